@@ -1,0 +1,1 @@
+"""The OpenAI surface, one file per resource: translates JSON to calls and back, decides nothing."""

@@ -1,0 +1,63 @@
+"""What does every process that the supervisor starts do in the same way?
+
+It receives its settings as one line of JSON on standard input (so that no secret stands in a
+command line or an environment that `ps` shows), and it takes the end of that same input as the
+death of its parent. On Linux the kernel is asked to deliver that death as a signal too, which also
+reaches a process that is busy inside one long native call. So nothing outlives the supervisor,
+however the supervisor ended.
+
+Does not know: what any process does.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import logging
+import os
+import signal
+import sys
+
+import orjson
+
+_PR_SET_PDEATHSIG = 1
+
+
+def begin(process_name: str) -> dict[str, object]:
+    """Called first in a child's `main`: reads the settings, ties the child's life to its parent's.
+
+    Ctrl-C reaches the whole process group; only the supervisor acts on it, in order.
+    """
+    parent = os.getppid()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    set_parent_death_signal(signal.SIGKILL)
+    line = _read_line(sys.stdin.fileno())
+    if not line or os.getppid() != parent:
+        raise SystemExit(f"{process_name}: the supervisor is gone")
+    settings = orjson.loads(line)
+    logging.basicConfig(
+        level=settings.get("log_level", "INFO").upper(),
+        format=f"%(asctime)s %(levelname)s {process_name} %(name)s: %(message)s",
+        stream=sys.stderr,
+    )
+    return settings
+
+
+def set_parent_death_signal(number: signal.Signals) -> None:
+    """Linux: this process gets signal `number` when the thread that started it ends. Elsewhere: nothing."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, int(number), 0, 0, 0)
+
+
+def parent_fd() -> int:
+    """A file descriptor that becomes readable (end of file) when the parent is gone."""
+    return sys.stdin.fileno()
+
+
+def _read_line(fd: int) -> bytes:
+    """One line, unbuffered: nothing after it may be swallowed, because the end of input matters."""
+    line = bytearray()
+    while byte := os.read(fd, 1):
+        if byte == b"\n":
+            return bytes(line)
+        line += byte
+    return b""

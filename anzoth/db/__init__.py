@@ -1,0 +1,1 @@
+"""Postgres: the embedded server, the pool behind the tenant wall, migrations and named queries."""

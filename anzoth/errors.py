@@ -1,0 +1,257 @@
+"""Which errors can a caller see, and with which HTTP status, OpenAI `type` and `code`?
+
+One tree. The class fixes status, type and code; its docstring is the default message, so the code
+and the documentation cannot drift apart. Three kinds are kept apart: the caller's fault (4xx), a
+peer that is lost or full (502, 503), and our own bug (500).
+
+Does not know: how a response is written, or where an error was raised.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Sequence
+
+
+class AnzothError(Exception):
+    """The server had an error while processing your request. It was logged; please retry."""
+
+    status = 500
+    type = "server_error"
+    code: str | None = "internal_error"
+
+    def __init__(
+        self,
+        message: str | None = None,
+        *,
+        param: str | None = None,
+        code: str | None = None,
+    ) -> None:
+        self.message = message or " ".join((type(self).__doc__ or "").split())
+        self.param = param
+        if code is not None:
+            self.code = code
+        super().__init__(self.message)
+
+    def body(self) -> dict[str, dict[str, str | None]]:
+        """The JSON body: all four keys are always present (research: SDKs read them by name)."""
+        return {
+            "error": {
+                "message": self.message,
+                "type": self.type,
+                "param": self.param,
+                "code": self.code,
+            }
+        }
+
+    def body_bytes(self) -> bytes:
+        return json.dumps(self.body(), ensure_ascii=False, separators=(",", ":")).encode()
+
+    def headers(self) -> list[tuple[str, str]]:
+        """Headers that steer the SDKs' retry logic. Empty unless a subclass has something to say."""
+        return []
+
+
+# --- 4xx: the caller's fault ------------------------------------------------------------------
+
+
+class BadRequest(AnzothError):
+    """The request could not be understood."""
+
+    status = 400
+    type = "invalid_request_error"
+    code = "invalid_value"
+
+
+class InvalidValue(BadRequest):
+    """A field of the request has an invalid value."""
+
+
+class MissingParameter(BadRequest):
+    """A required parameter is missing."""
+
+    code = "missing_required_parameter"
+
+
+class UnsupportedParameter(BadRequest):
+    """This server does not support that parameter."""
+
+    code = "unsupported_parameter"
+
+
+class ContextLengthExceeded(BadRequest):
+    """The prompt and the requested output do not fit in the model's context window."""
+
+    code = "context_length_exceeded"
+
+
+class Unauthorized(AnzothError):
+    """Invalid API key. Check the Authorization header format: Bearer anz-…"""
+
+    status = 401
+    type = "invalid_request_error"
+    code = "invalid_api_key"
+
+    def headers(self) -> list[tuple[str, str]]:
+        return [("www-authenticate", "Bearer")]
+
+
+class Forbidden(AnzothError):
+    """This API key has no access to this endpoint."""
+
+    status = 403
+    type = "permission_error"
+    code = "insufficient_scope"
+
+
+class ModelNotAllowed(Forbidden):
+    """This API key has no access to this model."""
+
+    code = "model_not_allowed"
+
+
+class NotFound(AnzothError):
+    """Nothing was found here."""
+
+    status = 404
+    type = "invalid_request_error"
+    code = "not_found"
+
+
+class ModelNotFound(NotFound):
+    """The model does not exist or you do not have access to it."""
+
+    code = "model_not_found"
+
+
+class MethodNotAllowed(AnzothError):
+    """This URL does not support that method."""
+
+    status = 405
+    type = "invalid_request_error"
+    code = "method_not_allowed"
+
+    def __init__(self, message: str | None = None, *, allow: Sequence[str] = ()) -> None:
+        super().__init__(message)
+        self.allow = tuple(allow)
+
+    def headers(self) -> list[tuple[str, str]]:
+        return [("allow", ", ".join(self.allow))]
+
+
+class RequestTimeout(AnzothError):
+    """The request did not arrive in time."""
+
+    status = 408
+    type = "invalid_request_error"
+    code = "request_timeout"
+
+
+class PayloadTooLarge(AnzothError):
+    """The request body is too large."""
+
+    status = 413
+    type = "invalid_request_error"
+    code = "request_too_large"
+
+
+class UriTooLong(AnzothError):
+    """The request target is too long."""
+
+    status = 414
+    type = "invalid_request_error"
+    code = "uri_too_long"
+
+
+class UnsupportedMediaType(AnzothError):
+    """The request body must be JSON (Content-Type: application/json)."""
+
+    status = 415
+    type = "invalid_request_error"
+    code = "unsupported_media_type"
+
+
+class ExpectationFailed(AnzothError):
+    """The only supported expectation is 100-continue."""
+
+    status = 417
+    type = "invalid_request_error"
+    code = "expectation_failed"
+
+
+class HeadersTooLarge(AnzothError):
+    """The request headers are too many or too large."""
+
+    status = 431
+    type = "invalid_request_error"
+    code = "headers_too_large"
+
+
+class RateLimited(AnzothError):
+    """Rate limit reached for this API key. Wait and retry."""
+
+    status = 429
+    type = "rate_limit_error"
+    code = "rate_limit_exceeded"
+
+    def __init__(self, message: str | None = None, *, retry_after_ms: int | None = None) -> None:
+        """`retry_after_ms=None` means waiting will not help: the SDKs are told not to retry."""
+        super().__init__(message)
+        self.retry_after_ms = retry_after_ms
+
+    def headers(self) -> list[tuple[str, str]]:
+        return _retry_headers(self.retry_after_ms)
+
+
+# --- 5xx: a peer is lost or full --------------------------------------------------------------
+
+
+class NotImplementedByServer(AnzothError):
+    """This server does not implement that HTTP feature."""
+
+    status = 501
+    type = "invalid_request_error"
+    code = "not_implemented"
+
+
+class ModelUnavailable(AnzothError):
+    """The model backend did not respond or is warming up. Retry in a few seconds."""
+
+    status = 502
+    type = "server_error"
+    code = "model_unavailable"
+
+
+class CapacityUnavailable(AnzothError):
+    """All inference capacity is in use. Retry after the time given in Retry-After."""
+
+    status = 503
+    type = "service_unavailable_error"
+    code = "capacity_unavailable"
+
+    def __init__(self, message: str | None = None, *, retry_after_ms: int = 1000) -> None:
+        super().__init__(message)
+        self.retry_after_ms = retry_after_ms
+
+    def headers(self) -> list[tuple[str, str]]:
+        return _retry_headers(self.retry_after_ms)
+
+
+class HttpVersionNotSupported(AnzothError):
+    """Only HTTP/1.0 and HTTP/1.1 are supported."""
+
+    status = 505
+    type = "invalid_request_error"
+    code = "http_version_not_supported"
+
+
+def _retry_headers(retry_after_ms: int | None) -> list[tuple[str, str]]:
+    """`retry-after-ms` is exact; `retry-after` is rounded up to whole seconds; both only if known."""
+    if retry_after_ms is None:
+        return [("x-should-retry", "false")]
+    return [
+        ("retry-after-ms", str(retry_after_ms)),
+        ("retry-after", str(max(1, math.ceil(retry_after_ms / 1000)))),
+        ("x-should-retry", "true"),
+    ]

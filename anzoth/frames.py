@@ -1,0 +1,272 @@
+"""What do the gateway and the engine say to each other, and how is it framed on a Unix socket?
+
+    frame   = u32 header length | u32 payload length | header | payload      (little-endian)
+    header  = one JSON object: {"t": message name, …the fields of the dataclass below}
+    payload = raw bytes; for `Submit` the prompt's token ids as little-endian int32
+
+Every connection begins with the engine's `Hello`; a peer of another `PROTOCOL` is refused there, so
+no other message carries a version. One `Step` frame carries the new tokens of all sequences of one
+engine step: the gateway's work per step is one loop.
+
+Does not know: sockets, processes, tensors, keys or HTTP. Nothing here is ever unpickled.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import struct
+import sys
+from array import array
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, NamedTuple
+
+import orjson
+
+PROTOCOL = 1
+
+_LENGTHS = struct.Struct("<II")
+MAX_HEADER_BYTES = 16 << 20
+MAX_PAYLOAD_BYTES = 64 << 20
+
+FinishReason = Literal["stop", "length", "abort", "error"]
+RefusalCode = Literal["capacity", "too_long", "invalid"]
+
+
+class FrameError(Exception):
+    """The peer sent bytes that are not a frame of this protocol; the connection must be closed."""
+
+
+@dataclass(slots=True, frozen=True)
+class SamplingParams:
+    """How the next token is chosen. The gateway fills every field; the engine re-checks ranges."""
+
+    temperature: float = 1.0
+    """0 means greedy."""
+    top_p: float = 1.0
+    top_k: int | None = None
+    min_p: float = 0.0
+    seed: int = 0
+    """64-bit. Noise is a function of (seed, choice, position), never of the batch."""
+    presence_penalty: float = 0.0
+    frequency_penalty: float = 0.0
+    repetition_penalty: float = 1.0
+    logit_bias: tuple[tuple[int, float], ...] = ()
+    num_logprobs: int | None = None
+    """None: no logprobs. 0: the chosen token's only. k: also the k most likely."""
+    min_tokens: int = 0
+    ignore_eos: bool = False
+    stop_token_ids: tuple[int, ...] = ()
+    """Beyond the model's own end-of-sequence ids."""
+
+
+# --- engine -> gateway ------------------------------------------------------------------------
+
+
+@dataclass(slots=True, frozen=True)
+class Hello:
+    """First frame on every connection: who this engine is and what it can hold."""
+
+    protocol: int
+    model: str
+    max_model_tokens: int
+    """Prompt and output together; never more than the KV cache can hold for one sequence."""
+    vocab_size: int
+    eos_token_ids: tuple[int, ...]
+    num_blocks: int
+    block_size_tokens: int
+    dtype: str
+    device: str
+    fingerprint: str
+    """Changes when weights, dtype or code change: reported to clients as `system_fingerprint`."""
+
+
+@dataclass(slots=True, frozen=True)
+class Admitted:
+    """The request is in the engine's queue: from here on it ends only with finished choices."""
+
+    request: int
+
+
+@dataclass(slots=True, frozen=True)
+class Refused:
+    """The request never entered the queue."""
+
+    request: int
+    code: RefusalCode
+    message: str
+    retry_after_ms: int | None = None
+
+
+class Row(NamedTuple):
+    """One new token (or one ending) of one choice."""
+
+    request: int
+    choice: int
+    token: int | None
+    """None when a choice ends without a token (abort, error)."""
+    finish: FinishReason | None
+    logprob: float | None
+    top_logprobs: list[tuple[int, float]] | None
+    cached_tokens: int | None
+    """On a choice's first row: prompt tokens that were not computed again."""
+
+
+@dataclass(slots=True, frozen=True)
+class Stats:
+    """A snapshot of the engine; sent with every step, and once a second when idle."""
+
+    step: int
+    running: int
+    waiting: int
+    free_blocks: int
+    cached_blocks: int
+    """Free to be taken, but still holding a reusable prefix."""
+    total_blocks: int
+    preemptions: int
+    step_s: float
+    """Duration of the latest step."""
+    batch_tokens: int
+    """Tokens computed in the latest step."""
+    oldest_running_s: float
+
+
+@dataclass(slots=True, frozen=True)
+class Step:
+    """All new tokens of one engine step. `rows` may be empty: then it is a heartbeat."""
+
+    stats: Stats
+    rows: tuple[Row, ...]
+
+
+# --- gateway -> engine ------------------------------------------------------------------------
+
+
+@dataclass(slots=True, frozen=True)
+class Submit:
+    """Generate `num_choices` continuations of the prompt in the payload."""
+
+    request: int
+    """Chosen by the gateway; unique on its connection."""
+    cache_salt: str
+    """Secret of the tenant (hex): the root of its prefix-cache hash chain. Never from a client."""
+    tenant: str
+    """Opaque tag for fairness between tenants."""
+    num_choices: int
+    max_tokens: int
+    """Per choice; prompt + max_tokens never exceeds `Hello.max_model_tokens`."""
+    sampling: SamplingParams
+
+
+@dataclass(slots=True, frozen=True)
+class Abort:
+    """Stop a request (all choices, or one); its blocks are free within one step. No answer follows."""
+
+    request: int
+    choice: int | None = None
+
+
+Message = Hello | Admitted | Refused | Step | Submit | Abort
+
+_NAMES: dict[type[Any], str] = {
+    Hello: "hello",
+    Admitted: "admitted",
+    Refused: "refused",
+    Step: "step",
+    Submit: "submit",
+    Abort: "abort",
+}
+
+
+def encode(message: Message, payload: bytes = b"") -> bytes:
+    """One frame, ready for a socket."""
+    fields = {
+        "t": _NAMES[type(message)],
+        **{f.name: getattr(message, f.name) for f in dataclasses.fields(message)},
+    }
+    # orjson writes dataclasses itself but not tuple subclasses: rows go out as plain arrays.
+    if isinstance(message, Step):
+        fields["rows"] = [tuple(row) for row in message.rows]
+    header = orjson.dumps(fields)
+    return _LENGTHS.pack(len(header), len(payload)) + header + payload
+
+
+class Decoder:
+    """Turns a byte stream into messages. Raises FrameError on anything that is not a frame."""
+
+    __slots__ = ("_buffer",)
+
+    def __init__(self) -> None:
+        self._buffer = bytearray()
+
+    def feed(self, data: bytes) -> Iterator[tuple[Message, bytes]]:
+        """Adds `data` and yields each message that is now complete, with its payload."""
+        self._buffer += data
+        while len(self._buffer) >= _LENGTHS.size:
+            header_length, payload_length = _LENGTHS.unpack_from(self._buffer)
+            if header_length > MAX_HEADER_BYTES or payload_length > MAX_PAYLOAD_BYTES:
+                raise FrameError(f"frame of {header_length} + {payload_length} bytes is too large")
+            start = _LENGTHS.size
+            end = start + header_length + payload_length
+            if len(self._buffer) < end:
+                return
+            header = bytes(self._buffer[start : start + header_length])
+            payload = bytes(self._buffer[start + header_length : end])
+            del self._buffer[:end]
+            yield _decode_header(header), payload
+
+
+def _decode_header(header: bytes) -> Message:
+    try:
+        fields = orjson.loads(header)
+        return _BUILDERS[fields.pop("t")](fields)
+    except (orjson.JSONDecodeError, KeyError, TypeError, AttributeError, ValueError) as error:
+        raise FrameError(f"not a message of protocol {PROTOCOL}: {error}") from error
+
+
+def _build_hello(fields: dict[str, Any]) -> Hello:
+    if fields.get("protocol") != PROTOCOL:
+        raise FrameError(f"engine speaks protocol {fields.get('protocol')}, this is {PROTOCOL}")
+    fields["eos_token_ids"] = tuple(fields["eos_token_ids"])
+    return Hello(**fields)
+
+
+def _build_step(fields: dict[str, Any]) -> Step:
+    return Step(Stats(**fields["stats"]), tuple(Row(*row) for row in fields["rows"]))
+
+
+def _build_submit(fields: dict[str, Any]) -> Submit:
+    sampling = fields["sampling"]
+    sampling["logit_bias"] = tuple((int(i), float(b)) for i, b in sampling["logit_bias"])
+    sampling["stop_token_ids"] = tuple(sampling["stop_token_ids"])
+    fields["sampling"] = SamplingParams(**sampling)
+    return Submit(**fields)
+
+
+_BUILDERS: dict[str, Any] = {  # values are constructors of unrelated classes
+    "hello": _build_hello,
+    "admitted": lambda fields: Admitted(**fields),
+    "refused": lambda fields: Refused(**fields),
+    "step": _build_step,
+    "submit": _build_submit,
+    "abort": lambda fields: Abort(**fields),
+}
+
+
+def pack_token_ids(token_ids: Sequence[int]) -> bytes:
+    """Token ids as the payload of a `Submit`."""
+    packed = array("i", token_ids)
+    if sys.byteorder == "big":
+        packed.byteswap()
+    return packed.tobytes()
+
+
+def unpack_token_ids(payload: bytes) -> list[int]:
+    """The inverse of `pack_token_ids`; raises FrameError on a broken payload."""
+    if len(payload) % 4:
+        raise FrameError(f"{len(payload)} bytes are not a whole number of int32 token ids")
+    unpacked = array("i")
+    unpacked.frombytes(payload)
+    if sys.byteorder == "big":
+        unpacked.byteswap()
+    return unpacked.tolist()

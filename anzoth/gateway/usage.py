@@ -1,0 +1,39 @@
+"""What is written down about one request?
+
+Filled in while the request is served and recorded exactly once, when it is over, however it ended.
+
+Does not know: where the record goes (see `ledger`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+
+from anzoth.gateway.principal import Principal
+
+
+@dataclass(slots=True)
+class UsageRecord:
+    """One row of the usage ledger."""
+
+    request_id: str
+    principal: Principal
+    endpoint: str
+    """The route's pattern, for example `/v1/chat/completions`."""
+    started_at: datetime = field(default_factory=lambda: datetime.now(UTC))
+    model: str | None = None
+    prompt_tokens: int = 0
+    cached_tokens: int = 0
+    completion_tokens: int = 0
+    finish_reason: str | None = None
+    """Of the first choice; `cancelled` when the client left, `error` when the engine was lost."""
+    streamed: bool = False
+    status: int = 0
+    """The HTTP status that was sent; 499 when the client left before any."""
+    error_code: str | None = None
+    ttft_ms: int | None = None
+    """From the complete head to the first token."""
+    duration_ms: int = 0
+    end_user: str | None = None
+    metadata: dict[str, str] | None = None

@@ -1,0 +1,110 @@
+"""What can an operator see from outside? The Prometheus metrics, all in one table.
+
+No label carries a tenant, a key or anything from a request body: `/metrics` may be scraped by
+people who must not learn who asks what.
+
+Does not know: when anything happens; each owner calls the method that says so.
+"""
+
+from __future__ import annotations
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+
+from anzoth.frames import Stats
+
+_LATENCY_BUCKETS_S = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
+_TOKEN_GAP_BUCKETS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0)
+
+
+class Metrics:
+    """The gateway's metrics. One instance per process, never a global."""
+
+    def __init__(self) -> None:
+        registry = self.registry = CollectorRegistry()
+        model = ("model",)
+        self._requests = Counter(
+            "anzoth_requests", "Finished requests.", ("endpoint", "status"), registry=registry
+        )
+        self._tokens = Counter(
+            "anzoth_tokens", "Tokens of finished requests.", ("model", "kind"), registry=registry
+        )
+        self._ttft = Histogram(
+            "anzoth_time_to_first_token_seconds",
+            "From the request's complete head to its first token.",
+            model,
+            buckets=_LATENCY_BUCKETS_S,
+            registry=registry,
+        )
+        self._token_gap = Histogram(
+            "anzoth_inter_token_latency_seconds",
+            "Between two tokens of one choice.",
+            model,
+            buckets=_TOKEN_GAP_BUCKETS_S,
+            registry=registry,
+        )
+        self._duration = Histogram(
+            "anzoth_request_duration_seconds",
+            "From the request's complete head to its end.",
+            ("endpoint",),
+            buckets=_LATENCY_BUCKETS_S,
+            registry=registry,
+        )
+        self._step = Histogram(
+            "anzoth_engine_step_seconds",
+            "Duration of one engine step.",
+            model,
+            buckets=_TOKEN_GAP_BUCKETS_S,
+            registry=registry,
+        )
+        self._engine_up = Gauge(
+            "anzoth_engine_up", "1 while the engine answers.", model, registry=registry
+        )
+        self._engine = {
+            name: Gauge(f"anzoth_engine_{name}", text, model, registry=registry)
+            for name, text in {
+                "running": "Sequences in the running batch.",
+                "waiting": "Sequences waiting for admission.",
+                "kv_blocks_free": "KV blocks that hold nothing.",
+                "kv_blocks_cached": "KV blocks that hold a reusable prefix and are not in use.",
+                "kv_blocks_total": "All KV blocks.",
+                "preemptions": "Preemptions since the engine started.",
+                "oldest_running_seconds": "Age of the oldest running sequence.",
+            }.items()
+        }
+
+    def request_finished(self, endpoint: str, status: int, duration_s: float) -> None:
+        self._requests.labels(endpoint, str(status)).inc()
+        self._duration.labels(endpoint).observe(duration_s)
+
+    def tokens_used(self, model: str, prompt: int, cached: int, completion: int) -> None:
+        self._tokens.labels(model, "prompt").inc(prompt)
+        self._tokens.labels(model, "cached").inc(cached)
+        self._tokens.labels(model, "completion").inc(completion)
+
+    def first_token(self, model: str, after_s: float) -> None:
+        self._ttft.labels(model).observe(after_s)
+
+    def next_token(self, model: str, after_s: float) -> None:
+        self._token_gap.labels(model).observe(after_s)
+
+    def engine_up(self, model: str, up: bool) -> None:
+        self._engine_up.labels(model).set(up)
+
+    def engine_step(self, model: str, stats: Stats) -> None:
+        """`stats` of a step or of an idle heartbeat (which has no tokens and is not timed)."""
+        if stats.batch_tokens:
+            self._step.labels(model).observe(stats.step_s)
+        for name, value in (
+            ("running", stats.running),
+            ("waiting", stats.waiting),
+            ("kv_blocks_free", stats.free_blocks),
+            ("kv_blocks_cached", stats.cached_blocks),
+            ("kv_blocks_total", stats.total_blocks),
+            ("preemptions", stats.preemptions),
+            ("oldest_running_seconds", stats.oldest_running_s),
+        ):
+            self._engine[name].labels(model).set(value)
+
+    def render(self) -> bytes:
+        """The text exposition format."""
+        return generate_latest(self.registry)

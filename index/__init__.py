@@ -1,0 +1,1 @@
+"""The retriever process (knowledge bases). Empty until that feature lands."""

@@ -1,0 +1,1 @@
+"""The arithmetic under the models. Imports nothing of ours."""

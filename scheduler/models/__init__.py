@@ -1,0 +1,1 @@
+"""Model families: one decoder, a table of what differs."""

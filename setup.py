@@ -1,0 +1,31 @@
+"""Maps the top-level folders to import packages (DESIGN §1: `kernels` or `index` must not land in site-packages).
+
+The native CPU kernels will be built here; until they land, installation needs no compiler of ours.
+"""
+
+from setuptools import setup
+
+# Import package -> folder. One line per package: nothing is discovered by accident.
+PACKAGES = {
+    "anzoth": "anzoth",
+    "anzoth.api": "anzoth/api",
+    "anzoth.db": "anzoth/db",
+    "anzoth.demo": "anzoth/demo",
+    "anzoth.gateway": "anzoth/gateway",
+    "anzoth.http": "anzoth/http",
+    "anzoth.text": "anzoth/text",
+    "anzoth.scheduler": "scheduler",
+    "anzoth.scheduler.models": "scheduler/models",
+    "anzoth.kernels": "kernels",
+    "anzoth.kernels.cpu": "kernels/cpu",
+    "anzoth.index": "index",
+}
+
+setup(
+    packages=list(PACKAGES),
+    package_dir=PACKAGES,
+    package_data={
+        "anzoth.db": ["*.sql", "migrations/*.sql"],
+        "anzoth.demo": ["model/*"],
+    },
+)
