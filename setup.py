@@ -1,4 +1,4 @@
-"""Maps the top-level folders to import packages (DESIGN §1: `kernels` or `index` must not land in site-packages).
+"""Maps the top-level folders to import packages, so that no generic name lands in site-packages.
 
 The native CPU kernels will be built here; until they land, installation needs no compiler of ours.
 """
@@ -9,6 +9,7 @@ from setuptools import setup
 PACKAGES = {
     "anzoth": "anzoth",
     "anzoth.api": "anzoth/api",
+    "anzoth.commands": "anzoth/commands",
     "anzoth.db": "anzoth/db",
     "anzoth.demo": "anzoth/demo",
     "anzoth.gateway": "anzoth/gateway",

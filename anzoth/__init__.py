@@ -1,1 +1,1 @@
-"""One program that serves models to many customers: gateway, API, policy, database, CLI. Never imports torch."""
+"""Serves models to many customers: gateway, API, policy, database, CLI. Never imports torch."""

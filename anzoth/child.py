@@ -19,6 +19,9 @@ import sys
 
 import orjson
 
+EXIT_CONFIG = 78
+"""Exit status (sysexits' EX_CONFIG): the settings are impossible, starting again will not help."""
+
 _PR_SET_PDEATHSIG = 1
 
 
@@ -43,9 +46,15 @@ def begin(process_name: str) -> dict[str, object]:
 
 
 def set_parent_death_signal(number: signal.Signals) -> None:
-    """Linux: this process gets signal `number` when the thread that started it ends. Elsewhere: nothing."""
+    """Linux: the kernel sends `number` when the thread that started us ends. Elsewhere: nothing."""
     if sys.platform == "linux":
         ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, int(number), 0, 0, 0)
+
+
+def fail_config(process_name: str, message: object) -> SystemExit:
+    """To be raised by a child whose settings are impossible: one sentence, then `EXIT_CONFIG`."""
+    print(f"{process_name}: {message}", file=sys.stderr, flush=True)
+    return SystemExit(EXIT_CONFIG)
 
 
 def parent_fd() -> int:

@@ -11,7 +11,9 @@ An invalid value stops the start and names the field, the value and what was exp
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import os
+import tempfile
 import tomllib
 import types
 import typing
@@ -20,6 +22,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 DEFAULT_MODEL = "anzoth-default"
+_MAX_RUN_DIR_BYTES = 80
 BUNDLED_MODEL_DIR = Path(__file__).parent / "demo" / "model"
 
 
@@ -94,6 +97,8 @@ class EngineConfig:
     max_queued_requests: int = 256
     max_queued_tokens: int = 262_144
     """Prompt tokens of queued requests, together."""
+    stall_timeout_s: float = 60.0
+    """An engine that is silent for this long is killed and started again."""
 
 
 @dataclass(slots=True, frozen=True)
@@ -135,6 +140,19 @@ def load(
         engine=_section(EngineConfig, document.get("engine", {}), {}, environ, "ANZOTH_ENGINE_"),
         models=_models(models, document.get("models")),
     )
+
+
+def run_dir(data_dir: Path) -> Path:
+    """Where this installation's sockets are: inside `data_dir` unless that path is too long.
+
+    A Unix socket's path holds at most 107 bytes; the substitute depends on `data_dir` alone, so
+    that every command finds it.
+    """
+    inside = data_dir.resolve() / "run"
+    if len(os.fsencode(inside)) <= _MAX_RUN_DIR_BYTES:
+        return inside
+    digest = hashlib.sha256(os.fsencode(inside)).hexdigest()[:16]
+    return Path(tempfile.gettempdir()) / f"anzoth-{os.geteuid()}-{digest}"
 
 
 def from_json(cls: type[T], values: Mapping[str, object]) -> T:

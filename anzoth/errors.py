@@ -49,7 +49,7 @@ class AnzothError(Exception):
         return json.dumps(self.body(), ensure_ascii=False, separators=(",", ":")).encode()
 
     def headers(self) -> list[tuple[str, str]]:
-        """Headers that steer the SDKs' retry logic. Empty unless a subclass has something to say."""
+        """Headers that steer the SDKs' retry logic; empty unless a subclass has a say."""
         return []
 
 
@@ -247,7 +247,7 @@ class HttpVersionNotSupported(AnzothError):
 
 
 def _retry_headers(retry_after_ms: int | None) -> list[tuple[str, str]]:
-    """`retry-after-ms` is exact; `retry-after` is rounded up to whole seconds; both only if known."""
+    """`retry-after-ms` is exact, `retry-after` rounded up to whole seconds; both only if known."""
     if retry_after_ms is None:
         return [("x-should-retry", "false")]
     return [

@@ -160,7 +160,7 @@ class Submit:
 
 @dataclass(slots=True, frozen=True)
 class Abort:
-    """Stop a request (all choices, or one); its blocks are free within one step. No answer follows."""
+    """Stop a request (all choices, or one): its blocks are free within one step. No answer."""
 
     request: int
     choice: int | None = None

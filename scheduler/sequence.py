@@ -7,8 +7,9 @@ A sequence is its tokens and four counters; everything else is derived.
                  [ computed ……… | owed …………………… ]
                  0   num_computed_tokens
 
-"Owed" tokens have no keys and values in the cache yet. Prefill, chunked prefill, decode, prefix hits
-and recomputation after a preemption are all the same subtraction: len(token_ids) - num_computed_tokens.
+"Owed" tokens have no keys and values in the cache yet. Prefill, chunked prefill, decode, prefix
+hits and recomputation after a preemption are all the same subtraction:
+len(token_ids) - num_computed_tokens.
 
 Does not know: blocks beyond its own table, tensors, or who asked.
 """
@@ -54,8 +55,8 @@ class Sequence:
 class ScheduledSequence:
     """`num_tokens` owed tokens of `sequence` are computed in this step.
 
-    Positions [num_computed_tokens, num_computed_tokens + num_tokens); the block table already covers
-    them. The step samples a new token exactly when that range reaches the last known token.
+    Positions [num_computed_tokens, num_computed_tokens + num_tokens); the block table already
+    covers them. The step samples a token exactly when that range reaches the last known token.
     """
 
     sequence: Sequence
@@ -72,6 +73,13 @@ class SampledToken:
 
     token_id: int
     logprob: float | None = None
-    """Natural log, of the distribution after bias and penalties, before temperature and truncation."""
+    """Natural log, after bias and penalties, before temperature and truncation."""
     top_logprobs: list[tuple[int, float]] | None = None
     """(token id, logprob), most likely first."""
+
+
+@dataclass(slots=True, frozen=True)
+class RowFailure:
+    """The runner's answer for one sequence whose step went wrong; the other rows are unaffected."""
+
+    message: str

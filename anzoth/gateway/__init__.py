@@ -1,1 +1,1 @@
-"""Policy between the API and the engine: authentication, limits, ledger, generation, engine client."""
+"""Policy between API and engine: authentication, limits, ledger, generation, engine client."""

@@ -1,1 +1,1 @@
-"""HTTP/1.1 on an asyncio Protocol: a strict gate, h11 for parsing, bytes for writing. Knows no JSON and no keys."""
+"""HTTP/1.1 on an asyncio Protocol: strict gate, h11 to parse, bytes to write. Knows no keys."""

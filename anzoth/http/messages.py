@@ -50,7 +50,7 @@ class Request:
     received_at_s: float
     """time.monotonic() when the head was complete."""
     read_body: Callable[[int], Awaitable[bytes]]
-    """`await request.read_body(limit_bytes)`: sends `100 Continue` first if the client waits for it.
+    """`await request.read_body(limit_bytes)`: sends `100 Continue` first if the client wants it.
 
     Raises PayloadTooLarge, RequestTimeout (absolute deadline or below the minimum rate), or
     ClientDisconnected.
@@ -60,7 +60,7 @@ class Request:
 
 @dataclass(slots=True)
 class Response:
-    """A complete response. `content-length`, `date` and `connection` are added when it is written."""
+    """A complete response. `content-length`, `date` and `connection` are added by the renderer."""
 
     status: int
     body: bytes = b""
@@ -72,7 +72,8 @@ class Sink(Protocol):
     """Where a streaming response writes. All calls are synchronous and never block.
 
     Back-pressure: the sink buffers up to its high-water mark; a client that stays above it for
-    longer than the configured time is disconnected, which fires the callbacks.
+    longer than the configured time, or that leaves far more than that unread, is disconnected,
+    which fires the callbacks.
     """
 
     @property
@@ -83,7 +84,7 @@ class Sink(Protocol):
         ...
 
     def on_disconnect(self, callback: Callable[[], None]) -> None:
-        """`callback` runs once, at once if the client is already gone; never after the run ended."""
+        """`callback` runs once, at once if the client is already gone; never after the run."""
         ...
 
 

@@ -1,1 +1,1 @@
-"""Text to tokens and back: tokenizer, chat template, incremental detokenizer, stop strings. No torch."""
+"""Text to tokens and back: tokenizer, chat template, detokenizer, stop strings. No torch."""

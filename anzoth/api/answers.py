@@ -1,0 +1,126 @@
+"""What do the parts look like that several answers share: ids, usage, log probabilities?
+
+Key order and presence follow OpenAI's own answers: SDKs validate some, people diff the rest.
+
+Does not know: requests, streams.
+"""
+
+from __future__ import annotations
+
+import math
+import secrets
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from anzoth.gateway.choices import TokenLogprob
+from anzoth.gateway.generation import Generation
+from anzoth.text.tokenizer import Tokenizer
+
+LEAST_LOGPROB = -9999.0
+"""Stands for minus infinity, which JSON does not have."""
+
+SERVICE_TIER = "default"
+"""There is one tier; it is named when a request asked for any."""
+
+
+@dataclass(slots=True, frozen=True)
+class Identity:
+    """What every part of one answer repeats."""
+
+    id: str
+    created: int
+    model: str
+    fingerprint: str | None
+    service_tier: str | None = None
+
+
+def identify(prefix: str, generation: Generation, service_tier: str | None = None) -> Identity:
+    """A new identity; `prefix` is `chatcmpl` or `cmpl`."""
+    return Identity(
+        id=f"{prefix}-{secrets.token_hex(16)}",
+        created=int(time.time()),
+        model=generation.model.name,
+        fingerprint=generation.fingerprint,
+        service_tier=SERVICE_TIER if service_tier is not None else None,
+    )
+
+
+def usage(generation: Generation) -> dict[str, Any]:
+    """Final once the generation's `run` has returned."""
+    prompt, completion = generation.num_prompt_tokens, generation.num_completion_tokens
+    return {
+        "prompt_tokens": prompt,
+        "completion_tokens": completion,
+        "total_tokens": prompt + completion,
+        "prompt_tokens_details": {
+            "cached_tokens": generation.num_cached_tokens,
+            "audio_tokens": 0,
+        },
+        "completion_tokens_details": {
+            "reasoning_tokens": 0,
+            "audio_tokens": 0,
+            "accepted_prediction_tokens": 0,
+            "rejected_prediction_tokens": 0,
+        },
+    }
+
+
+def chat_logprobs(entries: Sequence[TokenLogprob], tokenizer: Tokenizer) -> dict[str, Any]:
+    """The `logprobs` object of a chat choice or chunk."""
+    return {
+        "content": [
+            {
+                **_chat_token(entry.token_id, entry.logprob, tokenizer),
+                "top_logprobs": [
+                    _chat_token(token_id, logprob, tokenizer) for token_id, logprob in entry.top
+                ],
+            }
+            for entry in entries
+        ],
+        "refusal": None,
+    }
+
+
+def _chat_token(token_id: int, logprob: float, tokenizer: Tokenizer) -> dict[str, Any]:
+    piece = tokenizer.token_bytes(token_id)
+    return {
+        "token": piece.decode("utf-8", "backslashreplace"),
+        "logprob": _finite(logprob),
+        "bytes": list(piece),
+    }
+
+
+def completion_logprobs(
+    entries: Sequence[TokenLogprob], tokenizer: Tokenizer, first_offset: int = 0
+) -> dict[str, Any]:
+    """The four parallel lists of the older endpoint; `first_offset` is the echoed prompt's length.
+
+    `top_logprobs` always holds the chosen token too, so a list may have one entry more than asked.
+    """
+    return {
+        "tokens": [_completion_token(entry.token_id, tokenizer) for entry in entries],
+        "token_logprobs": [_finite(entry.logprob) for entry in entries],
+        "top_logprobs": [
+            {
+                _completion_token(token_id, tokenizer): _finite(logprob)
+                for token_id, logprob in [*entry.top, (entry.token_id, entry.logprob)]
+            }
+            for entry in entries
+        ],
+        "text_offset": [first_offset + entry.text_offset for entry in entries],
+    }
+
+
+def _completion_token(token_id: int, tokenizer: Tokenizer) -> str:
+    """Text, or `bytes:\\x…` for a token that is not whole characters: keys must differ."""
+    piece = tokenizer.token_bytes(token_id)
+    try:
+        return piece.decode()
+    except UnicodeDecodeError:
+        return "bytes:" + "".join(f"\\x{byte:02x}" for byte in piece)
+
+
+def _finite(logprob: float) -> float:
+    return max(logprob, LEAST_LOGPROB) if math.isfinite(logprob) else LEAST_LOGPROB

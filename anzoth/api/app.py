@@ -1,0 +1,177 @@
+"""In which order is a request prepared, answered, and written down?
+
+    route ─▶ key ─▶ scope ─▶ body ─▶ handler ─▶ answer ─▶ one usage record, one metric
+
+This is the application that the HTTP layer calls, and the edge at which every error becomes a
+response (or, once a stream has begun, an error frame). Each authenticated inference request leaves
+exactly one usage record, however it ends.
+
+Does not know: what any endpoint does.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+import traceback
+from collections.abc import Sequence
+from typing import Any
+
+import orjson
+
+from anzoth.api.call import Answer, Call, Route, Services
+from anzoth.api.routes import ROUTES, patterns
+from anzoth.errors import AnzothError, BadRequest, UnsupportedMediaType
+from anzoth.gateway.usage import UsageRecord
+from anzoth.http import sse
+from anzoth.http.messages import (
+    ClientDisconnected,
+    HeaderList,
+    Request,
+    Response,
+    Sink,
+    StreamingResponse,
+)
+from anzoth.http.render import error_response
+from anzoth.http.router import Router
+
+log = logging.getLogger(__name__)
+
+API_VERSION = "2020-10-01"
+STATUS_CLIENT_CLOSED = 499
+"""Never sent: written down when the client left before there was a status."""
+UNKNOWN_ENDPOINT = "unknown"
+"""The metrics' label for a URL that is in no table: a client must not be able to add labels."""
+
+
+class App:
+    """The API as an `Application` of the HTTP layer."""
+
+    def __init__(
+        self, services: Services, max_body_bytes: int, routes: Sequence[Route] = ROUTES
+    ) -> None:
+        self._services = services
+        self._max_body_bytes = max_body_bytes
+        self._router: Router[Route] = Router()
+        for route in routes:
+            for pattern in patterns(route):
+                self._router.add(route.method, pattern, route)
+
+    async def __call__(self, request: Request) -> Answer:
+        call = Call(request, self._services)
+        endpoint = UNKNOWN_ENDPOINT
+        try:
+            if request.method == "OPTIONS" and (
+                allow := self._router.allowed_methods(request.path)
+            ):
+                return Response(204, headers=[("allow", ", ".join(allow))])
+            route, request.path_params = self._router.match(request.method, request.path)
+            endpoint = route.pattern
+            answer = await self._answer(call, route)
+        except (asyncio.CancelledError, ClientDisconnected):
+            self._finish(call, endpoint, STATUS_CLIENT_CLOSED, None)
+            raise
+        except Exception as error:  # noqa: BLE001  # the edge: the client gets an answer
+            known = self._known(call, error)
+            answer = error_response(known)
+            answer.headers += [*call.headers, *self._headers(request)]
+            self._finish(call, endpoint, known.status, known)
+            return answer
+        answer.headers += self._headers(request)
+        if isinstance(answer, StreamingResponse):
+            return self._watched(call, endpoint, answer)
+        self._finish(call, endpoint, answer.status, None)
+        return answer
+
+    async def _answer(self, call: Call, route: Route) -> Answer:
+        if route.scope is not None:
+            headers = call.request.headers
+            principal = call.identity = await self._services.authenticator.authenticate(
+                headers.get("authorization")
+            )
+            if route.inference:
+                call.usage = UsageRecord(call.request.request_id, principal, route.pattern)
+            principal.require_scope(route.scope)
+        if route.takes_body:
+            await self._read_body(call, route)
+        return await route.handler(call)
+
+    async def _read_body(self, call: Call, route: Route) -> None:
+        content_type = call.request.headers.get("content-type")
+        if content_type is not None and _media_type(content_type) != "application/json":
+            raise UnsupportedMediaType()
+        limit = self._max_body_bytes
+        if route.max_body_bytes is not None:
+            limit = min(limit, route.max_body_bytes)
+        content = await call.request.read_body(limit)
+        call.num_body_bytes = len(content)
+        call.body = _json_object(content)
+
+    def _watched(self, call: Call, endpoint: str, answer: StreamingResponse) -> StreamingResponse:
+        """`answer`, whose end is noticed: errors become a frame, the usage is recorded."""
+        run = answer.run
+
+        async def watched(sink: Sink) -> None:
+            failure: AnzothError | None = None
+            try:
+                await run(sink)
+            except ClientDisconnected:
+                pass  # there is nobody to tell; the record says `cancelled`
+            except Exception as error:  # noqa: BLE001  # the edge: the head is out
+                failure = self._known(call, error)
+                sink.write(sse.error_frame(failure))
+            finally:
+                self._finish(call, endpoint, answer.status, failure)
+
+        answer.run = watched
+        return answer
+
+    def _known(self, call: Call, error: Exception) -> AnzothError:
+        if isinstance(error, AnzothError):
+            return error
+        # Where, but not what: the message of an unexpected error may quote a prompt.
+        log.error(
+            "request %s failed: %s\n%s",
+            call.request.request_id,
+            type(error).__name__,
+            "".join(traceback.format_tb(error.__traceback__)),
+        )
+        return AnzothError()
+
+    def _finish(self, call: Call, endpoint: str, status: int, failure: AnzothError | None) -> None:
+        """Called exactly once per request, when nothing more will be sent."""
+        duration_s = time.monotonic() - call.request.received_at_s
+        self._services.metrics.request_finished(endpoint, status, duration_s)
+        usage = call.usage
+        if usage is None:
+            return
+        usage.status = status
+        usage.duration_ms = int(duration_s * 1000)
+        if failure is not None:
+            usage.error_code = failure.code
+        elif status == STATUS_CLIENT_CLOSED:
+            usage.finish_reason = "cancelled"
+        self._services.ledger.record(usage)
+
+    @staticmethod
+    def _headers(request: Request) -> HeaderList:
+        elapsed_ms = int((time.monotonic() - request.received_at_s) * 1000)
+        return [("openai-processing-ms", str(elapsed_ms)), ("openai-version", API_VERSION)]
+
+
+def _media_type(content_type: str) -> str:
+    return content_type.partition(";")[0].strip().lower()
+
+
+def _json_object(content: bytes) -> dict[str, Any]:
+    """Raises BadRequest: the message says where the JSON breaks, not what stands there."""
+    try:
+        body = orjson.loads(content)
+    except orjson.JSONDecodeError as error:
+        raise BadRequest(
+            f"The body of your request is not valid JSON (at character {error.pos})."
+        ) from error
+    if not isinstance(body, dict):
+        raise BadRequest("The body of your request must be a JSON object.")
+    return body

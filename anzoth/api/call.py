@@ -1,0 +1,106 @@
+"""What does a handler get, and what is a route?
+
+A `Call` is one request on its way through the API, with everything a handler may use: the
+services, the authenticated principal, the parsed body, and the usage record to be filled in.
+
+Does not know: which routes exist (`routes`), or in which order a call is prepared (`app`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from anzoth.api.requests import Options
+from anzoth.gateway.auth import Authenticator
+from anzoth.gateway.generation import Generation, GenerationRequest, Generator
+from anzoth.gateway.health import Health
+from anzoth.gateway.ledger import Ledger
+from anzoth.gateway.models import ModelRegistry, ServedModel
+from anzoth.gateway.principal import Principal
+from anzoth.gateway.usage import UsageRecord
+from anzoth.http.messages import HeaderList, Request, Response, StreamingResponse
+from anzoth.telemetry import Metrics
+
+Answer = Response | StreamingResponse
+
+
+@dataclass(slots=True, frozen=True)
+class Services:
+    """What the API stands on. Built once by the gateway process."""
+
+    authenticator: Authenticator
+    models: ModelRegistry
+    generator: Generator
+    ledger: Ledger
+    metrics: Metrics
+    health: Health
+
+
+@dataclass(slots=True)
+class Call:
+    """One request, as far as it has got."""
+
+    request: Request
+    services: Services
+    identity: Principal | None = None
+    """Who asks. None on public routes, and until the key was checked."""
+    usage: UsageRecord | None = None
+    """None on routes that are not written to the ledger."""
+    body: dict[str, Any] = field(default_factory=dict)  # JSON
+    num_body_bytes: int = 0
+    headers: HeaderList = field(default_factory=list)
+    """For the answer, whether it is whole, streamed or an error."""
+
+    @property
+    def principal(self) -> Principal:
+        """Who asks, on a route with a scope."""
+        assert self.identity is not None, "a public route has no principal"
+        return self.identity
+
+    @property
+    def record(self) -> UsageRecord:
+        """The usage record, on a route with `inference`."""
+        assert self.usage is not None, "this route keeps no usage"
+        return self.usage
+
+    def model(self, name: str) -> ServedModel:
+        """Raises ModelNotFound or ModelNotAllowed."""
+        model = self.services.models.get(name)
+        self.principal.require_model(name)
+        return model
+
+    def describe(self, options: Options) -> None:
+        """Writes down what the caller said about the request, before anything can fail."""
+        self.record.model = options.model
+        self.record.streamed = options.stream
+        self.record.end_user = options.end_user
+        self.record.metadata = options.metadata
+
+    async def begin(self, model: ServedModel, request: GenerationRequest) -> Generation:
+        """A generation for this caller; its limits are then among the answer's headers."""
+        generation = await self.services.generator.begin(
+            model, request, self.principal, self.record, self.request.received_at_s
+        )
+        self.headers += generation.reservation.headers()
+        return generation
+
+
+Handler = Callable[[Call], Awaitable[Answer]]
+
+
+@dataclass(slots=True, frozen=True)
+class Route:
+    """One line of the route table."""
+
+    method: str
+    pattern: str
+    scope: str | None
+    """What a key needs. None: public, no key at all."""
+    handler: Handler
+    takes_body: bool = False
+    """It needs a JSON object. Larger than `max_body_bytes` (or HttpConfig's limit) is a 413."""
+    inference: bool = False
+    """Each authenticated request leaves one usage record."""
+    max_body_bytes: int | None = None

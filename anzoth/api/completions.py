@@ -1,0 +1,106 @@
+"""POST /v1/completions: translates between OpenAI's older shapes and a generation.
+
+The prompt is plain text or token ids, one or several; choices are numbered prompt by prompt.
+Without `max_tokens` an answer has at most 16 tokens, as OpenAI's has.
+
+Does not know: limits, the engine, chat templates.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import orjson
+
+from anzoth.api import answers, streams
+from anzoth.api.call import Answer, Call
+from anzoth.api.chat import off_loop
+from anzoth.api.requests import DEFAULT_COMPLETION_MAX_TOKENS, CompletionRequest, parse_completion
+from anzoth.gateway.choices import ChoiceText
+from anzoth.gateway.generation import GenerationRequest
+from anzoth.http.messages import Response
+from anzoth.text.tokenizer import Tokenizer
+
+
+async def create(call: Call) -> Answer:
+    request = parse_completion(call.body)
+    options = request.options
+    call.describe(options)
+    model = call.model(options.model)
+    model.engine.require_ready()
+    prompts = await off_loop(call, lambda: _prompts(model.tokenizer, request))
+    generation = await call.begin(
+        model,
+        GenerationRequest(
+            prompts=prompts,
+            num_choices=options.num_choices,
+            max_tokens=options.max_tokens,
+            default_max_tokens=DEFAULT_COMPLETION_MAX_TOKENS,
+            sampling=options.sampling,
+            stop=options.stop,
+            starts_text=False,
+            prompt_param="prompt",
+        ),
+    )
+    identity = answers.identify("cmpl", generation)
+    has_logprobs = options.sampling.num_logprobs is not None
+    echoes = _echoes(model.tokenizer, request)
+    if options.stream:
+        return streams.stream(
+            generation,
+            lambda write: streams.CompletionChunks(
+                write,
+                identity,
+                model.tokenizer,
+                echoes,
+                include_usage=options.include_usage,
+                has_logprobs=has_logprobs,
+            ),
+            call.headers,
+            include_usage=options.include_usage,
+        )
+    choices = await generation.collect()
+    body = {
+        "id": identity.id,
+        "object": "text_completion",
+        "created": identity.created,
+        "model": identity.model,
+        "choices": [
+            _choice(index, echo, choice, model.tokenizer, has_logprobs=has_logprobs)
+            for index, (echo, choice) in enumerate(zip(echoes, choices, strict=True))
+        ],
+        "usage": answers.usage(generation),
+        "system_fingerprint": identity.fingerprint,
+    }
+    return Response(200, orjson.dumps(body), headers=call.headers)
+
+
+def _prompts(tokenizer: Tokenizer, request: CompletionRequest) -> tuple[Sequence[int], ...]:
+    return tuple(
+        tokenizer.encode(prompt, add_special_tokens=True) if isinstance(prompt, str) else prompt
+        for prompt in request.prompts
+    )
+
+
+def _echoes(tokenizer: Tokenizer, request: CompletionRequest) -> list[str]:
+    """What each choice's text begins with: its prompt when `echo` asks for it, else nothing."""
+    if not request.echo:
+        return [""] * (len(request.prompts) * request.options.num_choices)
+    texts = [
+        prompt if isinstance(prompt, str) else tokenizer.decode(prompt)
+        for prompt in request.prompts
+    ]
+    return [text for text in texts for _ in range(request.options.num_choices)]
+
+
+def _choice(
+    index: int, echo: str, choice: ChoiceText, tokenizer: Tokenizer, *, has_logprobs: bool
+) -> dict[str, Any]:
+    logprobs = answers.completion_logprobs(choice.logprobs, tokenizer) if has_logprobs else None
+    return {
+        "text": echo + choice.text,
+        "index": index,
+        "logprobs": logprobs,
+        "finish_reason": choice.ending,
+    }

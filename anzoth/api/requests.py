@@ -1,0 +1,314 @@
+"""Which fields do chat completions and completions have, and what does this server do with each?
+
+The two tables are the whole contract: every documented field, its type and range, its default, and
+whether it is used, ignored or refused. The few rules that join two fields follow them. A field in
+no table is ignored: clients send extensions of other servers.
+
+Does not know: models, tokens, or how an answer is made.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from anzoth.api.fields import (
+    INT32_MAX,
+    INT64_MAX,
+    Field,
+    Policy,
+    array,
+    boolean,
+    harmless,
+    integer,
+    json_object,
+    mapping,
+    nested,
+    number,
+    one_of,
+    parse,
+    string,
+    unsupported,
+    wrong_type,
+    wrong_value,
+)
+from anzoth.api.messages import Message, messages
+from anzoth.errors import InvalidValue
+from anzoth.frames import SamplingParams
+
+# What one request may ask for. Texts are bounded by the body's size besides.
+MAX_CHOICES = 128
+"""Of all prompts of the request together."""
+MAX_STOPS = 4
+MAX_STOP_CHARACTERS = 1024
+MAX_STOP_TOKEN_IDS = 64
+MAX_LOGIT_BIAS = 1024
+MAX_TOP_LOGPROBS = 20
+MAX_COMPLETION_LOGPROBS = 5
+MAX_TOP_K = 1 << 20
+MAX_METADATA_PAIRS = 16
+MAX_METADATA_KEY = 64
+MAX_METADATA_VALUE = 512
+MAX_TEMPLATE_VARIABLES = 32
+MAX_MODEL_NAME = 256
+DEFAULT_COMPLETION_MAX_TOKENS = 16
+LEAST_TOP_P = 1e-6
+"""0 is allowed and means the most likely token alone; so does this, without a special case."""
+
+_USED, _IGNORED, _REFUSED = Policy.USED, Policy.IGNORED, Policy.REFUSED
+
+
+# --- checks that belong to one field --------------------------------------------------------------
+
+
+def _stop(value: Any, param: str) -> tuple[str, ...]:
+    if isinstance(value, list):
+        return array(string(MAX_STOP_CHARACTERS, min_characters=1), MAX_STOPS)(value, param)
+    if not isinstance(value, str):
+        raise wrong_type(param, "a string or an array of strings", value)
+    # An empty string would match everywhere; as the only value it is how some clients say "none".
+    return (string(MAX_STOP_CHARACTERS)(value, param),) if value else ()
+
+
+def _logit_bias(value: Any, param: str) -> tuple[tuple[int, float], ...]:
+    biases = mapping(number(-100, 100), MAX_LOGIT_BIAS, 12)(value, param)
+    pairs: dict[int, float] = {}
+    for key, bias in biases.items():
+        if not (key.isascii() and key.isdigit()) or int(key) > INT32_MAX:
+            raise wrong_value(param, "token ids as keys")
+        pairs[int(key)] = bias
+    return tuple(pairs.items())
+
+
+def _top_k(value: Any, param: str) -> int | None:
+    """0 and -1 are two servers' ways to say "no limit"."""
+    checked = integer(-1, MAX_TOP_K)(value, param)
+    return checked if checked > 0 else None
+
+
+def _response_format(value: Any, param: str) -> None:
+    kind = json_object(value, param).get("type")
+    if kind in ("json_object", "json_schema"):
+        raise unsupported(param, f"of type '{kind}' is not supported by this server")
+    if kind != "text":
+        raise wrong_value(f"{param}.type", "'text'")
+
+
+def _modalities(value: Any, param: str) -> None:
+    if "audio" in array(one_of("text", "audio"), 2)(value, param):
+        raise unsupported(param, "with 'audio' is not supported by this server")
+
+
+def _template_variable(value: Any, param: str) -> Any:
+    if not isinstance(value, bool | int | float | str):
+        raise wrong_type(param, "values that are strings, numbers or booleans", value)
+    return value
+
+
+def _token_ids(value: Any, param: str) -> Sequence[int]:
+    """Checked as a whole: a prompt may have a million ids."""
+    if not isinstance(value, list) or not set(map(type, value)) <= {int}:
+        raise wrong_type(param, "a string or an array of integers", value)
+    if not value:
+        raise wrong_value(param, "at least one token id", 0)
+    if min(value) < 0 or max(value) > INT32_MAX:
+        raise wrong_value(param, f"token ids from 0 to {INT32_MAX}")
+    return value
+
+
+def _prompt(value: Any, param: str) -> tuple[str | Sequence[int], ...]:
+    """One prompt or several, each as text or as token ids."""
+    if isinstance(value, str):
+        return (value,)
+    if not isinstance(value, list):
+        raise wrong_type(param, "a string or an array", value)
+    if value and type(value[0]) is int:
+        return (_token_ids(value, param),)
+    item = string(INT32_MAX) if value and isinstance(value[0], str) else _token_ids
+    return array(item, MAX_CHOICES, min_items=1)(value, param)
+
+
+# --- the tables -----------------------------------------------------------------------------------
+
+_COMMON = (
+    Field("model", string(MAX_MODEL_NAME, min_characters=1), required=True),
+    Field("max_tokens", integer(1, INT32_MAX)),
+    Field("temperature", number(0, 2), default=1.0),
+    Field("top_p", number(0, 1), default=1.0),
+    Field("frequency_penalty", number(-2, 2), default=0.0),
+    Field("presence_penalty", number(-2, 2), default=0.0),
+    Field("n", integer(1, MAX_CHOICES), default=1),
+    Field("stop", _stop, default=()),
+    Field("seed", integer(-INT64_MAX - 1, INT64_MAX)),
+    Field("logit_bias", _logit_bias, default=()),
+    Field("stream", boolean, default=False),
+    Field(
+        "stream_options",
+        nested(
+            Field("include_usage", boolean, default=False),
+            Field("include_obfuscation", boolean, _IGNORED),
+        ),
+    ),
+    Field("user", string(512)),
+    # Extensions that other servers made customary.
+    Field("top_k", _top_k),
+    Field("min_p", number(0, 1), default=0.0),
+    Field("repetition_penalty", number(0, 10, above_low=True), default=1.0),
+    Field("min_tokens", integer(0, INT32_MAX), default=0),
+    Field("ignore_eos", boolean, default=False),
+    Field("stop_token_ids", array(integer(0, INT32_MAX), MAX_STOP_TOKEN_IDS), default=()),
+)
+
+CHAT_FIELDS = (
+    *_COMMON,
+    Field("messages", messages, required=True),
+    Field("max_completion_tokens", integer(1, INT32_MAX)),
+    Field("logprobs", boolean, default=False),
+    Field("top_logprobs", integer(0, MAX_TOP_LOGPROBS)),
+    Field(
+        "metadata",
+        mapping(string(MAX_METADATA_VALUE), MAX_METADATA_PAIRS, MAX_METADATA_KEY),
+    ),
+    Field("service_tier", one_of("auto", "default", "flex", "scale", "priority", "fast")),
+    Field("safety_identifier", string(64)),
+    Field(
+        "chat_template_kwargs",
+        mapping(_template_variable, MAX_TEMPLATE_VARIABLES, 64),
+        default={},
+    ),
+    Field("response_format", _response_format, _REFUSED),
+    Field("tools", harmless([]), _REFUSED),
+    Field("tool_choice", harmless("none", "auto"), _REFUSED),
+    Field("functions", harmless([]), _REFUSED),
+    Field("function_call", harmless("none", "auto"), _REFUSED),
+    Field("modalities", _modalities, _REFUSED),
+    Field("store", harmless(False), _REFUSED),
+    Field("audio", harmless(), _REFUSED),
+    Field("prediction", harmless(), _REFUSED),
+    Field("web_search_options", harmless(), _REFUSED),
+    Field("moderation", harmless(), _REFUSED),
+    Field("parallel_tool_calls", boolean, _IGNORED),
+    # Never refused for its value: new efforts appear, and these models have none.
+    Field("reasoning_effort", string(64), _IGNORED),
+    Field("verbosity", one_of("low", "medium", "high"), _IGNORED),
+    Field("prompt_cache_key", string(512), _IGNORED),
+    Field("prompt_cache_retention", string(64), _IGNORED),
+    Field("prompt_cache_options", json_object, _IGNORED),
+)
+
+COMPLETION_FIELDS = (
+    *_COMMON,
+    Field("prompt", _prompt, required=True),
+    Field("logprobs", integer(0, MAX_COMPLETION_LOGPROBS)),
+    Field("echo", boolean, default=False),
+    Field("best_of", integer(0, 20), _REFUSED),
+    Field("suffix", harmless(""), _REFUSED),
+)
+
+
+# --- the requests ---------------------------------------------------------------------------------
+
+
+@dataclass(slots=True, frozen=True)
+class Options:
+    """What both kinds of request have."""
+
+    model: str
+    num_choices: int
+    max_tokens: int | None
+    sampling: SamplingParams
+    stop: tuple[str, ...]
+    stream: bool
+    include_usage: bool
+    end_user: str | None
+    metadata: dict[str, str] | None
+    service_tier: str | None
+
+
+@dataclass(slots=True, frozen=True)
+class ChatRequest:
+    """A valid body of POST /v1/chat/completions."""
+
+    options: Options
+    messages: Sequence[Message]
+    template_variables: Mapping[str, Any]
+
+
+@dataclass(slots=True, frozen=True)
+class CompletionRequest:
+    """A valid body of POST /v1/completions."""
+
+    options: Options
+    prompts: tuple[str | Sequence[int], ...]
+    echo: bool
+
+
+def parse_chat(body: Mapping[str, Any]) -> ChatRequest:
+    """Raises MissingParameter, InvalidValue or UnsupportedParameter."""
+    values = parse(CHAT_FIELDS, body)
+    newer, older = values["max_completion_tokens"], values["max_tokens"]
+    if newer is not None and older is not None and newer != older:
+        raise InvalidValue(
+            "'max_tokens' and 'max_completion_tokens' mean the same and differ. Give one of them.",
+            param="max_completion_tokens",
+        )
+    if values["top_logprobs"] is not None and not values["logprobs"]:
+        raise InvalidValue("'top_logprobs' needs 'logprobs' to be true.", param="top_logprobs")
+    num_logprobs = (values["top_logprobs"] or 0) if values["logprobs"] else None
+    options = _options(values, newer if older is None else older, num_logprobs)
+    return ChatRequest(options, values["messages"], values["chat_template_kwargs"])
+
+
+def parse_completion(body: Mapping[str, Any]) -> CompletionRequest:
+    """Raises MissingParameter, InvalidValue or UnsupportedParameter."""
+    values = parse(COMPLETION_FIELDS, body)
+    if (values["best_of"] or 1) > 1:
+        raise unsupported("best_of", "above 1 is not supported by this server")
+    if values["echo"] and values["logprobs"] is not None:
+        raise unsupported("echo", "together with 'logprobs' is not supported by this server")
+    if (num_choices := len(values["prompt"]) * values["n"]) > MAX_CHOICES:
+        raise wrong_value("n", f"at most {MAX_CHOICES} choices over all prompts", num_choices)
+    options = _options(values, values["max_tokens"], values["logprobs"])
+    return CompletionRequest(options, values["prompt"], values["echo"])
+
+
+def _options(
+    values: Mapping[str, Any], max_tokens: int | None, num_logprobs: int | None
+) -> Options:
+    if values["stream_options"] is not None and not values["stream"]:
+        raise InvalidValue("'stream_options' needs 'stream' to be true.", param="stream_options")
+    if max_tokens is not None and values["min_tokens"] > max_tokens:
+        raise wrong_value("min_tokens", f"at most {max_tokens} (the maximum)", values["min_tokens"])
+    return Options(
+        model=values["model"],
+        num_choices=values["n"],
+        max_tokens=max_tokens,
+        sampling=_sampling(values, num_logprobs),
+        stop=values["stop"],
+        stream=values["stream"],
+        include_usage=bool((values["stream_options"] or {}).get("include_usage")),
+        end_user=values.get("safety_identifier") or values["user"],
+        metadata=values.get("metadata"),
+        service_tier=values.get("service_tier"),
+    )
+
+
+def _sampling(values: Mapping[str, Any], num_logprobs: int | None) -> SamplingParams:
+    seed = values["seed"]
+    return SamplingParams(
+        temperature=values["temperature"],
+        top_p=max(values["top_p"], LEAST_TOP_P),
+        top_k=values["top_k"],
+        min_p=values["min_p"],
+        seed=secrets.randbits(63) if seed is None else seed,
+        presence_penalty=values["presence_penalty"],
+        frequency_penalty=values["frequency_penalty"],
+        repetition_penalty=values["repetition_penalty"],
+        logit_bias=values["logit_bias"],
+        num_logprobs=num_logprobs,
+        min_tokens=values["min_tokens"],
+        ignore_eos=values["ignore_eos"],
+        stop_token_ids=values["stop_token_ids"],
+    )

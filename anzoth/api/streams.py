@@ -1,0 +1,189 @@
+"""How does a generation become the chunks of a stream?
+
+Everything but the text is constant within one choice, so it is rendered once, as the bytes before
+and after the text; an event is then one JSON string between two constants (0.17 µs instead of the
+0.30 µs of rendering the object, research/http-reliability §3). Chunks go to the sink from inside
+the engine's step loop: no task and no queue per stream.
+
+    chat         role chunk per choice · text chunks · empty delta with finish_reason per choice
+    completions  text chunks · empty text with finish_reason per choice
+    both         usage chunk with no choices, if asked for · [DONE], only after a whole answer
+
+Does not know: tokens, HTTP, or when a stream ends.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
+
+import orjson
+
+from anzoth.api import answers
+from anzoth.api.answers import Identity
+from anzoth.gateway.choices import Consumer, Ending, TokenLogprob
+from anzoth.gateway.generation import Generation, GenerationCancelled
+from anzoth.http import sse
+from anzoth.http.messages import ClientDisconnected, HeaderList, Sink, StreamingResponse
+from anzoth.text.tokenizer import Tokenizer
+
+Write = Callable[[bytes], None]
+
+
+class ChunkWriter(Consumer, Protocol):
+    """A consumer that writes chunks; one class per endpoint."""
+
+    def begin(self) -> None:
+        """What is sent before any token exists."""
+        ...
+
+    def usage(self, usage: dict[str, Any]) -> None:
+        """The chunk that has usage and no choices."""
+        ...
+
+
+class ChatChunks:
+    """Chunks of `POST /v1/chat/completions`."""
+
+    __slots__ = ("_after", "_before", "_has_logprobs", "_head", "_tail", "_tokenizer", "_write")
+
+    def __init__(
+        self,
+        write: Write,
+        identity: Identity,
+        num_choices: int,
+        tokenizer: Tokenizer,
+        *,
+        include_usage: bool,
+        has_logprobs: bool,
+    ) -> None:
+        fields: dict[str, Any] = {
+            "id": identity.id,
+            "object": "chat.completion.chunk",
+            "created": identity.created,
+            "model": identity.model,
+        }
+        if identity.service_tier is not None:
+            fields["service_tier"] = identity.service_tier
+        fields["system_fingerprint"] = identity.fingerprint
+        self._write = write
+        self._tokenizer = tokenizer
+        self._has_logprobs = has_logprobs
+        self._head = orjson.dumps(fields)[:-1] + b',"choices":['
+        self._tail = b'],"usage":null}' if include_usage else b"]}"
+        self._before = [
+            self._head + b'{"index":%d,"delta":{"content":' % index for index in range(num_choices)
+        ]
+        self._after = b'},"logprobs":null,"finish_reason":null}' + self._tail
+
+    def begin(self) -> None:
+        for index in range(len(self._before)):
+            self._chunk(index, {"role": "assistant", "content": ""}, None)
+
+    def text(self, choice: int, text: str, logprobs: Sequence[TokenLogprob]) -> None:
+        after = self._after
+        if self._has_logprobs:
+            rendered = orjson.dumps(answers.chat_logprobs(logprobs, self._tokenizer))
+            after = b'},"logprobs":' + rendered + b',"finish_reason":null}' + self._tail
+        self._write(sse.data_frame(self._before[choice] + orjson.dumps(text) + after))
+
+    def finished(self, choice: int, ending: Ending) -> None:
+        self._chunk(choice, {}, ending)
+
+    def usage(self, usage: dict[str, Any]) -> None:
+        self._write(sse.data_frame(self._head + b'],"usage":' + orjson.dumps(usage) + b"}"))
+
+    def _chunk(self, choice: int, delta: dict[str, Any], finish_reason: Ending | None) -> None:
+        body = orjson.dumps(
+            {"index": choice, "delta": delta, "logprobs": None, "finish_reason": finish_reason}
+        )
+        self._write(sse.data_frame(self._head + body + self._tail))
+
+
+class CompletionChunks:
+    """Chunks of `POST /v1/completions`."""
+
+    __slots__ = (
+        "_after",
+        "_echoes",
+        "_has_logprobs",
+        "_head",
+        "_tail",
+        "_tokenizer",
+        "_usage_tail",
+        "_write",
+    )
+
+    def __init__(
+        self,
+        write: Write,
+        identity: Identity,
+        tokenizer: Tokenizer,
+        echoes: Sequence[str],
+        *,
+        include_usage: bool,
+        has_logprobs: bool,
+    ) -> None:
+        """`echoes`: for each choice, the text to begin with; empty strings for none."""
+        head = {"id": identity.id, "object": "text_completion", "created": identity.created}
+        tail = {"model": identity.model, "system_fingerprint": identity.fingerprint}
+        self._write = write
+        self._tokenizer = tokenizer
+        self._echoes = echoes
+        self._has_logprobs = has_logprobs
+        self._head = orjson.dumps(head)[:-1] + b',"choices":['
+        self._usage_tail = b"]," + orjson.dumps(tail)[1:-1] + b',"usage":'
+        self._tail = (
+            self._usage_tail + b"null}" if include_usage else b"]," + orjson.dumps(tail)[1:]
+        )
+
+    def begin(self) -> None:
+        for index, echo in enumerate(self._echoes):
+            if echo:
+                self.text(index, echo, ())
+
+    def text(self, choice: int, text: str, logprobs: Sequence[TokenLogprob]) -> None:
+        rendered = b"null"
+        if self._has_logprobs:
+            rendered = orjson.dumps(answers.completion_logprobs(logprobs, self._tokenizer))
+        self._chunk(choice, orjson.dumps(text), rendered, b"null")
+
+    def finished(self, choice: int, ending: Ending) -> None:
+        self._chunk(choice, b'""', b"null", b'"%s"' % ending.encode())
+
+    def usage(self, usage: dict[str, Any]) -> None:
+        self._write(sse.data_frame(self._head + self._usage_tail + orjson.dumps(usage) + b"}"))
+
+    def _chunk(self, choice: int, text: bytes, logprobs: bytes, finish_reason: bytes) -> None:
+        self._write(
+            sse.data_frame(
+                b'%b{"text":%b,"index":%d,"logprobs":%b,"finish_reason":%b}%b'
+                % (self._head, text, choice, logprobs, finish_reason, self._tail)
+            )
+        )
+
+
+def stream(
+    generation: Generation,
+    make_writer: Callable[[Write], ChunkWriter],
+    headers: HeaderList,
+    *,
+    include_usage: bool,
+) -> StreamingResponse:
+    """The response that runs `generation` into a stream. What it raises, `app` renders."""
+
+    async def run(sink: Sink) -> None:
+        writer = make_writer(sink.write)
+        sink.on_disconnect(generation.cancel)
+        try:
+            writer.begin()
+            await generation.run(writer)
+        except GenerationCancelled:
+            raise ClientDisconnected from None
+        finally:
+            generation.close()
+        if include_usage:
+            writer.usage(answers.usage(generation))
+        sink.write(sse.DONE)
+
+    return StreamingResponse(run, headers=[*headers, *sse.HEADERS])

@@ -1,0 +1,121 @@
+"""What do all commands share: the options that find an installation, and how errors are shown.
+
+Does not know: any command.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import functools
+import sys
+from collections.abc import AsyncIterator, Callable, Coroutine
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, NoReturn, ParamSpec, TypeVar
+from uuid import UUID
+
+import orjson
+import typer
+
+from anzoth import config as configuration
+from anzoth.config import Config, ConfigError
+from anzoth.db import embedded, migrate
+from anzoth.db.errors import DatabaseError
+from anzoth.gateway import keys
+from anzoth.gateway.directory import DirectoryError
+from anzoth.gateway.keys import Pepper
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+DataDir = Annotated[
+    Path | None,
+    typer.Option("--data-dir", help="The installation's data directory.", show_default=False),
+]
+ConfigFile = Annotated[
+    Path | None,
+    typer.Option("--config", help="Its configuration file (anzoth.toml).", show_default=False),
+]
+DatabaseUrl = Annotated[
+    str | None,
+    typer.Option(
+        "--database-url",
+        help="A PostgreSQL server to use instead of the embedded one.",
+        show_default=False,
+    ),
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON on standard output.")]
+
+
+@dataclass(slots=True, frozen=True)
+class Installation:
+    """Which installation a command was told to work on."""
+
+    config: Config
+
+    @classmethod
+    def find(
+        cls, data_dir: Path | None, config_file: Path | None, database_url: str | None
+    ) -> Installation:
+        """Raises ConfigError."""
+        given = {"data_dir": data_dir, "database_url": database_url}
+        return cls(configuration.load(config_file, given))
+
+    def pepper(self) -> Pepper:
+        """Raises ConfigError. The data directory must exist: call it inside `database`."""
+        data_dir = self.config.server.data_dir
+        try:
+            data_dir.mkdir(mode=0o711, parents=True, exist_ok=True)
+            return keys.load_pepper(data_dir)
+        except (OSError, ValueError) as error:
+            reason = error.strerror if isinstance(error, OSError) else error
+            raise ConfigError(f"cannot use the pepper in {data_dir}: {reason}") from error
+
+    @contextlib.asynccontextmanager
+    async def database(self, *, migrated: bool = True) -> AsyncIterator[str]:
+        """The DSN of its database, running server or not. Raises DatabaseError.
+
+        With `migrated`, its schema is current: the embedded one is migrated on the way, somebody's
+        own must have been (`anzoth migrate`).
+        """
+        server = self.config.server
+        if server.database_url is not None:
+            if migrated:
+                await migrate.require_current(server.database_url)
+            yield server.database_url
+            return
+        async with embedded.running(server.data_dir) as dsn:
+            if migrated:
+                await migrate.migrate(dsn)
+            yield dsn
+
+
+def command(function: Callable[P, Coroutine[Any, Any, None]]) -> Callable[P, None]:
+    """Runs an async command. A foreseen error is one sentence on standard error and status 1."""
+
+    @functools.wraps(function)
+    def run(*args: P.args, **kwargs: P.kwargs) -> None:
+        try:
+            asyncio.run(function(*args, **kwargs))
+        except (ConfigError, DatabaseError, DirectoryError) as error:
+            fail(str(error))
+
+    return run
+
+
+def fail(message: str) -> NoReturn:
+    print(f"anzoth: {message}", file=sys.stderr)
+    raise typer.Exit(1)
+
+
+def print_json(value: object) -> None:
+    """Dates as ISO 8601 in UTC, ids as text."""
+    options = orjson.OPT_INDENT_2 | orjson.OPT_UTC_Z
+    print(orjson.dumps(value, default=_id_as_text, option=options).decode())
+
+
+def _id_as_text(value: object) -> str:
+    if isinstance(value, UUID):  # asyncpg's subclass, which orjson does not know
+        return str(value)
+    raise TypeError(type(value).__name__)

@@ -1,0 +1,48 @@
+"""`anzoth serve`: starts everything and keeps it running until told to stop.
+
+Does not know: what "everything" is (see `anzoth.supervisor`).
+"""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from anzoth import config as configuration
+from anzoth.commands.options import ConfigFile, DatabaseUrl, DataDir, command
+from anzoth.supervisor import Supervisor
+from anzoth.terminal import Terminal
+
+
+@command
+async def serve(
+    host: Annotated[
+        str | None, typer.Option(help="The address to listen on (127.0.0.1).", show_default=False)
+    ] = None,
+    port: Annotated[
+        int | None,
+        typer.Option(help="The port to listen on (8000); 0 takes a free one.", show_default=False),
+    ] = None,
+    model: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME=PATH",
+            help="A Hugging Face checkpoint directory to serve under a name. May be repeated. "
+            "Without it the small bundled model is served as anzoth-default.",
+            show_default=False,
+        ),
+    ] = None,
+    data_dir: DataDir = None,
+    config: ConfigFile = None,
+    database_url: DatabaseUrl = None,
+) -> None:
+    """Start the server: database, engines and gateway, until Ctrl-C or SIGTERM."""
+    given = {
+        "host": host,
+        "port": port,
+        "models": model or None,
+        "data_dir": data_dir,
+        "database_url": database_url,
+    }
+    await Supervisor(configuration.load(config, given), Terminal()).run()

@@ -1,0 +1,160 @@
+"""How does the gateway reach the database, and as whom?
+
+Every statement runs inside a transaction that names its tenant, or the key that is being
+authenticated; there is no way to get a connection without one. The name is local to the
+transaction, so nothing of it is left on a pooled connection, however the block ended.
+
+Does not know: any statement but the two that set the name (see `store`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import uuid
+from collections.abc import AsyncIterator, Iterator
+from typing import Any, Protocol
+
+import asyncpg
+
+from anzoth.db import queries
+from anzoth.db.errors import DatabaseDown, DatabaseUnusable
+
+APP_ROLE = "anzoth_app"
+OPERATOR_ROLE = "anzoth_operator"
+
+# An alias, because asyncpg's pool hands out proxies of connections.
+Connection = Any
+
+_DOWN = (
+    OSError,  # includes TimeoutError
+    asyncpg.PostgresConnectionError,
+    asyncpg.CannotConnectNowError,
+    asyncpg.AdminShutdownError,
+    asyncpg.CrashShutdownError,
+    asyncpg.TooManyConnectionsError,
+    asyncpg.QueryCanceledError,  # statement_timeout
+    asyncpg.InterfaceError,  # the connection was lost under us
+)
+
+
+class Tenant(Protocol):
+    """What a tenant's transaction asks for: the handle that only authentication makes."""
+
+    @property
+    def id(self) -> uuid.UUID: ...
+    @property
+    def cache_salt(self) -> str: ...
+
+
+@contextlib.contextmanager
+def translated_errors() -> Iterator[None]:
+    """Raises DatabaseDown for every way in which the database can be lost."""
+    try:
+        yield
+    except _DOWN as error:
+        # The message names the kind only: an address or a role is not for whoever reads this.
+        raise DatabaseDown(f"the database is unavailable ({type(error).__name__})") from error
+
+
+class Database:
+    """A pool of connections as the role `anzoth_app`, which row-level security applies to."""
+
+    def __init__(self, pool: asyncpg.Pool, timeout_s: float) -> None:
+        self._pool = pool
+        self._timeout_s = timeout_s
+
+    @classmethod
+    async def open(cls, dsn: str, *, max_connections: int = 8, timeout_s: float = 5.0) -> Database:
+        """Connects on first use, so a gateway can start while the database is away.
+
+        `timeout_s` bounds each block, from waiting for a connection to the commit.
+        """
+        pool = await asyncpg.create_pool(
+            dsn,
+            min_size=0,
+            max_size=max_connections,
+            timeout=timeout_s,
+            command_timeout=timeout_s,
+            server_settings={
+                "role": APP_ROLE,
+                "application_name": "anzoth",
+                "idle_in_transaction_session_timeout": "60000",
+            },
+        )
+        return cls(pool, timeout_s)
+
+    async def close(self) -> None:
+        """Waits a moment for blocks that are still open, then cuts them."""
+        try:
+            async with asyncio.timeout(self._timeout_s):
+                await self._pool.close()
+        except TimeoutError:
+            self._pool.terminate()
+
+    async def ping(self) -> None:
+        """Returns when the database answers. Raises DatabaseDown."""
+        with translated_errors():
+            async with asyncio.timeout(self._timeout_s), self._pool.acquire() as connection:
+                await connection.execute("SELECT 1")
+
+    @contextlib.asynccontextmanager
+    async def tenant(self, handle: Tenant) -> AsyncIterator[Connection]:
+        """A transaction that sees and writes this tenant's rows only. Raises DatabaseDown."""
+        async with self._transaction("set_tenant", str(handle.id)) as connection:
+            yield connection
+
+    @contextlib.asynccontextmanager
+    async def authenticating(self, kid: str) -> AsyncIterator[Connection]:
+        """A transaction that sees the key `kid` and its tenant only. Raises DatabaseDown."""
+        async with self._transaction("set_kid", kid) as connection:
+            yield connection
+
+    @contextlib.asynccontextmanager
+    async def _transaction(self, setting: str, value: str) -> AsyncIterator[Connection]:
+        with translated_errors():
+            async with (
+                asyncio.timeout(self._timeout_s),
+                self._pool.acquire() as connection,
+                connection.transaction(),
+            ):
+                await connection.execute(queries.load()[setting], value)
+                yield connection
+
+
+async def connect(dsn: str, timeout_s: int) -> asyncpg.Connection:
+    """A connection as the DSN's own user. Raises DatabaseUnusable where only an operator can help.
+
+    Other errors are left to `translated_errors`. No message quotes the DSN: it may hold a password.
+    """
+    try:
+        return await asyncpg.connect(
+            dsn, timeout=timeout_s, server_settings={"application_name": "anzoth"}
+        )
+    except asyncpg.InvalidAuthorizationSpecificationError:
+        raise DatabaseUnusable(
+            "the database refuses this user or password; check --database-url"
+        ) from None
+    except asyncpg.InvalidCatalogNameError as error:
+        raise DatabaseUnusable(f"{error}; create it, or check --database-url") from None
+    except (ValueError, asyncpg.ClientConfigurationError):
+        raise DatabaseUnusable(
+            "--database-url is not understood; expected postgresql://user:password@host/database"
+        ) from None
+
+
+@contextlib.asynccontextmanager
+async def operator(dsn: str, *, timeout_s: int = 15) -> AsyncIterator[Connection]:
+    """A transaction on a connection of its own as `anzoth_operator`, which sees every tenant.
+
+    For the commands of whoever runs the installation, never for a request. Raises DatabaseDown.
+    """
+    with translated_errors():
+        async with asyncio.timeout(timeout_s):
+            connection = await connect(dsn, timeout_s)
+            try:
+                async with connection.transaction():
+                    await connection.execute(f"SET LOCAL ROLE {OPERATOR_ROLE}")
+                    yield connection
+            finally:
+                connection.terminate()

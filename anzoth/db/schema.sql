@@ -1,0 +1,113 @@
+-- The whole schema as it stands after all migrations: read this, not the migrations, to learn it.
+-- A test applies both to empty databases and compares the results.
+
+CREATE SCHEMA anzoth;
+
+-- The second wall between tenants is here: every table that holds a tenant's rows has row-level
+-- security, forced on the owner too. The gateway acts as anzoth_app, which sees the rows of the
+-- tenant named by the transaction-local setting app.tenant, and none when it is not set. nullif()
+-- because a setting that was local to an ended transaction reads '' and not NULL.
+
+CREATE TABLE anzoth.tenants (
+    id uuid PRIMARY KEY,
+    name text NOT NULL UNIQUE CHECK (name <> ''),
+    created_at timestamptz NOT NULL DEFAULT now()
+);
+
+CREATE TABLE anzoth.api_keys (
+    id uuid PRIMARY KEY,
+    tenant_id uuid NOT NULL REFERENCES anzoth.tenants (id),
+    kid text NOT NULL UNIQUE,               -- the public half of the key
+    name text NOT NULL,
+    digest bytea NOT NULL,                  -- of the whole key; see hash_alg and pepper_id
+    hash_alg text NOT NULL,
+    pepper_id text NOT NULL,
+    redacted text NOT NULL,                 -- what lists show
+    scopes text[] NOT NULL,
+    models text[],                          -- patterns; NULL: every model
+    rpm integer CHECK (rpm > 0),            -- NULL: unlimited
+    tpm integer CHECK (tpm > 0),
+    created_at timestamptz NOT NULL DEFAULT now(),
+    expires_at timestamptz,
+    revoked_at timestamptz,
+    last_used_at timestamptz,               -- coarse; written in batches
+    UNIQUE (tenant_id, id)                  -- what foreign keys refer to: always with the tenant
+);
+
+CREATE TABLE anzoth.usage (
+    tenant_id uuid NOT NULL,
+    request_id text NOT NULL,
+    started_at timestamptz NOT NULL,
+    key_id uuid NOT NULL,
+    endpoint text NOT NULL,
+    model text,
+    prompt_tokens bigint NOT NULL,
+    cached_tokens bigint NOT NULL,
+    completion_tokens bigint NOT NULL,
+    finish_reason text,
+    streamed boolean NOT NULL,
+    status smallint NOT NULL,
+    error_code text,
+    ttft_ms bigint,
+    duration_ms bigint NOT NULL,
+    end_user text,
+    metadata jsonb,
+    -- The start is part of it, so that a request id that some proxy repeats drops no row.
+    PRIMARY KEY (tenant_id, request_id, started_at),
+    FOREIGN KEY (tenant_id, key_id) REFERENCES anzoth.api_keys (tenant_id, id)
+);
+
+CREATE INDEX usage_by_time ON anzoth.usage (tenant_id, started_at);
+
+ALTER TABLE anzoth.tenants ENABLE ROW LEVEL SECURITY;
+ALTER TABLE anzoth.tenants FORCE ROW LEVEL SECURITY;
+ALTER TABLE anzoth.api_keys ENABLE ROW LEVEL SECURITY;
+ALTER TABLE anzoth.api_keys FORCE ROW LEVEL SECURITY;
+ALTER TABLE anzoth.usage ENABLE ROW LEVEL SECURITY;
+ALTER TABLE anzoth.usage FORCE ROW LEVEL SECURITY;
+
+CREATE POLICY own ON anzoth.tenants TO anzoth_app
+    USING (id = nullif(current_setting('app.tenant', true), '')::uuid)
+    WITH CHECK (id = nullif(current_setting('app.tenant', true), '')::uuid);
+CREATE POLICY own ON anzoth.api_keys TO anzoth_app
+    USING (tenant_id = nullif(current_setting('app.tenant', true), '')::uuid)
+    WITH CHECK (tenant_id = nullif(current_setting('app.tenant', true), '')::uuid);
+CREATE POLICY own ON anzoth.usage TO anzoth_app
+    USING (tenant_id = nullif(current_setting('app.tenant', true), '')::uuid)
+    WITH CHECK (tenant_id = nullif(current_setting('app.tenant', true), '')::uuid);
+
+-- Authentication does not know the tenant yet. It may read the key that the caller named, and the
+-- tenant that this key belongs to, and nothing else.
+CREATE POLICY named_key ON anzoth.api_keys FOR SELECT TO anzoth_app
+    USING (kid = nullif(current_setting('app.kid', true), ''));
+CREATE POLICY tenant_of_named_key ON anzoth.tenants FOR SELECT TO anzoth_app
+    USING (id = (
+        SELECT named.tenant_id FROM anzoth.api_keys AS named
+        WHERE named.kid = nullif(current_setting('app.kid', true), '')
+    ));
+
+-- The operator's commands see every tenant.
+CREATE POLICY every_tenant ON anzoth.tenants TO anzoth_operator USING (true) WITH CHECK (true);
+CREATE POLICY every_tenant ON anzoth.api_keys TO anzoth_operator USING (true) WITH CHECK (true);
+CREATE POLICY every_tenant ON anzoth.usage TO anzoth_operator USING (true) WITH CHECK (true);
+
+GRANT USAGE ON SCHEMA anzoth TO anzoth_app, anzoth_operator;
+GRANT SELECT ON anzoth.tenants, anzoth.api_keys, anzoth.usage TO anzoth_app, anzoth_operator;
+GRANT UPDATE (last_used_at) ON anzoth.api_keys TO anzoth_app;
+GRANT INSERT ON anzoth.usage TO anzoth_app;
+GRANT INSERT, UPDATE ON anzoth.tenants, anzoth.api_keys TO anzoth_operator;
+
+-- Gateways forget what they know about a key when it changes. Not when it is merely used.
+CREATE FUNCTION anzoth.announce_key_change() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    PERFORM pg_notify('anzoth_keys', coalesce(NEW.kid, OLD.kid));
+    RETURN NULL;
+END
+$$;
+
+CREATE TRIGGER announce_new_key AFTER INSERT OR DELETE ON anzoth.api_keys
+    FOR EACH ROW EXECUTE FUNCTION anzoth.announce_key_change();
+CREATE TRIGGER announce_changed_key
+    AFTER UPDATE OF kid, name, digest, hash_alg, pepper_id, scopes, models, rpm, tpm,
+        expires_at, revoked_at ON anzoth.api_keys
+    FOR EACH ROW EXECUTE FUNCTION anzoth.announce_key_change();

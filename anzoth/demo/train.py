@@ -1,0 +1,269 @@
+"""How is the bundled model trained? `python -m anzoth.demo.train`.
+
+From random weights, on generated conversations, with the loss on what the assistant says. The run
+is a function of its settings: it is deterministic, and one that is stopped and started again ends
+with the same bits as one that was not (same machine, same number of threads).
+
+Weights are kept in fp32 by the optimizer and copied to bf16 for the matrix products. Matrices are
+updated by Muon (orthogonalised momentum), which here needs about half the tokens that AdamW needs
+for the same loss; embeddings and norms by AdamW.
+
+Does not know: how good the answers are (see anzoth.demo.evaluate).
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import math
+import os
+import random
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+from tokenizers import Tokenizer
+from torch import Tensor
+from torch.nn import functional as F
+
+from anzoth.demo.batches import Batch, Batches
+from anzoth.demo.checkpoint import export, load_state, save_state
+from anzoth.demo.decoder import Decoder, Shape
+from anzoth.demo.generate import conversation
+from anzoth.demo.vocabulary import learn
+
+MODEL_DIR = Path(__file__).parent / "model"
+
+
+@dataclass(slots=True, frozen=True)
+class Settings:
+    """What a run depends on. Two runs with equal settings make equal weights."""
+
+    seed: int = 1
+    num_steps: int = 2000
+    tokens_per_step: int = 4096
+    warmup_steps: int = 40
+    copying_fraction: float = 0.12
+    """The share of the steps that only teaches copying."""
+    muon_rate: float = 0.01
+    adam_rate: float = 3e-3
+    final_rate: float = 0.02
+    """The rates end at this share of their peak (cosine)."""
+    weight_decay: float = 0.05
+    max_gradient_norm: float = 1.0
+    tokenizer_conversations: int = 20_000
+    shape: Shape = field(default_factory=Shape)
+
+    @classmethod
+    def from_json(cls, values: dict) -> Settings:
+        return cls(**{**values, "shape": Shape(**values["shape"])})
+
+
+class Trainer:
+    """A model, its optimizers and the number of steps they have taken."""
+
+    def __init__(
+        self, settings: Settings, device: torch.device, tokenizer: Tokenizer | None = None
+    ) -> None:
+        self.settings = settings
+        self.device = device
+        self.step = 0
+        self.totals = {"tokens": 0.0, "seconds": 0.0}
+        self.tokenizer = tokenizer or learn_tokenizer(settings)
+        self.batches = Batches(
+            self.tokenizer,
+            settings.seed,
+            settings.tokens_per_step,
+            settings.shape.max_positions,
+            int(settings.copying_fraction * settings.num_steps),
+        )
+        shape = dataclasses.replace(settings.shape, vocab_size=self.tokenizer.get_vocab_size())
+        generator = torch.Generator().manual_seed(settings.seed)
+        self.model = Decoder(shape, generator).to(device)
+        self.master = {
+            name: parameter.detach().clone() for name, parameter in self.model.named_parameters()
+        }
+        self.model.to(torch.bfloat16)
+        self._optimizers = self._make_optimizers()
+
+    def train_step(self) -> float:
+        """One step on its batch. Returns the loss in nats per token that the assistant says."""
+        started_s = time.perf_counter()
+        batch = self.batches[self.step]
+        loss = self._loss(batch)
+        loss.backward()
+        self._update()
+        self.step += 1
+        value = loss.item()
+        if not math.isfinite(value):
+            raise FloatingPointError(f"the loss is {value} at step {self.step}; lower the rates")
+        self.totals["tokens"] += batch.num_tokens
+        self.totals["seconds"] += time.perf_counter() - started_s
+        return value
+
+    def save(self, folder: Path) -> None:
+        state = {
+            f"{name}/{key}": value
+            for optimizer, names in self._optimizers
+            for name in names
+            for key, value in optimizer.state[self.master[name]].items()
+        }
+        settings = dataclasses.asdict(self.settings)
+        save_state(folder, self.step, settings, self.tokenizer, self.master, state, self.totals)
+
+    @classmethod
+    def resume(cls, folder: Path, device: torch.device) -> Trainer:
+        """The trainer that `save` was called on. Raises OSError if there is none in `folder`."""
+        state = load_state(folder)
+        # With the tokenizer of the first start: the lessons may have been edited in between.
+        trainer = cls(Settings.from_json(state.settings), device, state.tokenizer)
+        trainer.step, trainer.totals, tensors = state.step, state.totals, state.tensors
+        with torch.no_grad():
+            for name, master in trainer.master.items():
+                master.copy_(tensors[f"master/{name}"])
+                trainer.model.get_parameter(name).copy_(master)
+        for optimizer, names in trainer._optimizers:
+            for name in names:
+                prefix = f"optimizer/{name}/"
+                optimizer.state[trainer.master[name]] = {
+                    # Adam's own step counter is a scalar that stays on the CPU.
+                    key.removeprefix(prefix): value.to(device if value.dim() else "cpu")
+                    for key, value in tensors.items()
+                    if key.startswith(prefix)
+                }
+        return trainer
+
+    def facts(self, loss: float) -> dict[str, object]:
+        """What a reader of the finished model may want to know about its training."""
+        return {
+            "parameters": sum(tensor.numel() for tensor in self.master.values()),
+            "steps": self.step,
+            "training_tokens": int(self.totals["tokens"]),
+            "seconds": round(self.totals["seconds"]),
+            "device": str(self.device),
+            "threads": torch.get_num_threads(),
+            "loss": None if math.isnan(loss) else round(loss, 4),
+            "settings": dataclasses.asdict(self.settings),
+        }
+
+    def _loss(self, batch: Batch) -> Tensor:
+        targets_BT = batch.targets_BT.to(self.device)
+        chosen_BT = targets_BT >= 0
+        logits_NV = self.model(batch.ids_BT.to(self.device), chosen_BT)
+        return F.cross_entropy(logits_NV.float(), targets_BT[chosen_BT])
+
+    def _update(self) -> None:
+        """Gradients to the fp32 copies, clipped; one optimizer step; the result back to bf16."""
+        for name, parameter in self.model.named_parameters():
+            assert parameter.grad is not None, "every parameter takes part in the loss"
+            self.master[name].grad = parameter.grad.float()
+            parameter.grad = None
+        torch.nn.utils.clip_grad_norm_(self.master.values(), self.settings.max_gradient_norm)
+        factor = rate_factor(self.step, self.settings)
+        for optimizer, _ in self._optimizers:
+            for group in optimizer.param_groups:
+                group["lr"] = group["peak_rate"] * factor
+            optimizer.step()
+        with torch.no_grad():
+            for name, parameter in self.model.named_parameters():
+                parameter.copy_(self.master[name])
+
+    def _make_optimizers(self) -> list[tuple[torch.optim.Optimizer, list[str]]]:
+        settings = self.settings
+        matrices = [name for name in self.master if "_proj" in name]
+        others = [name for name in self.master if "_proj" not in name]
+        muon = torch.optim.Muon(
+            [self.master[name] for name in matrices],
+            lr=settings.muon_rate,
+            weight_decay=settings.weight_decay,
+            adjust_lr_fn="match_rms_adamw",
+        )
+        adam = torch.optim.AdamW(
+            [self.master[name] for name in others],
+            lr=settings.adam_rate,
+            betas=(0.9, 0.95),
+            weight_decay=0.0,
+        )
+        for optimizer in (muon, adam):
+            for group in optimizer.param_groups:
+                group["peak_rate"] = group["lr"]
+        return [(muon, matrices), (adam, others)]
+
+
+def learn_tokenizer(settings: Settings) -> Tokenizer:
+    """From conversations of its own, in the order of the seed."""
+    rng = random.Random(f"{settings.seed}/tokenizer")
+    texts = (
+        turn.content for _ in range(settings.tokenizer_conversations) for turn in conversation(rng)
+    )
+    return learn(texts, settings.shape.vocab_size)
+
+
+def rate_factor(step: int, settings: Settings) -> float:
+    """Linear warm-up to 1, then half a cosine down to `final_rate`."""
+    if step < settings.warmup_steps:
+        return (step + 1) / settings.warmup_steps
+    done = (step - settings.warmup_steps) / max(1, settings.num_steps - settings.warmup_steps)
+    cosine = (1 + math.cos(math.pi * min(1.0, done))) / 2
+    return settings.final_rate + (1 - settings.final_rate) * cosine
+
+
+def run(trainer: Trainer, state_dir: Path, save_every: int) -> float:
+    """Trains to the end, saving now and then. Returns the mean loss of the last hundred steps."""
+    recent: list[float] = []
+    columns = (
+        TextColumn("training"),
+        BarColumn(),
+        TaskProgressColumn(),
+        TextColumn("{task.fields[line]}"),
+        TimeRemainingColumn(),
+    )
+    num_steps = trainer.settings.num_steps
+    with Progress(*columns) as progress:
+        task = progress.add_task("", total=num_steps, completed=trainer.step, line="")
+        while trainer.step < num_steps:
+            recent = [*recent[-99:], trainer.train_step()]
+            mean = sum(recent) / len(recent)
+            speed = trainer.totals["tokens"] / trainer.totals["seconds"]
+            line = f"step {trainer.step}  loss {mean:.4f}  {speed:,.0f} tokens/s"
+            progress.update(task, advance=1, line=line)
+            if trainer.step % save_every == 0 or trainer.step == num_steps:
+                trainer.save(state_dir)
+                if not progress.console.is_terminal:
+                    progress.console.print(line)
+    return sum(recent) / len(recent) if recent else math.nan
+
+
+def main() -> None:
+    defaults = Settings()
+    parser = argparse.ArgumentParser(description="Train the bundled model from random weights.")
+    parser.add_argument("--steps", type=int, default=defaults.num_steps)
+    parser.add_argument("--seed", type=int, default=defaults.seed)
+    parser.add_argument("--tokens-per-step", type=int, default=defaults.tokens_per_step)
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--threads", type=int, default=os.cpu_count())
+    parser.add_argument("--state", type=Path, default=Path("build/demo"), help="training state")
+    parser.add_argument("--out", type=Path, default=MODEL_DIR, help="the finished model")
+    parser.add_argument("--resume", action="store_true", help="go on from --state")
+    parser.add_argument("--save-every", type=int, default=100, metavar="STEPS")
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    device = torch.device(options.device)
+    if options.resume:
+        trainer = Trainer.resume(options.state, device)
+    else:
+        settings = dataclasses.replace(
+            defaults,
+            seed=options.seed,
+            num_steps=options.steps,
+            tokens_per_step=options.tokens_per_step,
+        )
+        trainer = Trainer(settings, device)
+    loss = run(trainer, options.state, options.save_every)
+    export(trainer.model, trainer.tokenizer, options.out, trainer.facts(loss))
+
+
+if __name__ == "__main__":
+    main()

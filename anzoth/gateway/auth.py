@@ -1,0 +1,243 @@
+"""Whose request is this?
+
+A key's row is read by its kid, as the database role that may read exactly that row, and kept for at
+most a second. A notification from the database ends that second early, so a revoked key is refused
+and a new one works at once, and within two seconds even when the notification is lost.
+
+While the database is away, a key that was seen within the last minute keeps working with what was
+known about it; any other request is answered 503 `database_unavailable`.
+
+Does not know: what a principal may do (see `principal`), or how much (see `limits`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hmac
+import logging
+import time
+import uuid
+import weakref
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from anzoth.db import store
+from anzoth.db.errors import DatabaseDown
+from anzoth.db.listen import listen
+from anzoth.db.pool import Database
+from anzoth.errors import CapacityUnavailable, Unauthorized
+from anzoth.gateway import keys
+from anzoth.gateway.keys import Key, Pepper
+from anzoth.gateway.principal import Principal, TenantHandle
+
+CHANNEL = "anzoth_keys"
+_TTL_S = 1.0
+_UNKNOWN_TTL_S = 0.25
+"""Of a kid that does not exist: it may come into being any moment."""
+_STALE_LIMIT_S = 60.0
+_DATABASE_PAUSE_S = 0.5
+"""After a failure, how long requests do not even try: they would all wait for the time-out."""
+_MAX_KEYS = 10_000
+_MAX_UNKNOWN = 1_000
+_LAST_USED_INTERVAL_S = 30.0
+_CLOSE_TIMEOUT_S = 2.0
+_NO_DIGEST = bytes(32)
+
+_log = logging.getLogger(__name__)
+
+
+class DatabaseUnavailable(CapacityUnavailable):
+    """The key cannot be checked because the database is unavailable. Please retry."""
+
+    code = "database_unavailable"
+
+
+@dataclass(slots=True, frozen=True)
+class _Entry:
+    """What is known about a kid. No row: it does not exist."""
+
+    row: store.KeyRow | None
+    principal: Principal | None
+    read_at_s: float
+
+
+class Authenticator:
+    """One per gateway. `run` must be running for changes to be heard of at once."""
+
+    def __init__(
+        self,
+        database: Database,
+        dsn: str,
+        pepper: Pepper,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+        now: Callable[[], datetime] = lambda: datetime.now(UTC),
+    ) -> None:
+        self._database = database
+        self._dsn = dsn
+        self._pepper = pepper
+        self._clock = clock
+        self._now = now
+        self._known: OrderedDict[str, _Entry] = OrderedDict()
+        self._unknown: OrderedDict[str, _Entry] = OrderedDict()
+        self._reading: weakref.WeakValueDictionary[str, asyncio.Lock] = (
+            weakref.WeakValueDictionary()
+        )
+        self._generation = 0
+        """Grows with each notification: what was read before one may be out of date."""
+        self._database_away_until_s = float("-inf")
+        self._used: dict[TenantHandle, dict[uuid.UUID, datetime]] = {}
+
+    async def authenticate(self, authorization: str | None) -> Principal:
+        """The principal of a request with this Authorization header.
+
+        Raises Unauthorized, with one and the same answer for every key that does not work, and
+        DatabaseUnavailable.
+        """
+        key = _parse_header(authorization)
+        entry = self._fresh(key.kid)
+        if entry is None:
+            entry = await self._read(key.kid)
+        return self._check(key, entry)
+
+    async def run(self) -> None:
+        """Hears of changed keys and writes down when keys were used, until cancelled."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(
+                listen(self._dsn, CHANNEL, self._changed, lambda: self._changed(None))
+            )
+            group.create_task(self._write_last_used_regularly())
+
+    async def close(self) -> None:
+        """Writes down the last uses, if the database takes them quickly."""
+        try:
+            async with asyncio.timeout(_CLOSE_TIMEOUT_S):
+                await self._write_last_used()
+        except TimeoutError:
+            _log.warning("the last uses of some keys were not written down")
+
+    # --- checking -------------------------------------------------------------------------------
+
+    def _check(self, key: Key, entry: _Entry) -> Principal:
+        """Does the same work for every reason to refuse, so that the time taken tells nothing."""
+        row, principal = entry.row, entry.principal
+        digest = self._pepper.digest(key)
+        is_right = hmac.compare_digest(digest, row.digest if row is not None else _NO_DIGEST)
+        if row is None or principal is None or not is_right or not self._is_valid(row):
+            raise Unauthorized()
+        self._used.setdefault(principal.tenant, {})[row.id] = self._now()
+        return principal
+
+    def _is_valid(self, row: store.KeyRow) -> bool:
+        return (
+            row.hash_alg == keys.HASH_ALG
+            and row.pepper_id == self._pepper.id
+            and row.revoked_at is None
+            and (row.expires_at is None or self._now() < row.expires_at)
+        )
+
+    # --- what is known --------------------------------------------------------------------------
+
+    def _fresh(self, kid: str) -> _Entry | None:
+        if (entry := self._known.get(kid)) is not None:
+            self._known.move_to_end(kid)
+            return entry if self._clock() - entry.read_at_s < _TTL_S else None
+        entry = self._unknown.get(kid)
+        if entry is not None and self._clock() - entry.read_at_s < _UNKNOWN_TTL_S:
+            return entry
+        return None
+
+    async def _read(self, kid: str) -> _Entry:
+        """From the database: once, however many requests with this key are waiting."""
+        lock = self._reading.setdefault(kid, asyncio.Lock())
+        async with lock:
+            if (entry := self._fresh(kid)) is not None:
+                return entry
+            if self._clock() < self._database_away_until_s:
+                return self._stale(kid)
+            generation, read_at_s = self._generation, self._clock()
+            try:
+                async with self._database.authenticating(kid) as connection:
+                    row = await store.find_key(connection, kid)
+            except DatabaseDown as error:
+                _log.warning("keys cannot be read: %s", error)
+                self._database_away_until_s = self._clock() + _DATABASE_PAUSE_S
+                return self._stale(kid)
+            entry = _Entry(row, None if row is None else self._principal(row), read_at_s)
+            if generation == self._generation:
+                self._remember(kid, entry)
+            return entry
+
+    def _stale(self, kid: str) -> _Entry:
+        """What was known within the last minute, for as long as the database is away."""
+        entry = self._known.get(kid)
+        if entry is None or self._clock() - entry.read_at_s > _STALE_LIMIT_S:
+            raise DatabaseUnavailable()
+        return entry
+
+    def _remember(self, kid: str, entry: _Entry) -> None:
+        self._known.pop(kid, None)
+        self._unknown.pop(kid, None)
+        if entry.row is None:
+            self._unknown[kid] = entry
+            if len(self._unknown) > _MAX_UNKNOWN:
+                self._unknown.popitem(last=False)
+        else:
+            self._known[kid] = entry
+            if len(self._known) > _MAX_KEYS:
+                self._known.popitem(last=False)
+
+    def _changed(self, kid: str | None) -> None:
+        """Called for each notification; None: some may have been missed, the second will pass."""
+        self._generation += 1
+        if kid is not None:
+            self._known.pop(kid, None)
+            self._unknown.pop(kid, None)
+
+    def _principal(self, row: store.KeyRow) -> Principal:
+        return Principal(
+            tenant=TenantHandle(
+                row.tenant_id, row.tenant_name, self._pepper.cache_salt(row.tenant_id)
+            ),
+            key_id=row.id,
+            scopes=frozenset(row.scopes),
+            models=None if row.models is None else tuple(row.models),
+            rpm=row.rpm,
+            tpm=row.tpm,
+            expires_at=row.expires_at,
+        )
+
+    # --- last use -------------------------------------------------------------------------------
+
+    async def _write_last_used_regularly(self) -> None:
+        while True:
+            await asyncio.sleep(_LAST_USED_INTERVAL_S)
+            await self._write_last_used()
+
+    async def _write_last_used(self) -> None:
+        """Coarse by intent: one statement per tenant now and then, and a lost one is no harm."""
+        used, self._used = self._used, {}
+        for tenant, keys_of_tenant in used.items():
+            try:
+                async with self._database.tenant(tenant) as connection:
+                    await store.touch_keys(connection, keys_of_tenant)
+            except DatabaseDown as error:
+                _log.info("the last uses of some keys were not written down: %s", error)
+                return
+
+
+def _parse_header(authorization: str | None) -> Key:
+    """Raises Unauthorized. A wrong checksum never reaches the database."""
+    if authorization is None:
+        missing = Unauthorized(
+            "No API key was sent. Put it in the Authorization header: Bearer anz-…"
+        )
+        missing.code = None  # SDKs tell "no key" from "wrong key" by it
+        raise missing
+    scheme, _, token = authorization.strip().partition(" ")
+    key = keys.try_parse(token.strip())
+    if scheme.lower() != "bearer" or key is None:
+        raise Unauthorized()
+    return key

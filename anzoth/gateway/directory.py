@@ -1,0 +1,176 @@
+"""Which tenants and keys exist, and how does an operator make and end them?
+
+These are the functions behind `anzoth tenants` and `anzoth keys`, and behind the first start of a
+fresh installation. They act as the operator, across tenants; what serves requests never uses them.
+
+Does not know: how a key is checked when a request comes (see `auth`).
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from anzoth.db import pool, store
+from anzoth.db.pool import Connection
+from anzoth.gateway import keys
+from anzoth.gateway.keys import Key, Pepper
+
+SCOPES = ("models:read", "chat", "completions", "embeddings", "all")
+"""What a key can be allowed. A new endpoint's scope is added here."""
+DEFAULT_SCOPES = ("models:read", "chat", "completions")
+DEFAULT_TENANT = "default"
+
+_MAX_NAME_CHARS = 200
+_MAX_LIMIT = 2**31 - 1
+
+
+class DirectoryError(Exception):
+    """The request cannot be met; the message is one sentence for whoever asked."""
+
+
+@dataclass(slots=True, frozen=True)
+class KeyRequest:
+    """What a new key should be."""
+
+    tenant: str
+    name: str
+    scopes: Sequence[str] = DEFAULT_SCOPES
+    models: Sequence[str] | None = None
+    rpm: int | None = None
+    tpm: int | None = None
+    expires_at: datetime | None = None
+
+
+@dataclass(slots=True, frozen=True)
+class CreatedKey:
+    """A new key. `key` is the only place where its secret half will ever be seen."""
+
+    id: uuid.UUID
+    key: Key
+    request: KeyRequest = field(repr=False)
+    created_at: datetime
+
+
+async def create_tenant(dsn: str, name: str) -> store.TenantRow:
+    """Raises DirectoryError when the name is taken or empty, and DatabaseError."""
+    _check_name("tenant", name)
+    async with pool.operator(dsn) as connection:
+        created = await store.try_insert_tenant(connection, uuid.uuid4(), name)
+    if created is None:
+        raise DirectoryError(f"there is already a tenant named {name!r}")
+    return created
+
+
+async def list_tenants(dsn: str) -> list[store.TenantListing]:
+    """Raises DatabaseError."""
+    async with pool.operator(dsn) as connection:
+        return await store.list_tenants(connection)
+
+
+async def create_key(dsn: str, pepper: Pepper, request: KeyRequest) -> CreatedKey:
+    """Raises DirectoryError when the tenant is unknown or a value impossible, and DatabaseError."""
+    _check(request)
+    async with pool.operator(dsn) as connection:
+        tenant = await store.find_tenant(connection, request.tenant)
+        if tenant is None:
+            raise DirectoryError(
+                f"there is no tenant named {request.tenant!r}; "
+                f"create it with: anzoth tenants create {request.tenant}"
+            )
+        return await _insert_key(connection, pepper, tenant.id, request)
+
+
+async def list_keys(dsn: str, tenant: str | None = None) -> list[store.KeyListing]:
+    """All keys, or one tenant's, revoked ones included. Raises DirectoryError, DatabaseError."""
+    async with pool.operator(dsn) as connection:
+        if tenant is not None and await store.find_tenant(connection, tenant) is None:
+            raise DirectoryError(f"there is no tenant named {tenant!r}")
+        return await store.list_keys(connection, tenant)
+
+
+async def revoke_key(dsn: str, which: str) -> store.RevokedKey:
+    """`which`: a key's id, its kid, or the key itself. Running gateways learn of it at once.
+
+    Raises DirectoryError when there is no such key, and DatabaseError.
+    """
+    id, kid = _parse_reference(which)
+    revoked = None
+    if id is not None or kid is not None:
+        async with pool.operator(dsn) as connection:
+            revoked = await store.revoke_key(connection, id, kid)
+    if revoked is None:
+        # Not quoted: it may be a whole key with a typo.
+        raise DirectoryError("there is no such key; `anzoth keys list` shows the ids")
+    return revoked
+
+
+async def ensure_default_tenant_and_key(dsn: str, pepper: Pepper) -> str | None:
+    """Makes a first tenant with a first key in an empty installation and returns that key.
+
+    None when there is any tenant already. Raises DatabaseError.
+    """
+    async with pool.operator(dsn) as connection:
+        await store.lock_directory(connection)
+        if await store.has_any_tenant(connection):
+            return None
+        tenant = await store.try_insert_tenant(connection, uuid.uuid4(), DEFAULT_TENANT)
+        if tenant is None:
+            return None  # `anzoth tenants create` was faster; whoever ran it makes the keys
+        request = KeyRequest(DEFAULT_TENANT, "first key")
+        return (await _insert_key(connection, pepper, tenant.id, request)).key.text
+
+
+async def _insert_key(
+    connection: Connection, pepper: Pepper, tenant_id: uuid.UUID, request: KeyRequest
+) -> CreatedKey:
+    while True:
+        key = keys.mint()
+        row = store.NewKey(
+            id=uuid.uuid4(),
+            tenant_id=tenant_id,
+            kid=key.kid,
+            name=request.name,
+            digest=pepper.digest(key),
+            hash_alg=keys.HASH_ALG,
+            pepper_id=pepper.id,
+            redacted=key.redacted,
+            scopes=sorted(set(request.scopes)),
+            models=None if request.models is None else list(request.models),
+            rpm=request.rpm,
+            tpm=request.tpm,
+            expires_at=request.expires_at,
+        )
+        created_at = await store.try_insert_key(connection, row)
+        if created_at is not None:
+            return CreatedKey(row.id, key, request, created_at)
+
+
+def _check(request: KeyRequest) -> None:
+    _check_name("key", request.name)
+    if not request.scopes:
+        raise DirectoryError("a key needs at least one scope")
+    for scope in request.scopes:
+        if scope not in SCOPES:
+            raise DirectoryError(f"unknown scope {scope!r}; there are: {', '.join(SCOPES)}")
+    for name, limit in (("rpm", request.rpm), ("tpm", request.tpm)):
+        if limit is not None and not 1 <= limit <= _MAX_LIMIT:
+            raise DirectoryError(f"{name} is {limit}; expected a whole number from 1")
+
+
+def _check_name(of: str, name: str) -> None:
+    if not name.strip() or len(name) > _MAX_NAME_CHARS or not name.isprintable():
+        raise DirectoryError(f"a {of}'s name must have 1 to {_MAX_NAME_CHARS} printable characters")
+
+
+def _parse_reference(which: str) -> tuple[uuid.UUID | None, str | None]:
+    if (key := keys.try_parse(which)) is not None:
+        return None, key.kid
+    if keys.is_kid(kid := which.removeprefix(keys.PREFIX)):
+        return None, kid
+    try:
+        return uuid.UUID(which), None
+    except ValueError:
+        return None, None

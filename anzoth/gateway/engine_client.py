@@ -1,0 +1,390 @@
+"""How does the gateway talk to one engine, and how does it notice that the engine is lost or hung?
+
+One connection to the engine's Unix socket, opened again with a short backoff for as long as `run`
+runs. One `Step` frame is one synchronous loop over its rows: no task and no queue per request
+(research/http-reliability §3). Everything that waits on a lost engine is told at once.
+
+    connecting ──connected──▶ warming ──Hello──▶ ready ──end of stream, bad frame, silence──┐
+        ▲───────────────────────────────────────────────────────────────────────────────────┘
+
+Does not know: text, keys, HTTP, or who restarts the engine.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+import traceback
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, Protocol, cast
+
+from anzoth.errors import (
+    AnzothError,
+    CapacityUnavailable,
+    ContextLengthExceeded,
+    InvalidValue,
+    ModelUnavailable,
+)
+from anzoth.frames import (
+    Abort,
+    Admitted,
+    Decoder,
+    FrameError,
+    Hello,
+    Message,
+    Refused,
+    Row,
+    SamplingParams,
+    Stats,
+    Step,
+    Submit,
+    encode,
+    pack_token_ids,
+)
+from anzoth.gateway.principal import TenantHandle
+from anzoth.telemetry import Metrics
+
+log = logging.getLogger(__name__)
+
+CONNECT_TIMEOUT_S = 5.0
+ADMISSION_TIMEOUT_S = 30.0
+"""The engine answers between two steps; one that takes longer than this serves nobody."""
+MIN_BACKOFF_S = 0.05
+MAX_BACKOFF_S = 1.0
+MAX_UNSENT_BYTES = 4 << 20
+"""Beyond this much unread by the engine, new requests are refused; aborts (tiny) still go out."""
+DEFAULT_STALL_TIMEOUT_S = 60.0
+
+State = Literal["connecting", "warming", "ready"]
+
+
+class Listener(Protocol):
+    """Whoever submitted a request. Called from the loop over a step's rows: must not block."""
+
+    def row(self, row: Row, now_s: float) -> None: ...
+
+    def lost(self, error: AnzothError) -> None:
+        """Nothing more will come: the engine is gone."""
+        ...
+
+
+@dataclass(slots=True, eq=False)
+class _Live:
+    """A request that the engine knows of."""
+
+    listener: Listener
+    open_choices: set[int]
+    admission: asyncio.Future[None]
+
+
+class EngineClient:
+    """The gateway's end of one engine."""
+
+    def __init__(
+        self,
+        model: str,
+        socket_path: Path,
+        metrics: Metrics,
+        *,
+        stall_timeout_s: float = DEFAULT_STALL_TIMEOUT_S,
+    ) -> None:
+        self.model = model
+        self.hello: Hello | None = None
+        """What the engine said about itself when it last became ready; kept while it is away."""
+        self.last_stats: Stats | None = None
+        self.stalled = False
+        """It stopped making progress and was cut off; False again once an engine says Hello."""
+        self._socket_path = socket_path
+        self._metrics = metrics
+        self._stall_timeout_s = stall_timeout_s
+        self._connection: _Connection | None = None
+        self._live: dict[int, _Live] = {}
+        self._next_request = 1
+        self._last_step_s = 0.0
+        metrics.engine_up(model, False)
+
+    # --- what the supervisor's and the health page's eyes need ---------------------------------
+
+    @property
+    def state(self) -> State:
+        if self._connection is None:
+            return "connecting"
+        return "ready" if self._connection.greeted else "warming"
+
+    @property
+    def healthy(self) -> bool:
+        return self.state == "ready"
+
+    @property
+    def num_live_requests(self) -> int:
+        return len(self._live)
+
+    # --- requests ------------------------------------------------------------------------------
+
+    def require_ready(self) -> Hello:
+        """What the engine holds. Raises ModelUnavailable unless it could take a request now."""
+        if self.hello is None or not self.healthy:
+            raise ModelUnavailable()
+        return self.hello
+
+    async def submit(
+        self,
+        listener: Listener,
+        prompt: Sequence[int],
+        *,
+        num_choices: int,
+        max_tokens: int,
+        sampling: SamplingParams,
+        tenant: TenantHandle,
+    ) -> int:
+        """Returns the request's number once the engine has admitted it.
+
+        Rows may reach the listener before the caller runs again. Raises ModelUnavailable,
+        CapacityUnavailable, ContextLengthExceeded or InvalidValue; then no row ever comes.
+        """
+        self.require_ready()
+        connection = self._connection
+        if connection is None or connection.is_congested:
+            raise CapacityUnavailable()
+        request = self._next_request
+        self._next_request += 1
+        message = Submit(
+            request, tenant.cache_salt, str(tenant.id), num_choices, max_tokens, sampling
+        )
+        admission = asyncio.get_running_loop().create_future()
+        self._live[request] = _Live(listener, set(range(num_choices)), admission)
+        connection.send(encode(message, pack_token_ids(prompt)))
+        try:
+            async with asyncio.timeout(ADMISSION_TIMEOUT_S):
+                await admission
+        except TimeoutError:
+            self.abort(request)
+            raise ModelUnavailable() from None
+        except BaseException:
+            # Refused or lost (then this has no effect), or our caller was cancelled: in that case
+            # the engine may be about to begin.
+            self.abort(request)
+            raise
+        return request
+
+    def abort(self, request: int, choice: int | None = None) -> None:
+        """Stops a request, or one of its choices; no more rows come. Idempotent, never blocks."""
+        entry = self._live.get(request)
+        if entry is None or (choice is not None and choice not in entry.open_choices):
+            return
+        if choice is not None:
+            entry.open_choices.discard(choice)
+        if choice is None or not entry.open_choices:
+            choice = None
+            del self._live[request]
+        self._send(Abort(request, choice))
+
+    def end_all(self, error: AnzothError) -> None:
+        """Stops every request; each ends with `error`."""
+        for request in self._live:
+            self._send(Abort(request))
+        self._fail_all(error)
+
+    def _fail_all(self, error: AnzothError) -> None:
+        live, self._live = self._live, {}
+        for entry in live.values():
+            if entry.admission.done():
+                entry.listener.lost(error)
+            else:
+                entry.admission.set_exception(error)
+
+    def _send(self, message: Message) -> None:
+        if self._connection is not None:
+            self._connection.send(encode(message))
+
+    # --- the connection's life -----------------------------------------------------------------
+
+    async def run(self) -> None:
+        """Keeps a connection to the engine until cancelled."""
+        backoff_s = MIN_BACKOFF_S
+        try:
+            while True:
+                try:
+                    async with asyncio.timeout(CONNECT_TIMEOUT_S):
+                        await asyncio.get_running_loop().create_unix_connection(
+                            lambda: _Connection(self), str(self._socket_path)
+                        )
+                except (OSError, TimeoutError):
+                    await asyncio.sleep(backoff_s)
+                    backoff_s = min(backoff_s * 2, MAX_BACKOFF_S)
+                    continue
+                if await self._watch():
+                    backoff_s = MIN_BACKOFF_S
+                await asyncio.sleep(backoff_s)
+        finally:
+            self._cut()
+
+    async def _watch(self) -> bool:
+        """Returns when the connection has ended: True if the engine had become ready on it."""
+        connection = self._connection
+        if connection is None:
+            return False
+        tick_s = self._stall_timeout_s / 10
+        while not connection.closed.is_set():
+            try:
+                async with asyncio.timeout(tick_s):
+                    await connection.closed.wait()
+            except TimeoutError:
+                self.check_progress(time.monotonic())
+        return connection.greeted
+
+    def check_progress(self, now_s: float) -> None:
+        """Cuts off an engine that has work and has been silent for too long.
+
+        Silence is measured from the last step, not from when a request came: an idle engine sends
+        a heartbeat every second.
+        """
+        silence_s = now_s - self._last_step_s
+        if not (self.healthy and self._live and silence_s > self._stall_timeout_s):
+            return
+        log.error("engine %s: no step for %.1f s with work pending", self.model, silence_s)
+        self.stalled = True
+        self._cut()
+
+    def _cut(self) -> None:
+        if self._connection is not None:
+            self._connection.close()
+            self.connection_closed(self._connection)
+
+    # --- called by the connection --------------------------------------------------------------
+
+    def connection_opened(self, connection: _Connection) -> None:
+        self._connection = connection
+
+    def connection_closed(self, connection: _Connection) -> None:
+        """Idempotent. Every waiting request learns of it now."""
+        if self._connection is not connection:
+            return
+        self._connection = None
+        self._metrics.engine_up(self.model, False)
+        if self._live:
+            log.warning("engine %s is lost with %d requests", self.model, len(self._live))
+        self._fail_all(ModelUnavailable())
+
+    def greeted(self, hello: Hello) -> None:
+        self.hello = hello
+        self.stalled = False
+        self._last_step_s = time.monotonic()
+        self._metrics.engine_up(self.model, True)
+        log.info("engine %s is ready (%s, %s)", self.model, hello.device, hello.dtype)
+
+    def message(self, message: Message) -> None:
+        match message:
+            case Step():
+                self._step(message)
+            case Admitted():
+                if entry := self._live.get(message.request):
+                    _settle(entry.admission, None)
+            case Refused():
+                if entry := self._live.pop(message.request, None):
+                    _settle(entry.admission, _refusal(message))
+            case _:
+                raise FrameError(f"an engine does not send {type(message).__name__} here")
+
+    def _step(self, step: Step) -> None:
+        now_s = self._last_step_s = time.monotonic()
+        self.last_stats = step.stats
+        self._metrics.engine_step(self.model, step.stats)
+        live = self._live
+        for row in step.rows:
+            entry = live.get(row.request)
+            if entry is None or row.choice not in entry.open_choices:
+                continue  # aborted while this step was computed
+            if row.finish is not None:
+                entry.open_choices.discard(row.choice)
+                if not entry.open_choices:
+                    del live[row.request]
+            try:
+                entry.listener.row(row, now_s)
+            except Exception as error:  # noqa: BLE001  # must not end the other requests
+                # Where, but not what: the message of an unexpected error may quote a prompt.
+                frames = "".join(traceback.format_tb(error.__traceback__))
+                log.error("a listener failed: %s\n%s", type(error).__name__, frames)
+                self.abort(row.request)
+                live.pop(row.request, None)
+                entry.listener.lost(error if isinstance(error, AnzothError) else AnzothError())
+
+
+class _Connection(asyncio.Protocol):
+    """One socket to the engine: bytes to messages and back."""
+
+    def __init__(self, client: EngineClient) -> None:
+        self.greeted = False
+        self.is_congested = False
+        self.closed = asyncio.Event()
+        self._client = client
+        self._decoder = Decoder()
+        self._transport: asyncio.Transport | None = None
+
+    def send(self, frame: bytes) -> None:
+        """Ignored once the connection is closing: whoever waits for an answer is told `lost`."""
+        if self._transport is not None and not self._transport.is_closing():
+            self._transport.write(frame)
+
+    def close(self) -> None:
+        if self._transport is not None:
+            self._transport.abort()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        # uvloop's transports are not subclasses of asyncio's, only shaped like them.
+        self._transport = cast(asyncio.Transport, transport)
+        self._transport.set_write_buffer_limits(high=MAX_UNSENT_BYTES)
+        self._client.connection_opened(self)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.closed.set()
+        self._client.connection_closed(self)
+
+    def pause_writing(self) -> None:
+        self.is_congested = True
+
+    def resume_writing(self) -> None:
+        self.is_congested = False
+
+    def data_received(self, data: bytes) -> None:
+        if self._transport is None or self._transport.is_closing():
+            return
+        try:
+            for message, _ in self._decoder.feed(data):
+                if self.greeted:
+                    self._client.message(message)
+                else:
+                    self._greet(message)
+        except FrameError as error:
+            log.error("engine %s: %s", self._client.model, error)
+            self.close()
+
+    def _greet(self, message: Message) -> None:
+        if not isinstance(message, Hello):
+            raise FrameError(f"expected Hello first, got {type(message).__name__}")
+        self.greeted = True
+        self._client.greeted(message)
+
+
+def _settle(admission: asyncio.Future[None], error: AnzothError | None) -> None:
+    if admission.done():  # the caller was cancelled, or the engine repeats itself
+        return
+    if error is None:
+        admission.set_result(None)
+    else:
+        admission.set_exception(error)
+
+
+def _refusal(refused: Refused) -> AnzothError:
+    match refused.code:
+        case "capacity":
+            if refused.retry_after_ms is None:
+                return CapacityUnavailable()
+            return CapacityUnavailable(retry_after_ms=refused.retry_after_ms)
+        case "too_long":
+            return ContextLengthExceeded(refused.message or None)
+        case "invalid":
+            return InvalidValue(refused.message or None)

@@ -1,0 +1,353 @@
+"""How does one validated request become text, and how does it end?
+
+    count ─▶ reserve ─▶ submit ─▶ admitted ─▶ rows ─▶ text, logprobs ─▶ finished ─▶ settle
+    └──────── errors have an HTTP status ────┘└─ the status is out; see api.streams ─┘
+
+Streamed and collected answers take the same path: rows become `Consumer` calls, and the consumer
+either renders each one at once or keeps it. A generation that has begun is always closed, however
+it ends: what still runs is aborted, the reservation is settled with the tokens really used, the
+usage record is filled in.
+
+Does not know: JSON, SSE, the shapes of the API, or where usage is recorded.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from anzoth.errors import AnzothError, ContextLengthExceeded, InvalidValue, ModelUnavailable
+from anzoth.frames import Hello, Row, SamplingParams
+from anzoth.gateway.choices import Choice, ChoiceText, Collector, Consumer, Ending
+from anzoth.gateway.limits import Limiter, Reservation
+from anzoth.gateway.models import ServedModel
+from anzoth.gateway.principal import Principal, TenantHandle
+from anzoth.gateway.usage import UsageRecord
+from anzoth.telemetry import Metrics
+from anzoth.text.detokenizer import Detokenizer
+from anzoth.text.stops import StopMatcher
+
+
+class GenerationCancelled(Exception):
+    """The client left: nobody waits for this generation any more."""
+
+
+@dataclass(slots=True, frozen=True)
+class GenerationRequest:
+    """What to generate: `num_choices` continuations of each prompt."""
+
+    prompts: tuple[Sequence[int], ...]
+    num_choices: int
+    max_tokens: int | None
+    """Per choice. None: as many as the context and the key's token limit leave."""
+    sampling: SamplingParams
+    stop: tuple[str, ...] = ()
+    default_max_tokens: int | None = None
+    """What `max_tokens=None` means at most."""
+    starts_text: bool = True
+    """False: the output continues the prompt's text, so its leading space belongs to it."""
+    prompt_param: str = "messages"
+    """The field of the request's body that errors about the prompt name."""
+
+
+class Generation:
+    """The continuations of one API request, from their admission to their end."""
+
+    def __init__(
+        self,
+        model: ServedModel,
+        fingerprint: str,
+        request: GenerationRequest,
+        reservation: Reservation,
+        usage: UsageRecord,
+        received_at_s: float,
+        metrics: Metrics,
+    ) -> None:
+        self.model = model
+        self.reservation = reservation
+        self.fingerprint = fingerprint
+        """Of the engine that admitted it: another one may have taken its place since."""
+        self.num_prompt_tokens = sum(map(len, request.prompts))
+        self.num_cached_tokens = 0
+        self._request = request
+        self._usage = usage
+        self._received_at_s = received_at_s
+        self._metrics = metrics
+        self._engine_requests: list[int] = []
+        self._choices = [
+            Choice(
+                Detokenizer(model.tokenizer.pieces, starts_text=request.starts_text),
+                StopMatcher(request.stop),
+            )
+            for _ in range(len(request.prompts) * request.num_choices)
+        ]
+        self._open = set(range(len(self._choices)))
+        self._early = Collector(len(self._choices))
+        self._consumer: Consumer = self._early
+        self._over = asyncio.Event()
+        self._first_ending: Ending | None = None
+        self._error: AnzothError | GenerationCancelled | None = None
+        self._closed = False
+
+    @property
+    def num_choices(self) -> int:
+        """Of all prompts together; choice i continues prompt i // num_choices-per-prompt."""
+        return len(self._choices)
+
+    @property
+    def num_completion_tokens(self) -> int:
+        return sum(choice.num_tokens for choice in self._choices)
+
+    async def submit(self, max_tokens: int, sampling: SamplingParams, tenant: TenantHandle) -> None:
+        """Returns when the engine has admitted every prompt; raises what it refused one with."""
+        per_prompt = self._request.num_choices
+        for index, prompt in enumerate(self._request.prompts):
+            self._engine_requests.append(
+                await self.model.engine.submit(
+                    _PromptListener(self, index * per_prompt),
+                    prompt,
+                    num_choices=per_prompt,
+                    max_tokens=max_tokens,
+                    sampling=sampling,
+                    tenant=tenant,
+                )
+            )
+        if self._error is not None:
+            raise self._error
+
+    async def run(self, consumer: Consumer) -> None:
+        """Feeds `consumer` until every choice has ended; then the usage is final.
+
+        Raises AnzothError when the engine was lost, GenerationCancelled after `cancel`.
+        """
+        self._early.replay(consumer)
+        self._consumer = consumer
+        try:
+            # No timeout: the engine client ends every request of an engine without progress.
+            await self._over.wait()
+            if self._error is not None:
+                raise self._error
+        finally:
+            self.close()
+
+    async def collect(self) -> list[ChoiceText]:
+        """All choices, when they are finished. Raises as `run` does."""
+        collector = Collector(self.num_choices)
+        await self.run(collector)
+        return collector.choices()
+
+    def cancel(self) -> None:
+        """The client is gone: stops the engine's work at once, and then `run`."""
+        self._end(GenerationCancelled())
+        self.close()
+
+    def close(self) -> None:
+        """Aborts what still runs, settles, and fills in the usage. Idempotent, never blocks."""
+        if self._closed:
+            return
+        self._stop_engine()
+        completion_tokens = self.num_completion_tokens
+        self.reservation.settle(self.num_prompt_tokens + completion_tokens)
+        usage = self._usage
+        usage.prompt_tokens = self.num_prompt_tokens
+        usage.cached_tokens = self.num_cached_tokens
+        usage.completion_tokens = completion_tokens
+        usage.finish_reason = self._finish_reason()
+        self._metrics.tokens_used(
+            self.model.name, self.num_prompt_tokens, self.num_cached_tokens, completion_tokens
+        )
+
+    def discard(self) -> None:
+        """It was never admitted as a whole: it counts for nothing. Idempotent."""
+        if self._closed:
+            return
+        self._stop_engine()
+        self.reservation.cancel()
+
+    def _stop_engine(self) -> None:
+        self._closed = True
+        for request in self._engine_requests:
+            self.model.engine.abort(request)
+
+    def _finish_reason(self) -> str | None:
+        if isinstance(self._error, AnzothError):
+            return "error"
+        return "cancelled" if self._open else self._first_ending
+
+    # --- the engine's side: called from its step loop -------------------------------------------
+
+    def row(self, choice_index: int, row: Row, now_s: float) -> None:
+        """One row of choice `choice_index`."""
+        if choice_index not in self._open or self._over.is_set():
+            return
+        choice = self._choices[choice_index]
+        if row.token is not None:
+            self._count(choice_index, choice, row, now_s)
+        if row.finish in ("abort", "error"):
+            self._end(ModelUnavailable("The model backend ended this request. Retry it."))
+            return
+        # The token that ends a text with `stop` is the model's own end marker: not part of it.
+        text = ""
+        if row.token is not None and row.finish != "stop":
+            text = choice.push(row, row.token)
+        ending: Ending | None = None
+        if choice.is_stopped:
+            ending = "stop"
+        elif row.finish is not None:
+            ending = "stop" if row.finish == "stop" else "length"
+            text += choice.flush()
+            if choice.is_stopped:  # the last character, forced out, completed a stop string
+                ending = "stop"
+        logprobs = choice.take_logprobs(is_last=ending is not None)
+        if text or logprobs:
+            self._consumer.text(choice_index, text, logprobs)
+        if ending is not None:
+            self._finish(choice_index, row, ending)
+
+    def lost(self, error: AnzothError) -> None:
+        self._end(error)
+
+    def _count(self, index: int, choice: Choice, row: Row, now_s: float) -> None:
+        choice.num_tokens += 1
+        if choice.last_token_s is not None:
+            self._metrics.next_token(self.model.name, now_s - choice.last_token_s)
+        elif self._usage.ttft_ms is None:
+            ttft_s = now_s - self._received_at_s
+            self._usage.ttft_ms = int(ttft_s * 1000)
+            self._metrics.first_token(self.model.name, ttft_s)
+        choice.last_token_s = now_s
+        # Choices of one prompt share it, and it is counted once: so are its cached tokens.
+        if row.cached_tokens is not None and index % self._request.num_choices == 0:
+            self.num_cached_tokens += row.cached_tokens
+
+    def _finish(self, choice_index: int, row: Row, ending: Ending) -> None:
+        if row.finish is None:  # a stop string: the engine does not know that this choice is over
+            self.model.engine.abort(row.request, row.choice)
+        if choice_index == 0:
+            self._first_ending = ending
+        self._open.discard(choice_index)
+        self._consumer.finished(choice_index, ending)
+        if not self._open:
+            self._over.set()
+
+    def _end(self, error: AnzothError | GenerationCancelled) -> None:
+        if not self._over.is_set():
+            self._error = error
+            self._over.set()
+
+
+class _PromptListener:
+    """One prompt's rows, under the choice numbers of the whole generation."""
+
+    __slots__ = ("_first_choice", "_generation")
+
+    def __init__(self, generation: Generation, first_choice: int) -> None:
+        self._generation = generation
+        self._first_choice = first_choice
+
+    def row(self, row: Row, now_s: float) -> None:
+        self._generation.row(self._first_choice + row.choice, row, now_s)
+
+    def lost(self, error: AnzothError) -> None:
+        self._generation.lost(error)
+
+
+class Generator:
+    """Begins generations: everything that can still be refused with an HTTP status."""
+
+    __slots__ = ("_limiter", "_metrics")
+
+    def __init__(self, limiter: Limiter, metrics: Metrics) -> None:
+        self._limiter = limiter
+        self._metrics = metrics
+
+    async def begin(
+        self,
+        model: ServedModel,
+        request: GenerationRequest,
+        principal: Principal,
+        usage: UsageRecord,
+        received_at_s: float,
+    ) -> Generation:
+        """The generation, admitted by the engine; the caller must `run` or `close` it.
+
+        Raises ModelUnavailable, InvalidValue, ContextLengthExceeded, RateLimited or
+        CapacityUnavailable; nothing is then reserved, running or charged.
+        """
+        hello = model.engine.require_ready()
+        check_vocabulary(request, hello)
+        max_tokens = output_limit(request, hello, principal)
+        generation = Generation(
+            model,
+            hello.fingerprint,
+            request,
+            self._limiter.reserve(
+                principal,
+                sum(map(len, request.prompts)),
+                max_tokens * request.num_choices * len(request.prompts),
+            ),
+            usage,
+            received_at_s,
+            self._metrics,
+        )
+        sampling = request.sampling
+        if sampling.min_tokens > max_tokens:
+            sampling = replace(sampling, min_tokens=max_tokens)
+        try:
+            await generation.submit(max_tokens, sampling, principal.tenant)
+        except BaseException:
+            generation.discard()
+            raise
+        return generation
+
+
+def check_vocabulary(request: GenerationRequest, hello: Hello) -> None:
+    """Raises InvalidValue for a token id that the model does not have."""
+    size = hello.vocab_size
+    for param, token_ids in (
+        ("logit_bias", [token_id for token_id, _ in request.sampling.logit_bias]),
+        ("stop_token_ids", request.sampling.stop_token_ids),
+        *((request.prompt_param, prompt) for prompt in request.prompts),
+    ):
+        if token_ids and not (min(token_ids) >= 0 and max(token_ids) < size):
+            raise InvalidValue(
+                f"Invalid value for '{param}': token ids of this model are 0 to {size - 1}.",
+                param=param,
+            )
+
+
+def output_limit(request: GenerationRequest, hello: Hello, principal: Principal) -> int:
+    """How many tokens each choice may have at most. Raises ContextLengthExceeded or
+    InvalidValue (an empty prompt).
+
+    An explicit `max_tokens` that does not fit is refused, as OpenAI refuses it: cutting it silently
+    would hide from the caller that the answer cannot have the length it asked for. Without one, the
+    output ends where the context ends, or where the key's own tokens per minute do, because a
+    reservation above those could never be granted.
+    """
+    if not all(request.prompts):
+        raise InvalidValue("The prompt must hold at least one token.", param=request.prompt_param)
+    num_prompt_tokens = max(map(len, request.prompts))
+    left = hello.max_model_tokens - num_prompt_tokens
+    if left < 1:
+        raise ContextLengthExceeded(
+            f"This model's context length is {hello.max_model_tokens} tokens, with room for at "
+            f"least one token of output, but the prompt has {num_prompt_tokens} tokens.",
+            param=request.prompt_param,
+        )
+    if request.max_tokens is not None:
+        if request.max_tokens > left:
+            raise ContextLengthExceeded(
+                f"This model's context length is {hello.max_model_tokens} tokens, but this request "
+                f"needs {num_prompt_tokens + request.max_tokens}: {num_prompt_tokens} in the "
+                f"prompt and {request.max_tokens} for the output.",
+                param=request.prompt_param,
+            )
+        return request.max_tokens
+    limit = left if request.default_max_tokens is None else min(left, request.default_max_tokens)
+    if principal.tpm is not None:
+        num_choices = request.num_choices * len(request.prompts)
+        affordable = (principal.tpm - sum(map(len, request.prompts))) // num_choices
+        limit = max(1, min(limit, affordable))
+    return limit

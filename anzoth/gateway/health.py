@@ -1,0 +1,73 @@
+"""Can this gateway serve, and if not, which part is missing?
+
+    ready     every model's engine answers, the database answers, nobody asked us to stop
+    degraded  (database only) keys that are already known still work
+
+Liveness is another question: a process that can answer at all is alive.
+
+Does not know: HTTP, or what will be done about it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from typing import Literal
+
+from anzoth.db.errors import DatabaseDown
+from anzoth.db.pool import Database
+from anzoth.gateway.models import ModelRegistry
+
+_PROBE_INTERVAL_S = 1.0
+"""However often somebody asks, the database is not asked more often."""
+
+ComponentState = Literal["ready", "connecting", "warming", "unavailable", "draining"]
+
+
+@dataclasses.dataclass(slots=True, frozen=True)
+class Component:
+    """One part's state, with a few public facts about it."""
+
+    state: ComponentState
+    facts: dict[str, object] = dataclasses.field(default_factory=dict)
+
+
+class Health:
+    """What `/readyz` reports. One per gateway."""
+
+    def __init__(self, models: ModelRegistry, database: Database) -> None:
+        self._models = models
+        self._database = database
+        self._database_is_up = False
+        self._probed_at_s = float("-inf")
+        self.is_draining = False
+
+    async def components(self) -> dict[str, Component]:
+        """By name: the gateway itself, the database, and each engine."""
+        found = {
+            "gateway": Component("draining" if self.is_draining else "ready"),
+            "database": Component("ready" if await self._probe_database() else "unavailable"),
+        }
+        for model in self._models:
+            engine = model.engine
+            facts: dict[str, object] = {}
+            if engine.hello is not None and engine.state == "ready":
+                facts = {
+                    "device": engine.hello.device,
+                    "dtype": engine.hello.dtype,
+                    "max_model_tokens": engine.hello.max_model_tokens,
+                }
+            found[f"engine {model.name}"] = Component(engine.state, facts)
+        return found
+
+    async def _probe_database(self) -> bool:
+        now_s = time.monotonic()
+        if now_s - self._probed_at_s >= _PROBE_INTERVAL_S:
+            self._probed_at_s = now_s
+            try:
+                await self._database.ping()
+            except DatabaseDown:
+                self._database_is_up = False
+            else:
+                self._database_is_up = True
+        return self._database_is_up

@@ -1,0 +1,129 @@
+"""What is an API key, and what of it is kept?
+
+    anz-k7QmT2xWb9aZ_<36 random characters><6 checksum characters>
+        └── kid ───┘ └──────── secret half ────────────────────┘
+
+All of it is base62. The kid is public: it finds the row. The checksum (CRC-32 of everything before
+it) lets a scanner, and our own edge, tell a typo from a key without a database. The database keeps
+HMAC-SHA-256 of the whole key under a pepper that is not in the database. A slow hash would add
+nothing: 36 random characters (214 bits) cannot be guessed.
+
+Does not know: where rows are stored, or what a key may do.
+"""
+
+from __future__ import annotations
+
+import binascii
+import hashlib
+import hmac
+import os
+import re
+import secrets
+import uuid
+from dataclasses import dataclass, field
+from pathlib import Path
+
+PREFIX = "anz-"
+HASH_ALG = "hmac-sha256"
+KEY_PATTERN = r"\banz-[0-9A-Za-z]{12}_[0-9A-Za-z]{42}\b"
+"""For secret scanners. What matches is ours if `try_parse` accepts it."""
+
+_ALPHABET = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
+_KID_CHARS = 12
+_SECRET_CHARS = 36
+_CRC_CHARS = 6  # 62**6 > 2**32
+_SHAPE = re.compile(r"anz-([0-9A-Za-z]{12})_[0-9A-Za-z]{42}", re.ASCII)
+_PEPPER_BYTES = 32
+
+
+@dataclass(slots=True, frozen=True)
+class Key:
+    """A key as its owner holds it. Its repr shows only the public half."""
+
+    kid: str
+    text: str = field(repr=False)
+
+    @property
+    def redacted(self) -> str:
+        """What lists and pages show."""
+        return f"{PREFIX}{self.kid[:4]}…{self.text[-4:]}"
+
+
+@dataclass(slots=True, frozen=True)
+class Pepper:
+    """The installation's secret, without which the database's digests are of no use."""
+
+    id: str
+    """A short hash: says which pepper a row was made with, and nothing about it."""
+    secret: bytes = field(repr=False)
+
+    def digest(self, key: Key) -> bytes:
+        return hmac.digest(self.secret, key.text.encode(), "sha256")
+
+    def cache_salt(self, tenant_id: uuid.UUID) -> str:
+        """The secret root of a tenant's prefix cache; the same after every restart."""
+        return hmac.digest(self.secret, f"cache-salt:{tenant_id}".encode(), "sha256").hex()
+
+
+def mint() -> Key:
+    """A new key from the operating system's randomness."""
+    kid = _random(_KID_CHARS)
+    text = f"{PREFIX}{kid}_{_random(_SECRET_CHARS)}"
+    return Key(kid, text + _checksum(text))
+
+
+def try_parse(text: str) -> Key | None:
+    """None unless shape and checksum are right. Says nothing about whether the key exists."""
+    match = _SHAPE.fullmatch(text)
+    if match is None or _checksum(text[:-_CRC_CHARS]) != text[-_CRC_CHARS:]:
+        return None
+    return Key(match[1], text)
+
+
+def is_kid(text: str) -> bool:
+    """Whether `text` has the shape of a key's public half."""
+    return len(text) == _KID_CHARS and all(character in _ALPHABET for character in text)
+
+
+def load_pepper(data_dir: Path) -> Pepper:
+    """Reads DATA_DIR/pepper, which is made (readable by its owner only) when there is none.
+
+    Raises OSError, and ValueError when the file is not a pepper.
+    """
+    path = data_dir / "pepper"
+    if not path.exists():
+        _create_pepper(path)
+    secret = bytes.fromhex(path.read_text().strip())
+    if len(secret) != _PEPPER_BYTES:
+        raise ValueError(f"{path} must hold {_PEPPER_BYTES} bytes as hexadecimal digits")
+    return Pepper(hashlib.sha256(b"anzoth pepper id:" + secret).hexdigest()[:12], secret)
+
+
+def _create_pepper(path: Path) -> None:
+    """Complete or absent, never half; where two processes try at once, both use the first one."""
+    fresh = path.with_name(f"pepper.{secrets.token_hex(8)}")
+    fd = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    try:
+        with open(fd, "w") as file:
+            file.write(secrets.token_hex(_PEPPER_BYTES) + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+        try:
+            os.link(fresh, path)  # unlike a rename, this fails when somebody was faster
+        except FileExistsError:
+            pass
+    finally:
+        fresh.unlink()
+
+
+def _random(length: int) -> str:
+    return "".join(secrets.choice(_ALPHABET) for _ in range(length))
+
+
+def _checksum(text: str) -> str:
+    number = binascii.crc32(text.encode())
+    digits = ""
+    for _ in range(_CRC_CHARS):
+        number, digit = divmod(number, len(_ALPHABET))
+        digits = _ALPHABET[digit] + digits
+    return digits

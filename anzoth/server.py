@@ -1,0 +1,130 @@
+"""What is a gateway process made of, and in which order does it start and stop?
+
+    python -m anzoth.server
+
+Settings come from the supervisor (see `anzoth.child`): `listen_fd`, `dsn`, `data_dir`, `drain_s`,
+`http`, `models`, `log_level`. The listening socket is the supervisor's, so that a gateway which is
+started again finds the connections that came meanwhile.
+
+Stopping (SIGTERM): readiness fails, no new connection is accepted, running requests finish within
+`drain_s` or are ended with an error, the ledger is flushed. A second SIGTERM ends the wait.
+
+Does not know: how any of its parts does its work.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import signal
+import socket
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import uvloop
+
+from anzoth import child
+from anzoth.api.app import App
+from anzoth.api.call import Services
+from anzoth.config import HttpConfig, ModelConfig, from_json
+from anzoth.db.pool import Database
+from anzoth.errors import CapacityUnavailable
+from anzoth.gateway import keys
+from anzoth.gateway.auth import Authenticator
+from anzoth.gateway.engine_client import EngineClient
+from anzoth.gateway.generation import Generator
+from anzoth.gateway.health import Health
+from anzoth.gateway.ledger import Ledger
+from anzoth.gateway.limits import Limiter
+from anzoth.gateway.models import ModelLoadError, ModelRegistry, load_model
+from anzoth.http.server import HttpServer
+from anzoth.telemetry import Metrics
+
+_LEDGER_FLUSH_S = 3.0
+_LAST_WORDS_S = 1.0
+"""For error frames to reach their clients after a drain ran out of time."""
+
+
+def main() -> None:
+    settings = child.begin("gateway")
+    try:
+        uvloop.run(_serve(settings))
+    except (ModelLoadError, OSError, ValueError) as error:
+        raise child.fail_config("gateway", error) from error
+
+
+async def _serve(settings: Mapping[str, Any]) -> None:  # JSON from the supervisor
+    stop, hurry = asyncio.Event(), asyncio.Event()
+
+    def on_signal() -> None:
+        (hurry if stop.is_set() else stop).set()
+
+    loop = asyncio.get_running_loop()
+    loop.add_signal_handler(signal.SIGTERM, on_signal)
+    loop.add_reader(child.parent_fd(), stop.set)
+    http = from_json(HttpConfig, settings["http"])
+    async with contextlib.AsyncExitStack() as stack:
+        services = await _build(stack, settings)
+        server = HttpServer(App(services, http.max_body_bytes), http)
+        await server.start(socket.socket(fileno=settings["listen_fd"]))
+        await stop.wait()
+        services.health.is_draining = True
+        await _drain(server, services.models, settings["drain_s"], hurry)
+
+
+async def _drain(
+    server: HttpServer, models: ModelRegistry, drain_s: float, hurry: asyncio.Event
+) -> None:
+    """Requests may finish for `drain_s`, or until `hurry`; then they are ended with an error."""
+    drain = asyncio.create_task(server.drain(drain_s + _LAST_WORDS_S))
+    hurried = asyncio.create_task(hurry.wait())
+    await asyncio.wait({drain, hurried}, timeout=drain_s, return_when=asyncio.FIRST_COMPLETED)
+    if not drain.done():
+        models.end_all(CapacityUnavailable("The server is shutting down."))
+        await asyncio.wait({drain}, timeout=_LAST_WORDS_S)
+    for task in (drain, hurried):
+        task.cancel()
+    await asyncio.wait({drain, hurried})
+    await server.drain(0)
+
+
+async def _build(stack: contextlib.AsyncExitStack, settings: Mapping[str, Any]) -> Services:
+    """All parts, running; `stack` ends them in the reverse order."""
+    metrics = Metrics()
+    database = await Database.open(settings["dsn"])
+    stack.push_async_callback(database.close)
+    pepper = keys.load_pepper(Path(settings["data_dir"]))
+    authenticator = Authenticator(database, settings["dsn"], pepper)
+    stack.push_async_callback(authenticator.close)
+    ledger = Ledger(database)
+    stack.push_async_callback(ledger.close, _LEDGER_FLUSH_S)
+    models = ModelRegistry(
+        tuple(
+            load_model(
+                ModelConfig(model["name"], Path(model["path"])),
+                EngineClient(
+                    model["name"],
+                    Path(model["socket"]),
+                    metrics,
+                    stall_timeout_s=settings["stall_timeout_s"],
+                ),
+            )
+            for model in settings["models"]
+        )
+    )
+    background = await stack.enter_async_context(asyncio.TaskGroup())
+    tasks = [background.create_task(part.run()) for part in (authenticator, ledger, models)]
+    stack.callback(lambda: [task.cancel() for task in tasks])
+    return Services(
+        authenticator=authenticator,
+        models=models,
+        generator=Generator(Limiter(), metrics),
+        ledger=ledger,
+        metrics=metrics,
+        health=Health(models, database),
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,259 @@
+"""What does `anzoth serve` start, in which order, and what happens when a part of it ends?
+
+    supervisor ─┬─ engine, one per model            started first: loading weights takes longest
+                ├─ postgres warden ── postgres      (unless --database-url)
+                └─ gateway                          started when the database is migrated
+
+Every child gets its settings on standard input and dies with this process (see anzoth.child). A
+child that ends by itself is started again, with a growing pause if it keeps ending; one that says
+its settings are impossible ends the start. An engine that stops making progress is killed, which
+ends its streams with an error and brings a fresh one.
+
+Stopping (SIGTERM, Ctrl-C): the gateway drains within `drain_s`, then Postgres and the engines stop.
+A second signal ends the drain at once; a signal during the start undoes the start.
+
+Does not know: HTTP beyond one readiness probe, keys, tokens.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import importlib.metadata
+import os
+import signal
+import socket
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import orjson
+
+from anzoth import config as configuration
+from anzoth.config import Config, ConfigError, ModelConfig
+from anzoth.db import cluster, embedded, migrate
+from anzoth.db.errors import DatabaseError
+from anzoth.gateway import directory, keys
+from anzoth.processes import Child, EngineWatch
+from anzoth.startup import exclusive_data_dir, listening_socket, private_folder, url_of
+from anzoth.terminal import Terminal
+
+_POLL_S = 0.05
+_ENGINE_STOP_S = 5.0
+_DATABASE_STOP_S = 30.0
+_DATABASE_START_S = 120.0
+_GATEWAY_MARGIN_S = 5.0
+"""What stopping the gateway may take beyond its drain: flushing the ledger, closing the pool."""
+
+
+class Supervisor:
+    """One running installation."""
+
+    def __init__(self, config: Config, terminal: Terminal) -> None:
+        self._config = config
+        self._terminal = terminal
+        self._stop = asyncio.Event()
+        self._starting: asyncio.Task[None] | None = None
+        self._run_dir = configuration.run_dir(config.server.data_dir)
+        self._gateway: Child | None = None
+
+    async def run(self) -> None:
+        """Serves until a signal says stop.
+
+        Raises ConfigError or DatabaseError, in one sentence, if this start is impossible.
+        """
+        server = self._config.server
+        with (
+            exclusive_data_dir(server.data_dir),
+            listening_socket(server.host, server.port) as sock,
+        ):
+            private_folder(self._run_dir)
+            loop = asyncio.get_running_loop()
+            for number in (signal.SIGTERM, signal.SIGINT):
+                loop.add_signal_handler(number, self._on_signal)
+            version = importlib.metadata.version("anzoth")
+            self._terminal.start(version, url_of(sock), server.data_dir)
+            self._starting = asyncio.current_task()
+            try:
+                async with asyncio.TaskGroup() as group:
+                    await self._serve(group, sock)
+            except* (ConfigError, DatabaseError) as errors:
+                raise errors.exceptions[0] from None
+            except* asyncio.CancelledError:
+                pass
+
+    async def _serve(self, group: asyncio.TaskGroup, sock: socket.socket) -> None:
+        """Starts the parts, waits for the signal, stops them in order."""
+        started_s = time.monotonic()
+        url = url_of(sock)
+        async with (
+            self._engines(group),
+            self._database(group) as dsn,
+        ):
+            fresh_key = await self._prepare_database(dsn)
+            async with self._serving_gateway(group, dsn, sock):
+                await self._until_ready(url)
+                self._starting = None
+                with self._state_file(url):
+                    model = self._config.models[0].name
+                    self._terminal.ready(url, model, fresh_key, time.monotonic() - started_s)
+                    await self._stop.wait()
+                self._terminal.event(f"stopping; requests may take {self._drain_s:g} s to finish")
+        self._terminal.event("stopped")
+
+    def _on_signal(self) -> None:
+        if self._starting is not None:
+            self._starting.cancel()
+        elif self._stop.is_set() and self._gateway is not None:
+            self._gateway.terminate()  # the second signal: it ends its drain
+        self._stop.set()
+
+    @property
+    def _drain_s(self) -> float:
+        return self._config.server.drain_s
+
+    # --- the parts ----------------------------------------------------------------------------
+
+    @contextlib.asynccontextmanager
+    async def _engines(self, group: asyncio.TaskGroup) -> AsyncIterator[None]:
+        stall_timeout_s = self._config.engine.stall_timeout_s
+        watches = []
+        async with contextlib.AsyncExitStack() as stack:
+            for model in self._config.models:
+                child = self._engine(model)
+                await stack.enter_async_context(child.running(group, _ENGINE_STOP_S))
+                watch = EngineWatch(child, self._engine_socket(model.name), stall_timeout_s)
+                watches.append(group.create_task(watch.run()))
+            try:
+                yield
+            finally:
+                for task in watches:
+                    task.cancel()
+
+    @contextlib.asynccontextmanager
+    async def _database(self, group: asyncio.TaskGroup) -> AsyncIterator[str]:
+        """The DSN of a database that answers. The embedded one is one more watched child."""
+        server = self._config.server
+        if server.database_url is not None:
+            yield server.database_url
+            return
+        child = Child(
+            name="database",
+            module="anzoth.db.warden",
+            settings={"data_dir": str(server.data_dir.resolve()), "log_level": server.log_level},
+            log=self._terminal.event,
+        )
+        async with child.running(group, _DATABASE_STOP_S):
+            with self._terminal.step("database", "embedded PostgreSQL"):
+                dsn = await self._until_database_answers()
+            yield dsn
+
+    @contextlib.asynccontextmanager
+    async def _serving_gateway(
+        self, group: asyncio.TaskGroup, dsn: str, sock: socket.socket
+    ) -> AsyncIterator[None]:
+        server = self._config.server
+        self._gateway = Child(
+            name="gateway",
+            module="anzoth.server",
+            settings={
+                "listen_fd": sock.fileno(),
+                "dsn": dsn,
+                "data_dir": str(server.data_dir),
+                "drain_s": server.drain_s,
+                "stall_timeout_s": self._config.engine.stall_timeout_s,
+                "http": configuration.to_json(self._config.http),
+                "models": [
+                    {
+                        "name": model.name,
+                        "path": str(model.path),
+                        "socket": str(self._engine_socket(model.name)),
+                    }
+                    for model in self._config.models
+                ],
+                "log_level": server.log_level,
+            },
+            log=self._terminal.event,
+            pass_fds=(sock.fileno(),),
+        )
+        async with self._gateway.running(group, self._drain_s + _GATEWAY_MARGIN_S):
+            yield
+
+    def _engine(self, model: ModelConfig) -> Child:
+        return Child(
+            name=f"engine {model.name}",
+            module="anzoth.scheduler.process",
+            settings={
+                "model": model.name,
+                "path": str(model.path),
+                "socket": str(self._engine_socket(model.name)),
+                "engine": configuration.to_json(self._config.engine),
+                "log_level": self._config.server.log_level,
+            },
+            log=self._terminal.event,
+        )
+
+    def _engine_socket(self, model: str) -> Path:
+        index = [served.name for served in self._config.models].index(model)
+        return self._run_dir / f"engine-{index}.sock"
+
+    async def _prepare_database(self, dsn: str) -> str | None:
+        """Migrates; on the very first start also makes a tenant and returns its first key."""
+        with self._terminal.step("schema", "migrations"):
+            await migrate.migrate(dsn)
+        pepper = keys.load_pepper(self._config.server.data_dir)
+        return await directory.ensure_default_tenant_and_key(dsn, pepper)
+
+    # --- waiting ------------------------------------------------------------------------------
+
+    async def _until_database_answers(self) -> str:
+        dsn = cluster.dsn_of(self._config.server.data_dir)
+        deadline_s = time.monotonic() + _DATABASE_START_S
+        while not await embedded.can_connect(dsn):
+            if time.monotonic() > deadline_s:
+                raise ConfigError(f"the database did not answer within {_DATABASE_START_S:g} s")
+            await asyncio.sleep(_POLL_S)
+            dsn = cluster.dsn_of(
+                self._config.server.data_dir
+            )  # a first start may place it elsewhere
+        return dsn
+
+    async def _until_ready(self, url: str) -> None:
+        """Polls `/readyz`; says what is still missing."""
+        host, _, port = url.removeprefix("http://").rpartition(":")
+        said = None
+        while missing := await _probe_readiness(host.strip("[]"), int(port)):
+            if missing != said:
+                self._terminal.waiting(", ".join(missing))
+                said = missing
+            await asyncio.sleep(_POLL_S)
+
+    @contextlib.contextmanager
+    def _state_file(self, url: str):
+        """`server.json`: how scripts learn that this installation serves, and where."""
+        path = self._config.server.data_dir / "server.json"
+        fresh = path.with_suffix(".tmp")
+        fresh.write_bytes(orjson.dumps({"pid": os.getpid(), "url": url}))
+        fresh.rename(path)
+        try:
+            yield
+        finally:
+            path.unlink(missing_ok=True)
+
+
+async def _probe_readiness(host: str, port: int) -> list[str]:
+    """The components that are not ready; empty when the server is."""
+    try:
+        async with asyncio.timeout(2):
+            reader, writer = await asyncio.open_connection(host, port)
+            try:
+                writer.write(
+                    b"GET /readyz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
+                )
+                body = (await reader.read()).partition(b"\r\n\r\n")[2]
+            finally:
+                writer.close()
+        components = orjson.loads(body)["components"]
+    except (OSError, ValueError, KeyError):  # TimeoutError is an OSError
+        return ["gateway"]
+    return [name for name, component in components.items() if component["state"] != "ready"]

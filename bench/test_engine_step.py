@@ -1,0 +1,110 @@
+"""What does the control side of one engine step cost, without any model?
+
+The runner below answers at once, so the time is the engine's own: schedule, account, append,
+detect ends, build rows. The ceiling to stay far below is the model's step, 3 to 5 ms for an 8B
+model on one H200 (its weights over the memory's bandwidth); the target is 1 ms at 256 running
+sequences.
+"""
+
+from __future__ import annotations
+
+import itertools
+import time
+from dataclasses import dataclass, field
+
+import pytest
+from pytest_benchmark.fixture import BenchmarkFixture
+
+from anzoth.config import EngineConfig
+from anzoth.frames import SamplingParams, Submit
+from anzoth.scheduler.engine import Engine
+from anzoth.scheduler.sequence import RowFailure, SampledToken, ScheduledSequence
+
+MAX_TOKENS = 4096
+ROUNDS = 400
+WARMUP_ROUNDS = 40
+
+
+@dataclass(frozen=True)
+class ConstantSpec:
+    vocab_size: int = 1 << 17
+    eos_token_ids: tuple[int, ...] = (2,)
+
+
+@dataclass
+class ConstantRunner:
+    """Always samples the same token, and reads nothing."""
+
+    num_blocks: int = 60_000
+    block_size_tokens: int = 16
+    max_model_tokens: int = 65_536
+    dtype: str = "bfloat16"
+    device: str = "none"
+    fingerprint: str = "constant"
+    spec: ConstantSpec = field(default_factory=ConstantSpec)
+    answer: SampledToken = field(default_factory=lambda: SampledToken(7))
+
+    def execute(self, batch: list[ScheduledSequence]) -> list[SampledToken | RowFailure | None]:
+        return [self.answer if item.samples else None for item in batch]
+
+
+def make_engine(num_sequences: int) -> Engine:
+    config = EngineConfig(
+        max_running_sequences=num_sequences,
+        max_batch_tokens=8192,
+        max_queued_requests=1 << 20,
+        max_queued_tokens=1 << 30,
+    )
+    return Engine(ConstantRunner(), config, time.monotonic)
+
+
+def submit(engine: Engine, prompt: list[int], max_tokens: int = MAX_TOKENS) -> int:
+    answer = engine.submit(Submit(0, "salt", "t", 1, max_tokens, SamplingParams()), prompt)
+    assert isinstance(answer, int)
+    return answer
+
+
+@pytest.mark.parametrize("num_sequences", [64, 256])
+@pytest.mark.parametrize("num_waiting", [0, 100])
+def test_decode_step(benchmark: BenchmarkFixture, num_sequences: int, num_waiting: int) -> None:
+    """All rows are taken by decoding sequences of different lengths; others may wait behind."""
+    engine = make_engine(num_sequences)
+    for number in range(num_sequences + num_waiting):
+        submit(engine, list(range(number, number + 100 + number % 16)))
+    while engine.stats().running < num_sequences or engine.stats().batch_tokens > num_sequences:
+        engine.step()
+    rows = benchmark.pedantic(engine.step, rounds=ROUNDS, warmup_rounds=WARMUP_ROUNDS)
+    assert len(rows) == num_sequences
+
+
+@pytest.mark.parametrize("num_cached_tokens", [0, 32_000])
+def test_admission_of_a_long_prompt(benchmark: BenchmarkFixture, num_cached_tokens: int) -> None:
+    """The first step of a 32k-token prompt: hashing, matching, and (if new) 512 fresh blocks."""
+    engine = make_engine(8)
+    prompt = list(range(num_cached_tokens))
+    if prompt:
+        submit(engine, prompt, max_tokens=1)
+        while engine.has_work:
+            engine.step()
+    variants = itertools.count(100_000)
+
+    def prepare() -> None:
+        for number in list(engine._requests):
+            engine.abort(number)
+        start = next(variants)
+        submit(engine, [*prompt, start] if prompt else [start, *range(31_999)])
+
+    benchmark.pedantic(engine.step, setup=prepare, rounds=20, warmup_rounds=2)
+    expected = 1 if num_cached_tokens else 8192
+    assert engine.stats().batch_tokens == expected
+
+
+def test_integrity_check(benchmark: BenchmarkFixture) -> None:
+    """The whole check of 60,000 blocks, made after each second without work."""
+    engine = make_engine(64)
+    for number in range(64):
+        submit(engine, [number, *range(8_000)], max_tokens=1)
+    while engine.has_work:
+        engine.step()
+    assert engine.stats().cached_blocks > 30_000
+    benchmark.pedantic(engine.check_integrity, rounds=10, warmup_rounds=1)

@@ -1,0 +1,186 @@
+"""How do the tokens of a step attend over a paged KV cache on CPU?
+
+Sequences of similar shape form a group; a group's keys and values are gathered from their slots
+into one padded tensor and handed to torch's fused attention, queries of the G heads that share a
+key/value head folded into one axis. The index tensors and masks are made once per step
+(`plan_attention`), not once per layer.
+
+Only slots that hold a visible position are ever read; padding reads one scratch slot that stays
+zero. So stale or poisoned slots cannot reach an answer, not even multiplied by a zero weight.
+
+The answer for one token does not depend on its neighbours: contexts are padded to multiples of 16
+and start at multiples of 512, query rows to multiples of 4. With these torch's kernel forms the
+same partial sums alone, in a batch and in any chunking (checked bit for bit on AVX-512-BF16).
+
+Shape suffixes: T token rows · H query heads · K key/value heads · G = H/K · D head dimension
+· N cache slots · B sequences of a group · Q padded queries each · M = Q·G · L padded context.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+from anzoth.kernels.paging import IntArray, PagedLayout, slots_of
+
+_CONTEXT_MULTIPLE = 16
+"""One AVX-512 register of float32 exponentials: a shorter tail would be summed in another order."""
+_CONTEXT_START_MULTIPLE = 512
+"""Torch's fused kernel walks the context in runs of 512."""
+_QUERY_MULTIPLE = 4
+_MAX_GROUP_CONTEXT = 32 * 1024
+"""Padded positions gathered at once; bounds the scratch memory of a layer."""
+
+
+@dataclass(slots=True, frozen=True)
+class AttentionGroup:
+    """Sequences that go through one call."""
+
+    query_rows: torch.Tensor
+    """[B·Q] token rows; a sequence with fewer than Q tokens repeats its last."""
+    slots: torch.Tensor
+    """[B·L] cache slots; past the context the scratch slot."""
+    mask_B1ML: torch.Tensor
+    """0 where a query sees a position, else -inf. M is 1 when all queries of a sequence agree."""
+    num_sequences: int
+    num_queries: int
+
+
+@dataclass(slots=True, frozen=True)
+class AttentionPlan:
+    """Everything about a step that all layers with the same window share."""
+
+    groups: tuple[AttentionGroup, ...]
+    output_rows: torch.Tensor
+    """[T]: where each token's answer lies in the groups' answers laid end to end."""
+
+
+def plan_attention(
+    layout: PagedLayout,
+    *,
+    num_heads: int,
+    num_kv_heads: int,
+    dtype: torch.dtype,
+    scratch_slot: int,
+    window: int | None = None,
+) -> AttentionPlan:
+    """Groups the sequences of a step. `window`: positions a token sees, itself included."""
+    group_size = num_heads // num_kv_heads
+    num_queries = layout.num_queries
+    first_visible = np.zeros_like(layout.context_lens)
+    if window is not None:
+        first_visible = np.maximum(layout.context_lens - num_queries - window + 1, 0)
+    starts = first_visible // _CONTEXT_START_MULTIPLE * _CONTEXT_START_MULTIPLE
+    spans = layout.context_lens - starts
+    groups: list[AttentionGroup] = []
+    output_rows = np.zeros(layout.num_rows, dtype=np.int64)
+    offset = 0
+    for members in _similar(num_queries, spans):
+        group, rows = _plan_group(
+            layout, members, starts, spans, group_size, dtype, scratch_slot, window
+        )
+        groups.append(group)
+        # Repeated queries overwrite with equal answers, so any of them may win.
+        output_rows[rows.ravel()] = np.arange(offset, offset + rows.size)
+        offset += rows.size
+    return AttentionPlan(tuple(groups), torch.from_numpy(output_rows))
+
+
+def paged_attention(
+    q_THD: torch.Tensor,
+    k_cache_NKD: torch.Tensor,
+    v_cache_NKD: torch.Tensor,
+    plan: AttentionPlan,
+    *,
+    scale: float,
+) -> torch.Tensor:
+    """softmax(scale · q kᵀ) v over what each token may see; [T, H·D] in the queries' type."""
+    num_kv_heads, head_dim = k_cache_NKD.shape[1:]
+    answers: list[torch.Tensor] = []
+    for group in plan.groups:
+        size, queries = group.num_sequences, group.num_queries
+        q_BQKGD = q_THD.index_select(0, group.query_rows).view(
+            size, queries, num_kv_heads, -1, head_dim
+        )
+        q_BKMD = q_BQKGD.transpose(1, 2).reshape(size, num_kv_heads, -1, head_dim)
+        k_BLKD = k_cache_NKD.index_select(0, group.slots).view(size, -1, num_kv_heads, head_dim)
+        v_BLKD = v_cache_NKD.index_select(0, group.slots).view(size, -1, num_kv_heads, head_dim)
+        out_BKMD = F.scaled_dot_product_attention(
+            q_BKMD,
+            k_BLKD.transpose(1, 2),
+            v_BLKD.transpose(1, 2),
+            attn_mask=group.mask_B1ML,
+            scale=scale,
+        )
+        out_BQKGD = out_BKMD.unflatten(2, (queries, -1)).transpose(1, 2)
+        answers.append(out_BQKGD.reshape(size * queries, -1))
+    together = answers[0] if len(answers) == 1 else torch.cat(answers)
+    return together.index_select(0, plan.output_rows)
+
+
+def _similar(num_queries: IntArray, spans: IntArray) -> list[IntArray]:
+    """Sequences by powers of two of their sizes: at most half of any padded axis is padding."""
+    query_class = np.frexp(num_queries - 0.5)[1]
+    span_class = np.frexp(np.maximum(spans, _CONTEXT_MULTIPLE) - 0.5)[1]
+    order = np.lexsort((spans, span_class, query_class))
+    classes = zip(query_class[order].tolist(), span_class[order].tolist(), strict=True)
+    groups: list[IntArray] = []
+    for (_, span_bits), run in itertools.groupby(enumerate(classes), key=lambda item: item[1]):
+        members = order[[index for index, _ in run]]
+        at_once = max(1, _MAX_GROUP_CONTEXT >> span_bits)
+        groups.extend(members[i : i + at_once] for i in range(0, len(members), at_once))
+    return groups
+
+
+def _plan_group(
+    layout: PagedLayout,
+    members: IntArray,
+    starts: IntArray,
+    spans: IntArray,
+    group_size: int,
+    dtype: torch.dtype,
+    scratch_slot: int,
+    window: int | None,
+) -> tuple[AttentionGroup, IntArray]:
+    """The group of `members`, and its query rows as [B, Q]."""
+    num_queries = layout.num_queries[members][:, None]
+    context_lens = layout.context_lens[members][:, None]
+    multiple = _QUERY_MULTIPLE // math.gcd(_QUERY_MULTIPLE, group_size)
+    queries = np.arange(_round_up(int(num_queries.max()), multiple))[None]
+    queries = np.minimum(queries, num_queries - 1)
+    rows_BQ = layout.query_starts[members][:, None] + queries
+
+    positions_BL = starts[members][:, None] + np.arange(
+        _round_up(int(spans[members].max()), _CONTEXT_MULTIPLE)
+    )
+    known_BL = positions_BL < context_lens
+    slots_BL = slots_of(layout, members[:, None], np.where(known_BL, positions_BL, 0))
+    slots_BL = np.where(known_BL, slots_BL, scratch_slot)
+
+    # When each sequence has one token, its repeated queries see the same and share one mask row.
+    mask_rows = queries if num_queries.max() > 1 else queries[:, :1]
+    query_positions_BQ1 = (context_lens - num_queries + mask_rows)[:, :, None]
+    visible_BQL = positions_BL[:, None] <= query_positions_BQ1
+    if window is not None:
+        visible_BQL &= positions_BL[:, None] > query_positions_BQ1 - window
+    mask_BQL = torch.zeros(visible_BQL.shape, dtype=dtype)
+    mask_BQL.masked_fill_(torch.from_numpy(~visible_BQL), -math.inf)
+    if mask_BQL.shape[1] > 1:
+        mask_BQL = mask_BQL.repeat_interleave(group_size, dim=1)
+    group = AttentionGroup(
+        query_rows=torch.from_numpy(rows_BQ.ravel()),
+        slots=torch.from_numpy(slots_BL.ravel()),
+        mask_B1ML=mask_BQL[:, None],
+        num_sequences=len(members),
+        num_queries=rows_BQ.shape[1],
+    )
+    return group, rows_BQ
+
+
+def _round_up(value: int, multiple: int) -> int:
+    return -(-value // multiple) * multiple

@@ -1,0 +1,48 @@
+"""How are norm, rotary embedding, activation and the cache write done on CPU tensors?
+
+At decode sizes these are bound by the cost of calling torch at all (1–10 µs each), so each function
+is as few calls as it can be. Sums are taken in float32 whatever the tensors' type.
+
+Shape suffixes: T token rows · N heads · D head dimension · C = D/2 · K key/value heads · S slots
+· I feed-forward width, J = 2·I.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+
+
+def rms_norm(x: torch.Tensor, weight: torch.Tensor | None, eps: float) -> torch.Tensor:
+    """x / sqrt(mean(x²) + eps) · weight over the last dimension, rounded once."""
+    return F.rms_norm(x, (x.shape[-1],), weight, eps)
+
+
+def rope(x_TND: torch.Tensor, cos_TC: torch.Tensor, sin_TC: torch.Tensor) -> torch.Tensor:
+    """Rotates the pairs (x[c], x[c + D/2]); float32 inside, rounded once.
+
+    Written as x · (cos, cos) + roll(x, D/2) · (-sin, sin): three calls instead of seven.
+    """
+    cos_T1D = torch.cat((cos_TC, cos_TC), dim=-1)[:, None]
+    sin_T1D = torch.cat((-sin_TC, sin_TC), dim=-1)[:, None]
+    x = x_TND.float()
+    rolled = x.roll(x.shape[-1] // 2, dims=-1)
+    return torch.addcmul(x * cos_T1D, rolled, sin_T1D).to(x_TND.dtype)
+
+
+def swiglu(gate_up_TJ: torch.Tensor) -> torch.Tensor:
+    """silu(gate) · up, where the last dimension holds gate, then up."""
+    half = gate_up_TJ.shape[-1] // 2
+    return F.silu(gate_up_TJ[:, :half]).mul_(gate_up_TJ[:, half:])
+
+
+def write_kv(
+    k_cache_SKD: torch.Tensor,
+    v_cache_SKD: torch.Tensor,
+    k_TKD: torch.Tensor,
+    v_TKD: torch.Tensor,
+    slots_T: torch.Tensor,
+) -> None:
+    """Stores each token's key and value in its slot. Slots are distinct."""
+    k_cache_SKD.index_copy_(0, slots_T, k_TKD)
+    v_cache_SKD.index_copy_(0, slots_T, v_TKD)

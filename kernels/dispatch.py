@@ -1,0 +1,91 @@
+"""Which device, number type and functions does a model run with?
+
+Decided once, when an engine starts: the model calls through the table and never asks again. A new
+backend is a new folder beside `cpu/` and one entry in `_BACKENDS`.
+
+Does not know: models, settings files, or how a request for a device came about.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from anzoth.kernels.cpu import attention as cpu_attention
+from anzoth.kernels.cpu import linear as cpu_linear
+from anzoth.kernels.cpu import pointwise as cpu_pointwise
+from anzoth.kernels.cpu.linear import Linear
+
+DTYPES: dict[str, torch.dtype] = {
+    "bfloat16": torch.bfloat16,
+    "float16": torch.float16,
+    "float32": torch.float32,
+}
+
+
+class DeviceError(Exception):
+    """The wanted device or number type is not available here."""
+
+
+@dataclass(slots=True, frozen=True)
+class Kernels:
+    """The arithmetic of one backend. Formulas: kernels/reference.py."""
+
+    device: torch.device
+    dtype: torch.dtype
+    prepare_linear: Callable[[torch.Tensor, torch.Tensor | None], Linear]
+    """(weight [out, in], bias [out] | None) -> x [T, in] -> [T, out]"""
+    prepare_head: Callable[[torch.Tensor], Linear]
+    """Like `prepare_linear`, giving float32."""
+    rms_norm: Callable[[torch.Tensor, torch.Tensor | None, float], torch.Tensor]
+    rope: Callable[[torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]
+    swiglu: Callable[[torch.Tensor], torch.Tensor]
+    write_kv: Callable[..., None]
+    """(k_cache, v_cache, k, v, slots)"""
+    plan_attention: Callable[..., Any]
+    """Once per step and window. What it returns is private to the backend."""
+    paged_attention: Callable[..., torch.Tensor]
+    """(q, k_cache, v_cache, plan, *, scale)"""
+
+
+def select(device: str | None = None, dtype: str | None = None) -> Kernels:
+    """The table for this machine. None: the best there is. Raises DeviceError."""
+    kind = "cpu" if device is None else device.partition(":")[0]
+    backend = _BACKENDS.get(kind)
+    if backend is None:
+        raise DeviceError(
+            f"device {device!r} is not one of: {', '.join(sorted(_BACKENDS))}. "
+            f"This version computes on the CPU; GPU kernels arrive with a later one."
+        )
+    if dtype is not None and dtype not in DTYPES:
+        raise DeviceError(f"dtype {dtype!r} is not one of: {', '.join(sorted(DTYPES))}")
+    return backend(None if dtype is None else DTYPES[dtype])
+
+
+def dtype_name(dtype: torch.dtype) -> str:
+    """The name that settings and `Hello` use."""
+    return next(name for name, known in DTYPES.items() if known == dtype)
+
+
+def _cpu(dtype: torch.dtype | None) -> Kernels:
+    if dtype is None:
+        # Without native bf16 instructions torch emulates it, far slower than float32.
+        dtype = torch.bfloat16 if cpu_linear.can_pack(torch.bfloat16) else torch.float32
+    return Kernels(
+        device=torch.device("cpu"),
+        dtype=dtype,
+        prepare_linear=cpu_linear.prepare_linear,
+        prepare_head=cpu_linear.prepare_head,
+        rms_norm=cpu_pointwise.rms_norm,
+        rope=cpu_pointwise.rope,
+        swiglu=cpu_pointwise.swiglu,
+        write_kv=cpu_pointwise.write_kv,
+        plan_attention=cpu_attention.plan_attention,
+        paged_attention=cpu_attention.paged_attention,
+    )
+
+
+_BACKENDS: dict[str, Callable[[torch.dtype | None], Kernels]] = {"cpu": _cpu}

@@ -1,0 +1,69 @@
+"""What must every kernel compute? The formulas, one token at a time where that is the clearest.
+
+Slow on purpose, in whatever precision the inputs have: float64 inputs give float64 answers, and the
+tests compare every fast kernel with these. Nothing here is used while serving.
+
+Shape suffixes: T token rows · H query heads · K key/value heads · D head dimension · N cache slots
+· E model width · I feed-forward width.
+"""
+
+from __future__ import annotations
+
+import torch
+
+from anzoth.kernels.paging import PagedLayout
+
+
+def paged_attention(
+    q_THD: torch.Tensor,
+    k_cache_NKD: torch.Tensor,
+    v_cache_NKD: torch.Tensor,
+    layout: PagedLayout,
+    *,
+    scale: float,
+    window: int | None = None,
+) -> torch.Tensor:
+    """softmax(scale · q kᵀ) v over the positions each token may see; [T, H·D], padding rows zero.
+
+    Token at position p sees positions (p - window, p]. Query head h reads key/value head
+    h // (H / K).
+    """
+    num_rows, num_heads, head_dim = q_THD.shape
+    group = num_heads // k_cache_NKD.shape[1]
+    out_THD = torch.zeros_like(q_THD)
+    block = layout.block_size_tokens
+    for i, context_len in enumerate(layout.context_lens.tolist()):
+        begin, end = layout.query_starts[i : i + 2].tolist()
+        for row in range(begin, end):
+            position = context_len - (end - row)
+            first = 0 if window is None else max(0, position - window + 1)
+            slots = [
+                int(layout.block_tables[i, p // block]) * block + p % block
+                for p in range(first, position + 1)
+            ]
+            for head in range(num_heads):
+                keys_LD = k_cache_NKD[slots, head // group]
+                scores_L = scale * (keys_LD @ q_THD[row, head])
+                values_LD = v_cache_NKD[slots, head // group]
+                out_THD[row, head] = torch.softmax(scores_L, 0) @ values_LD
+    return out_THD.reshape(num_rows, num_heads * head_dim)
+
+
+def rms_norm(x: torch.Tensor, weight: torch.Tensor | None, eps: float) -> torch.Tensor:
+    """x / sqrt(mean(x²) + eps) · weight, over the last dimension."""
+    normed = x / torch.sqrt(x.pow(2).mean(-1, keepdim=True) + eps)
+    return normed if weight is None else normed * weight
+
+
+def rope(x_TND: torch.Tensor, cos_TC: torch.Tensor, sin_TC: torch.Tensor) -> torch.Tensor:
+    """Rotates the pairs (x[c], x[c + D/2]) by the angles with these cosines and sines; C = D/2."""
+    half = x_TND.shape[-1] // 2
+    a, b = x_TND[..., :half], x_TND[..., half:]
+    cos, sin = cos_TC[:, None], sin_TC[:, None]
+    return torch.cat((a * cos - b * sin, b * cos + a * sin), dim=-1)
+
+
+def swiglu(gate_up_TJ: torch.Tensor) -> torch.Tensor:
+    """gate · sigmoid(gate) · up, where the last dimension holds gate, then up: J = 2·I."""
+    gate, up = gate_up_TJ.chunk(2, dim=-1)
+    return gate * torch.sigmoid(gate) * up

@@ -1,0 +1,281 @@
+"""What happens in one engine step, and what comes out of it?
+
+    schedule -> runner.execute -> account for computed tokens -> append -> finished? -> rows
+
+The engine owns all sequences from admission to their end and is driven from outside: `submit` and
+`abort` between steps, `step` while there is work. An abort therefore takes effect before the next
+step, and needs no care about a step in flight.
+
+A row that the runner could not compute ends its own sequence with `error`. An exception from the
+runner means that the batch as a whole was not computed; it passes through `step`, and the process
+must end, because nobody knows what the cache holds then.
+
+Does not know: sockets, tensors, or text. The runner is known by its `Protocol` only.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable
+from typing import Protocol
+
+from anzoth.config import ConfigError, EngineConfig
+from anzoth.frames import PROTOCOL, FinishReason, Hello, Row, Stats, Submit
+from anzoth.scheduler.admission import (
+    Limits,
+    Refusal,
+    Throughput,
+    can_queue,
+    refuse_impossible,
+)
+from anzoth.scheduler.block_pool import IntegrityError
+from anzoth.scheduler.scheduler import Scheduler
+from anzoth.scheduler.sequence import RowFailure, SampledToken, ScheduledSequence, Sequence
+
+log = logging.getLogger(__name__)
+
+
+class Vocabulary(Protocol):
+    """The part of a model's spec that the engine needs."""
+
+    @property
+    def vocab_size(self) -> int: ...
+    @property
+    def eos_token_ids(self) -> Iterable[int]: ...
+
+
+class Runner(Protocol):
+    """What computes a batch: `model_runner.ModelRunner`, or a fake in tests."""
+
+    @property
+    def num_blocks(self) -> int: ...
+    @property
+    def block_size_tokens(self) -> int: ...
+    @property
+    def max_model_tokens(self) -> int: ...
+    @property
+    def dtype(self) -> object: ...
+    @property
+    def device(self) -> object: ...
+    @property
+    def fingerprint(self) -> str: ...
+    @property
+    def spec(self) -> Vocabulary: ...
+
+    def execute(self, batch: list[ScheduledSequence]) -> list[SampledToken | RowFailure | None]:
+        """One answer per item, in order; None where it does not sample. Changes no sequence."""
+        ...
+
+
+class Engine:
+    """One model, its queue and its running batch. Not thread-safe: one thread drives it."""
+
+    def __init__(self, runner: Runner, config: EngineConfig, clock: Callable[[], float]) -> None:
+        """`clock` returns seconds that never go back (`time.monotonic`, or a test's own).
+
+        Raises ConfigError for settings with which nothing could ever run.
+        """
+        max_batch_tokens = config.max_batch_tokens
+        if max_batch_tokens is None:
+            max_batch_tokens = _default_batch_tokens(str(runner.device))
+        if max_batch_tokens < 1:
+            raise ConfigError(f"max_batch_tokens is {max_batch_tokens}; expected at least 1")
+        if config.max_running_sequences < 1:
+            raise ConfigError(
+                f"max_running_sequences is {config.max_running_sequences}; expected at least 1"
+            )
+        self._runner = runner
+        self._clock = clock
+        self._eos_token_ids = frozenset(runner.spec.eos_token_ids)
+        # One sequence must fit in the cache alone: the scheduler's promise of progress rests on it.
+        self._limits = Limits(
+            vocab_size=runner.spec.vocab_size,
+            max_model_tokens=min(
+                runner.max_model_tokens, runner.num_blocks * runner.block_size_tokens
+            ),
+            max_queued_requests=config.max_queued_requests,
+            max_queued_tokens=config.max_queued_tokens,
+        )
+        self._scheduler = Scheduler(
+            runner.num_blocks,
+            runner.block_size_tokens,
+            max_batch_tokens=max_batch_tokens,
+            max_running_sequences=config.max_running_sequences,
+        )
+        self._requests: dict[int, list[Sequence]] = {}
+        """The unfinished choices of every unfinished request."""
+        self._throughput = Throughput()
+        self._next_request = 0
+        self._num_steps = 0
+        self._step_s = 0.0
+        self._batch_tokens = 0
+
+    @property
+    def has_work(self) -> bool:
+        return bool(self._requests)
+
+    def has_request(self, request: int) -> bool:
+        """Whether a choice of this request is unfinished."""
+        return request in self._requests
+
+    def hello(self, model: str) -> Hello:
+        """What a gateway must know about this engine."""
+        runner = self._runner
+        return Hello(
+            protocol=PROTOCOL,
+            model=model,
+            max_model_tokens=self._limits.max_model_tokens,
+            vocab_size=self._limits.vocab_size,
+            eos_token_ids=tuple(sorted(self._eos_token_ids)),
+            num_blocks=runner.num_blocks,
+            block_size_tokens=runner.block_size_tokens,
+            dtype=str(runner.dtype).removeprefix("torch."),
+            device=str(runner.device),
+            fingerprint=runner.fingerprint,
+        )
+
+    def submit(self, submit: Submit, token_ids: list[int]) -> int | Refusal:
+        """Queues a request: the engine's own number for it, or why it was refused."""
+        if refusal := refuse_impossible(submit, token_ids, self._limits):
+            return refusal
+        waiting = self._scheduler.waiting
+        if not can_queue(
+            len(token_ids), waiting.num_new_requests, waiting.num_new_tokens, self._limits
+        ):
+            retry_after_ms = self._throughput.retry_after_ms(waiting.num_owed_tokens)
+            message = f"{waiting.num_new_requests} requests are waiting already."
+            return Refusal("capacity", message, retry_after_ms)
+        request = self._next_request
+        self._next_request += 1
+        now_s = self._clock()
+        self._requests[request] = [
+            Sequence(
+                request=request,
+                choice=choice,
+                tenant=submit.tenant,
+                cache_salt=submit.cache_salt,
+                token_ids=list(token_ids),
+                num_prompt_tokens=len(token_ids),
+                max_tokens=submit.max_tokens,
+                sampling=submit.sampling,
+                arrival_s=now_s,
+            )
+            for choice in range(submit.num_choices)
+        ]
+        for sequence in self._requests[request]:
+            self._scheduler.add(sequence)
+        return request
+
+    def abort(self, request: int, choice: int | None = None) -> None:
+        """Drops a request, or one choice, and frees its blocks. Finished or unknown: no effect."""
+        for sequence in tuple(self._requests.get(request, ())):
+            if choice is None or sequence.choice == choice:
+                self._end(sequence, "abort")
+
+    def step(self) -> list[Row]:
+        """Computes one batch and returns its new rows. Raises what the runner raises."""
+        started_s = self._clock()
+        batch = self._scheduler.schedule()
+        if not batch:
+            raise IntegrityError("sequences are left, but none can be scheduled")
+        answers = self._runner.execute(batch)
+        if len(answers) != len(batch):
+            raise IntegrityError(f"the runner gave {len(answers)} answers for {len(batch)} rows")
+        rows: list[Row] = []
+        for scheduled, answer in zip(batch, answers, strict=True):
+            if isinstance(answer, RowFailure):
+                rows.append(self._fail(scheduled.sequence, answer))
+            elif answer is not None:
+                rows.append(self._append(scheduled, answer))
+            elif scheduled.samples:
+                raise IntegrityError("the runner gave no token for a row that samples")
+            else:
+                self._scheduler.computed(scheduled)
+        self._num_steps += 1
+        self._batch_tokens = sum(scheduled.num_tokens for scheduled in batch)
+        self._step_s = self._clock() - started_s
+        self._throughput.record(self._batch_tokens, self._step_s)
+        return rows
+
+    def stats(self, *, idle: bool = False) -> Stats:
+        """A snapshot. `idle`: no step belongs to it, so it reports no computed tokens."""
+        pool = self._scheduler.kv_cache.pool
+        running = self._scheduler.running
+        return Stats(
+            step=self._num_steps,
+            running=len(running),
+            waiting=len(self._scheduler.waiting),
+            free_blocks=pool.num_free,
+            cached_blocks=pool.num_cached,
+            total_blocks=pool.num_blocks,
+            preemptions=self._scheduler.num_preemptions,
+            step_s=self._step_s,
+            batch_tokens=0 if idle else self._batch_tokens,
+            oldest_running_s=self._clock() - running[0].arrival_s if running else 0.0,
+        )
+
+    def check_idle(self) -> None:
+        """With no work left: raises IntegrityError unless every block is free or cached. O(1)."""
+        self._scheduler.kv_cache.check_counts()
+
+    def check_integrity(self) -> None:
+        """Raises IntegrityError unless every block is where it should be. O(blocks)."""
+        self._scheduler.check_integrity()
+
+    # --- one row ------------------------------------------------------------------------------
+
+    def _append(self, scheduled: ScheduledSequence, sampled: SampledToken) -> Row:
+        sequence = scheduled.sequence
+        if not scheduled.samples:
+            raise IntegrityError("the runner gave a token for a row that does not sample")
+        self._scheduler.computed(scheduled)
+        is_first = sequence.num_output_tokens == 0
+        sequence.token_ids.append(sampled.token_id)
+        finish = self._finish_reason(sequence, sampled.token_id)
+        if finish is not None:
+            self._end(sequence, finish)
+        return Row(
+            sequence.request,
+            sequence.choice,
+            sampled.token_id,
+            finish,
+            sampled.logprob,
+            sampled.top_logprobs,
+            sequence.num_cached_tokens if is_first else None,
+        )
+
+    def _finish_reason(self, sequence: Sequence, token_id: int) -> FinishReason | None:
+        sampling = sequence.sampling
+        num_output_tokens = sequence.num_output_tokens
+        if num_output_tokens >= sampling.min_tokens:
+            if token_id in self._eos_token_ids and not sampling.ignore_eos:
+                return "stop"
+            if token_id in sampling.stop_token_ids:
+                return "stop"
+        return "length" if num_output_tokens >= sequence.max_tokens else None
+
+    def _fail(self, sequence: Sequence, failure: RowFailure) -> Row:
+        """Ends one sequence whose row could not be computed; the others live on.
+
+        If the cause lies in its blocks, whoever reused them would fail too: the cache drops them.
+        """
+        log.error("request %d choice %d: %s", sequence.request, sequence.choice, failure.message)
+        is_first = sequence.num_output_tokens == 0
+        self._scheduler.kv_cache.unregister(sequence)
+        self._end(sequence, "error")
+        cached = sequence.num_cached_tokens if is_first else None
+        return Row(sequence.request, sequence.choice, None, "error", None, None, cached)
+
+    def _end(self, sequence: Sequence, finish: FinishReason) -> None:
+        sequence.finish = finish
+        self._scheduler.end(sequence)
+        choices = self._requests[sequence.request]
+        choices.remove(sequence)
+        if not choices:
+            del self._requests[sequence.request]
+
+
+def _default_batch_tokens(device: str) -> int:
+    """One step should stay short enough for the streams beside a long prompt, and long enough to
+    use the device: a core computes a few hundred tokens where a GPU computes thousands."""
+    return 512 if device.startswith("cpu") else 8192

@@ -1,0 +1,132 @@
+"""How much key/value cache does this machine get, and where does it lie?
+
+One tensor for all layers, allocated once and never moved. It starts as untouched zero pages, so
+blocks that are never used cost no memory. One more block than the engine may hand out is allocated:
+nobody writes there, and padded positions read its zeros (kernels/cpu/attention.py).
+
+Does not know: which block belongs to whom (scheduler/kv_cache.py), or what is stored.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from anzoth.config import ConfigError, EngineConfig
+from anzoth.scheduler.models.decoder import LayerCache
+from anzoth.scheduler.models.specs import ModelSpec
+
+_SHARE_OF_AVAILABLE_MEMORY = 0.4
+"""The rest is for activations, the database, the page cache and the user's other programs."""
+_MAX_MODEL_TOKENS_UNASKED = 8192
+"""When sizing by itself: reserve no more per sequence, however long the model's context."""
+
+
+@dataclass(slots=True, frozen=True)
+class KVSize:
+    """How many blocks, and how long one sequence may become with them."""
+
+    num_blocks: int
+    max_model_tokens: int
+
+
+@dataclass(slots=True, frozen=True, eq=False)
+class KVTensors:
+    """The cache of all layers."""
+
+    layers: tuple[LayerCache, ...]
+    scratch_slot: int
+    """First slot of the block that always holds zeros."""
+
+
+def choose_size(
+    spec: ModelSpec, dtype: torch.dtype, config: EngineConfig, available_bytes: int
+) -> KVSize:
+    """From `num_blocks`, else `kv_cache_mib`, else a share of `available_bytes`.
+
+    Raises ConfigError when that holds no block, or less than the `max_model_tokens` asked for.
+    """
+    block_size = config.block_size_tokens
+    if block_size < 1:
+        raise ConfigError("block_size_tokens is 0; expected at least 1")
+    if config.max_model_tokens == 0:
+        raise ConfigError("max_model_tokens is 0; expected at least 1")
+    limit = min(config.max_model_tokens or spec.max_position_tokens, spec.max_position_tokens)
+    block_bytes = num_block_bytes(spec, dtype, block_size)
+    if config.num_blocks is not None:
+        num_blocks, source = config.num_blocks, f"num_blocks = {config.num_blocks}"
+    elif config.kv_cache_mib is not None:
+        num_blocks = (config.kv_cache_mib << 20) // block_bytes
+        source = f"kv_cache_mib = {config.kv_cache_mib}"
+    else:
+        share = int(available_bytes * _SHARE_OF_AVAILABLE_MEMORY) // block_bytes
+        usual = limit if config.max_model_tokens else min(limit, _MAX_MODEL_TOKENS_UNASKED)
+        useful = max(config.max_running_sequences, 1) * -(-usual // block_size)
+        num_blocks = min(share, max(useful, -(-limit // block_size)))
+        source = f"{available_bytes >> 20} MiB of free memory"
+    if num_blocks < 1:
+        raise ConfigError(
+            f"the KV cache holds no block: {source}, and one block of {block_size} tokens needs "
+            f"{block_bytes / 2**20:.2f} MiB"
+        )
+    capacity = num_blocks * block_size
+    if config.max_model_tokens is not None and capacity < limit:
+        raise ConfigError(
+            f"max_model_tokens is {config.max_model_tokens}, but the KV cache holds only "
+            f"{capacity} tokens ({source}); lower it or give the cache more memory"
+        )
+    return KVSize(num_blocks, min(limit, capacity))
+
+
+def num_block_bytes(spec: ModelSpec, dtype: torch.dtype, block_size_tokens: int) -> int:
+    """Keys and values of one block, over all layers."""
+    per_token = 2 * spec.num_layers * spec.num_kv_heads * spec.head_dim
+    return per_token * block_size_tokens * dtype.itemsize
+
+
+def allocate(
+    spec: ModelSpec,
+    dtype: torch.dtype,
+    num_blocks: int,
+    block_size_tokens: int,
+    device: torch.device,
+) -> KVTensors:
+    """A zeroed cache of `num_blocks` blocks and the scratch block behind them."""
+    num_slots = (num_blocks + 1) * block_size_tokens
+    shape = (spec.num_layers, 2, num_slots, spec.num_kv_heads, spec.head_dim)
+    cache = torch.zeros(shape, dtype=dtype, device=device)
+    return KVTensors(
+        layers=tuple(LayerCache(k_SKD=keys, v_SKD=values) for keys, values in cache),
+        scratch_slot=num_blocks * block_size_tokens,
+    )
+
+
+def available_memory_bytes() -> int:
+    """Memory this process could still use without swapping: the machine's, or its container's."""
+    pages = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    found = [_meminfo_available() or pages]
+    limit, used = (_cgroup_bytes(name) for name in ("memory.max", "memory.current"))
+    if limit is not None and used is not None:
+        found.append(max(limit - used, 0))
+    return min(found)
+
+
+def _meminfo_available() -> int | None:
+    try:
+        for line in Path("/proc/meminfo").read_text().splitlines():
+            if line.startswith("MemAvailable:"):
+                return int(line.split()[1]) * 1024
+    except OSError:
+        pass  # not Linux
+    return None
+
+
+def _cgroup_bytes(name: str) -> int | None:
+    try:
+        text = (Path("/sys/fs/cgroup") / name).read_text().strip()
+    except OSError:
+        return None  # no container limit visible here
+    return int(text) if text.isdigit() else None

@@ -1,0 +1,179 @@
+"""What does it take to compute one step of a batch on this machine?
+
+Owns the model, its KV cache tensors and the kernel table, and joins the parts of a step:
+
+    scheduled sequences -> batch tensors -> attention plans -> decoder -> sampler -> answers
+
+Does not know: which sequences to schedule, when one is finished, or who owns a block.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+
+from anzoth.config import ConfigError, EngineConfig
+from anzoth.kernels.dispatch import DeviceError, Kernels, dtype_name, select
+from anzoth.scheduler.batch import Batch, build_batch
+from anzoth.scheduler.checkpoint import raw_header, weight_files
+from anzoth.scheduler.kv_tensors import (
+    KVSize,
+    KVTensors,
+    allocate,
+    available_memory_bytes,
+    choose_size,
+)
+from anzoth.scheduler.models.decoder import Decoder, StepInputs, load_decoder
+from anzoth.scheduler.models.specs import ModelSpec, read_spec
+from anzoth.scheduler.sampler import sample
+from anzoth.scheduler.sequence import RowFailure, SampledToken, ScheduledSequence
+
+log = logging.getLogger(__name__)
+
+_PROGRESS_INTERVAL_S = 2.0
+
+
+class ModelRunner:
+    """One model on one device. Not thread-safe: one thread drives it."""
+
+    def __init__(
+        self,
+        spec: ModelSpec,
+        kernels: Kernels,
+        decoder: Decoder,
+        kv_tensors: KVTensors,
+        size: KVSize,
+        *,
+        block_size_tokens: int,
+        fingerprint: str,
+    ) -> None:
+        self.spec = spec
+        self.num_blocks = size.num_blocks
+        self.block_size_tokens = block_size_tokens
+        self.max_model_tokens = size.max_model_tokens
+        self.dtype = dtype_name(kernels.dtype)
+        self.device = str(kernels.device)
+        self.fingerprint = fingerprint
+        self.kv_tensors = kv_tensors
+        self._kernels = kernels
+        self._decoder = decoder
+        self._windows = set(spec.windows)
+
+    @classmethod
+    def load(cls, path: Path, config: EngineConfig) -> ModelRunner:
+        """Loads the checkpoint in `path` and allocates its cache.
+
+        Raises ConfigError: the checkpoint, the device or the memory is not what it takes.
+        """
+        spec = read_spec(path)
+        try:
+            kernels = select(config.device, config.dtype)
+        except DeviceError as error:
+            raise ConfigError(str(error)) from None
+        if config.num_threads:
+            torch.set_num_threads(config.num_threads)
+        # Sized before the weights are read, so that an impossible setting is told at once.
+        weight_bytes = sum(file.stat().st_size for file in weight_files(path))
+        available_bytes = max(available_memory_bytes() - weight_bytes, 0)
+        size = choose_size(spec, kernels.dtype, config, available_bytes)
+        decoder = load_decoder(
+            path,
+            spec,
+            kernels,
+            max_model_tokens=size.max_model_tokens,
+            progress=_log_progress(),
+        )
+        kv_tensors = allocate(
+            spec, kernels.dtype, size.num_blocks, config.block_size_tokens, kernels.device
+        )
+        return cls(
+            spec,
+            kernels,
+            decoder,
+            kv_tensors,
+            size,
+            block_size_tokens=config.block_size_tokens,
+            fingerprint=fingerprint(path, dtype_name(kernels.dtype)),
+        )
+
+    @torch.inference_mode()
+    def execute(self, batch: Sequence[ScheduledSequence]) -> list[SampledToken | RowFailure | None]:
+        """Computes the owed tokens of each item and samples where that reaches its last token.
+
+        Stores keys and values through the block tables; changes no sequence. The answer for an item
+        does not depend on the others. None: the item does not sample in this step.
+        """
+        answers: list[SampledToken | RowFailure | None] = [None] * len(batch)
+        if not batch:
+            return answers
+        tensors = build_batch(batch, self.block_size_tokens)
+        logits_RV = self._decoder.forward(self._inputs(tensors), self.kv_tensors.layers)
+        if tensors.sampling:
+            sequences = [batch[i].sequence for i in tensors.sampling]
+            # Rows past the sequences are padding.
+            sampled = sample(logits_RV[: len(sequences)], sequences, self.spec.eos_token_ids)
+            for i, answer in zip(tensors.sampling, sampled, strict=True):
+                answers[i] = answer
+        return answers
+
+    def _inputs(self, batch: Batch) -> StepInputs:
+        plans = {
+            window: self._kernels.plan_attention(
+                batch.layout,
+                num_heads=self.spec.num_heads,
+                num_kv_heads=self.spec.num_kv_heads,
+                dtype=self._kernels.dtype,
+                scratch_slot=self.kv_tensors.scratch_slot,
+                window=window,
+            )
+            for window in self._windows
+        }
+        return StepInputs(
+            token_ids_T=batch.token_ids_T,
+            positions_T=batch.positions_T,
+            slots=batch.slots,
+            sample_rows_R=batch.sample_rows_R,
+            plans=plans,
+        )
+
+
+def fingerprint(directory: Path, dtype: str) -> str:
+    """A short name for "these weights, computed by this code in this type".
+
+    Of the weights only headers, sizes and 64 evenly spaced pages per file are hashed: reading all
+    of a large model would double its loading time.
+    """
+    digest = hashlib.sha256(f"{dtype}\0{torch.__version__}".encode())
+    package = Path(__file__).resolve().parent
+    kernels = Path(select.__code__.co_filename).resolve().parent
+    for source in sorted([*package.rglob("*.py"), *kernels.rglob("*.py")]):
+        digest.update(source.read_bytes())
+    digest.update((directory / "config.json").read_bytes())
+    for file in weight_files(directory):
+        size = file.stat().st_size
+        digest.update(f"\0{file.name}\0{size}\0".encode())
+        digest.update(raw_header(file))
+        with file.open("rb") as stream:
+            for page in range(64):
+                stream.seek(size * page // 64)
+                digest.update(stream.read(4096))
+    return f"fp_{digest.hexdigest()[:12]}"
+
+
+def _log_progress():
+    """A progress callback that logs now and then: only a slow load says anything."""
+    last_s = time.monotonic()
+
+    def report(share: float) -> None:
+        nonlocal last_s
+        now_s = time.monotonic()
+        if now_s - last_s >= _PROGRESS_INTERVAL_S:
+            last_s = now_s
+            log.info("reading weights: %d %%", round(share * 100))
+
+    return report

@@ -1,0 +1,119 @@
+"""How does an engine process begin and end?
+
+    python -m anzoth.scheduler.process
+
+Settings come from the supervisor (see `anzoth.child`): `model`, `path`, `socket`, `engine`,
+`log_level`. The model is loaded first and the socket is bound afterwards, so a gateway that can
+connect will be served. The end is one of:
+
+    0    SIGTERM, or the supervisor is gone
+    78   the model, the settings or the socket's path are impossible: trying again will not help
+    70   a step failed, or the bookkeeping contradicts itself: a fresh process starts clean
+
+Does not know: requests, or what a step is.
+"""
+
+from __future__ import annotations
+
+import gc
+import logging
+import os
+import signal
+import time
+from pathlib import Path
+from types import FrameType
+
+from anzoth import child
+from anzoth.config import ConfigError, EngineConfig, from_json
+from anzoth.scheduler.engine import Engine, Runner
+from anzoth.scheduler.server import listen, serve
+
+log = logging.getLogger(__name__)
+
+EXIT_ENGINE_FAILED = 70  # EX_SOFTWARE of sysexits.h
+
+
+def main() -> None:
+    """Loads the model, serves until told to stop, and exits with one of the codes above."""
+    settings = child.begin("engine")
+    # Raised wherever the main thread is, after the native call it is in: a step is not waited for,
+    # since the gateways' streams are already ended or will end with this process.
+    signal.signal(signal.SIGTERM, _terminate)
+    model = str(settings["model"])
+    socket_path = Path(str(settings["socket"]))
+    try:
+        config = from_json(EngineConfig, settings["engine"])  # type: ignore[arg-type]  # JSON object
+        runner = _load(model, Path(str(settings["path"])), config)
+        engine = Engine(runner, config, time.monotonic)
+        listener = listen(str(socket_path))
+    except (ConfigError, OSError) as error:
+        raise child.fail_config("engine", f"model {model} cannot be served: {error}") from error
+    try:
+        _freeze_garbage_collector()
+        log.info("model %s is served on %s", model, socket_path)
+        serve(engine, model, listener, child.parent_fd())
+        log.info("the supervisor is gone")
+    except Exception:
+        log.exception("the engine failed; all its sequences are lost")
+        raise SystemExit(EXIT_ENGINE_FAILED) from None
+    finally:
+        listener.close()
+        socket_path.unlink(missing_ok=True)
+
+
+def num_physical_cores() -> int:
+    """Cores that this process may use, hyper-threads of one core counted once.
+
+    Matrix products gain nothing from a second thread on the same core's arithmetic units.
+    """
+    if not hasattr(os, "sched_getaffinity"):
+        return os.cpu_count() or 1
+    cores: set[str] = set()
+    for cpu in os.sched_getaffinity(0):
+        siblings = Path(f"/sys/devices/system/cpu/cpu{cpu}/topology/thread_siblings_list")
+        try:
+            cores.add(siblings.read_text().strip())
+        except OSError:
+            cores.add(str(cpu))
+    return len(cores)
+
+
+def _load(model: str, path: Path, config: EngineConfig) -> Runner:
+    num_threads = config.num_threads or num_physical_cores()
+    # OpenMP reads this once, when the first library that uses it is loaded: not after the import.
+    os.environ["OMP_NUM_THREADS"] = str(num_threads)
+    started_s = time.monotonic()
+    log.info("loading model %s from %s (%d threads)", model, path, num_threads)
+    from anzoth.scheduler.model_runner import ModelRunner
+
+    runner = ModelRunner.load(path, config)
+    log.info(
+        "model %s is ready after %.1f s: %s on %s, %d KV blocks of %d tokens, at most %d tokens a "
+        "sequence",
+        model,
+        time.monotonic() - started_s,
+        runner.dtype,
+        runner.device,
+        runner.num_blocks,
+        runner.block_size_tokens,
+        runner.max_model_tokens,
+    )
+    return runner
+
+
+def _freeze_garbage_collector() -> None:
+    """What exists now lives as long as the process: the collector need not walk through it.
+
+    With 60,000 blocks and 256 sequences (2-core EPYC, 2026-11, bench/test_engine_step.py's engine)
+    the longest of 2,000 steps fell from 79 ms to 17-26 ms; the median stayed at 0.4 ms.
+    """
+    gc.collect()
+    gc.freeze()
+
+
+def _terminate(_number: int, _frame: FrameType | None) -> None:
+    raise SystemExit(0)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,203 @@
+"""Which token comes next in each row?
+
+    logits -> wishes (scheduler/penalties.py) -> logprobs are taken here
+           -> temperature -> top-k -> top-p (of what top-k left) -> min-p -> one draw
+
+All rows are worked on together, each with its own parameters. A row's answer depends on its logits
+and its own parameters only, to the bit: sums run over the same elements in the same order however
+many rows there are, and the noise (scheduler/noise.py) knows no rows.
+
+Does not know: text, stop strings, lengths or endings; nor how the logits came about.
+
+Shape suffixes: R rows · V vocabulary · C candidates, best first.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection, Sequence
+
+import torch
+
+from anzoth.frames import SamplingParams
+from anzoth.scheduler.noise import gumbel, noise_key
+from anzoth.scheduler.penalties import adjust_, changes_logits
+from anzoth.scheduler.sequence import RowFailure, SampledToken
+from anzoth.scheduler.sequence import Sequence as TokenSequence
+
+_SHORTLIST = 256
+"""Candidates tried before a whole row is sorted; enough for nearly every top-p."""
+_NOISE_ELEMENTS_AT_ONCE = 1 << 18
+"""Keeps the dozen passes over the noise in the processor's cache."""
+_MIN_TEMPERATURE = 1e-6
+"""Below it a float32 quotient could overflow; the best token already wins by thousands of nats."""
+
+
+def sample(
+    logits_RV: torch.Tensor,
+    sequences: Sequence[TokenSequence],
+    eos_token_ids: Collection[int] = (),
+) -> list[SampledToken | RowFailure]:
+    """One answer per row. `logits_RV` is float32 and may be overwritten.
+
+    A row with a logit that is not finite, or with no allowed token left, becomes a RowFailure.
+    """
+    # One pass: a sum is finite exactly when no term is inf or NaN (logits are far from overflow).
+    is_finite_R = torch.isfinite(logits_RV.sum(dim=-1))
+    if any(changes_logits(sequence) for sequence in sequences):
+        adjust_(logits_RV, sequences, eos_token_ids)
+    token_ids_R = _choose(logits_RV, sequences)
+    is_allowed_R = logits_RV.gather(1, token_ids_R[:, None])[:, 0] > -math.inf
+    answers: list[SampledToken | RowFailure] = []
+    for token_id, is_finite, is_allowed in zip(
+        token_ids_R.tolist(), is_finite_R.tolist(), is_allowed_R.tolist(), strict=True
+    ):
+        if not is_finite:
+            answers.append(RowFailure("the model computed a value that is not a number"))
+        elif not is_allowed:
+            answers.append(RowFailure("every token of the vocabulary is forbidden"))
+        else:
+            answers.append(SampledToken(token_id))
+    _attach_logprobs(answers, logits_RV, sequences)
+    return answers
+
+
+def _choose(logits_RV: torch.Tensor, sequences: Sequence[TokenSequence]) -> torch.Tensor:
+    """The chosen token ids [R]."""
+    token_ids_R = logits_RV.argmax(dim=-1)
+    drawn, cut = [], []
+    for row, sequence in enumerate(sequences):
+        params = sequence.sampling
+        if params.temperature > 0:
+            (cut if params.top_k is not None or params.top_p < 1 else drawn).append(row)
+    for rows, draw in ((drawn, _draw_from_all), (cut, _draw_from_candidates)):
+        if rows:
+            chosen = [sequences[row] for row in rows]
+            temperatures = [max(s.sampling.temperature, _MIN_TEMPERATURE) for s in chosen]
+            scores = logits_RV[rows]
+            scores -= scores.amax(dim=-1, keepdim=True)
+            scores /= torch.tensor(temperatures, dtype=torch.float32)[:, None]
+            keys = [noise_key(s.sampling.seed, s.choice, len(s.token_ids)) for s in chosen]
+            token_ids_R[rows] = draw(scores, [s.sampling for s in chosen], keys)
+    return token_ids_R
+
+
+def _draw_from_all(
+    scores_RV: torch.Tensor, params: list[SamplingParams], keys: list[tuple[int, int]]
+) -> torch.Tensor:
+    """Draws from whole rows, less what min-p cuts off. The best score of a row is 0."""
+    scores_RV.masked_fill_(scores_RV < _min_p_thresholds(params), -math.inf)
+    vocab_size = scores_RV.shape[1]
+    all_tokens_1V = torch.arange(vocab_size)[None]
+    at_once = max(1, _NOISE_ELEMENTS_AT_ONCE // vocab_size)
+    for first in range(0, len(params), at_once):
+        some = slice(first, first + at_once)
+        scores_RV[some] += gumbel(keys[some], all_tokens_1V)
+    return scores_RV.argmax(dim=-1)
+
+
+def _draw_from_candidates(
+    scores_RV: torch.Tensor, params: list[SamplingParams], keys: list[tuple[int, int]]
+) -> torch.Tensor:
+    """Draws from the tokens that top-k, top-p and min-p leave. The best score of a row is 0."""
+    vocab_size = scores_RV.shape[1]
+    largest_k = max(p.top_k or 0 for p in params)
+    num_candidates = min(vocab_size, max(_SHORTLIST, largest_k + 1))
+    token_ids_R, is_certain_R = _draw_from_best(scores_RV, params, keys, num_candidates)
+    if not is_certain_R.all():
+        rows = (~is_certain_R).nonzero()[:, 0].tolist()
+        token_ids_R[rows], _ = _draw_from_best(
+            scores_RV[rows], [params[row] for row in rows], [keys[row] for row in rows], vocab_size
+        )
+    return token_ids_R
+
+
+def _draw_from_best(
+    scores_RV: torch.Tensor,
+    params: list[SamplingParams],
+    keys: list[tuple[int, int]],
+    num_candidates: int,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """The tokens drawn, looking at the best `num_candidates` only, and whether that was enough."""
+    scores_RC, token_ids_RC = _best(scores_RV, num_candidates)
+    kept_RC = _kept(scores_RC, scores_RV.logsumexp(dim=-1), params)
+    noisy_RC = (scores_RC + gumbel(keys, token_ids_RC)).masked_fill_(~kept_RC, -math.inf)
+    token_ids_R = token_ids_RC.gather(1, noisy_RC.argmax(dim=-1, keepdim=True))[:, 0]
+    if num_candidates == scores_RV.shape[1]:
+        return token_ids_R, torch.ones(len(params), dtype=torch.bool)
+    # Enough if the cut falls inside the list and does not split a run of equal scores at its end.
+    last_kept_R1 = kept_RC.sum(dim=-1, keepdim=True) - 1
+    is_certain_R = scores_RC.gather(1, last_kept_R1)[:, 0] > scores_RC[:, -1]
+    return token_ids_R, is_certain_R
+
+
+def _best(scores_RV: torch.Tensor, num_candidates: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """The best scores and their token ids [R, C], equal scores in order of their ids."""
+    if num_candidates == scores_RV.shape[1]:
+        scores_RC, token_ids_RC = scores_RV.sort(dim=-1, descending=True, stable=True)
+        return scores_RC, token_ids_RC
+    token_ids_RC = scores_RV.topk(num_candidates, dim=-1).indices.sort(dim=-1).values
+    scores_RC, order_RC = scores_RV.gather(1, token_ids_RC).sort(
+        dim=-1, descending=True, stable=True
+    )
+    return scores_RC, token_ids_RC.gather(1, order_RC)
+
+
+def _kept(
+    scores_RC: torch.Tensor, log_total_R: torch.Tensor, params: list[SamplingParams]
+) -> torch.Tensor:
+    """Which candidates remain: a leading run of each row, never empty.
+
+    `log_total_R`: logsumexp over the row's whole vocabulary, against which top-p is measured unless
+    top-k has cut the distribution first.
+    """
+    num_candidates = scores_RC.shape[1]
+    top_k_R = torch.tensor([min(p.top_k or num_candidates, num_candidates) for p in params])
+    has_top_k_R = torch.tensor([p.top_k is not None for p in params])
+    top_p_R = torch.tensor([p.top_p for p in params], dtype=torch.float64)
+    weights_RC = scores_RC.double().exp()
+    sums_RC = weights_RC.cumsum(dim=-1)
+    total_R = torch.where(
+        has_top_k_R,
+        sums_RC.gather(1, top_k_R[:, None] - 1)[:, 0],
+        log_total_R.double().exp(),
+    )
+    kept_RC = torch.arange(num_candidates) < top_k_R[:, None]
+    # top_p = 1 keeps everything, whatever the last sum was rounded to.
+    kept_RC &= (sums_RC - weights_RC < (top_p_R * total_R)[:, None]) | (top_p_R[:, None] >= 1)
+    kept_RC &= scores_RC >= _min_p_thresholds(params)
+    kept_RC[:, 0] = True
+    return kept_RC
+
+
+def _min_p_thresholds(params: list[SamplingParams]) -> torch.Tensor:
+    """[R, 1]: the lowest score whose probability is at least min_p times the best one's."""
+    return torch.tensor(
+        [[math.log(p.min_p) if p.min_p > 0 else -math.inf] for p in params], dtype=torch.float32
+    )
+
+
+def _attach_logprobs(
+    answers: list[SampledToken | RowFailure],
+    logits_RV: torch.Tensor,
+    sequences: Sequence[TokenSequence],
+) -> None:
+    """Fills in the log-probabilities of the rows that asked for them."""
+    wanted = [
+        (row, answer, num)
+        for row, (answer, sequence) in enumerate(zip(answers, sequences, strict=True))
+        if isinstance(answer, SampledToken) and (num := sequence.sampling.num_logprobs) is not None
+    ]
+    if not wanted:
+        return
+    logprobs_RV = logits_RV[[row for row, _, _ in wanted]].log_softmax(dim=-1)
+    most = min(max(num for _, _, num in wanted), logprobs_RV.shape[1])
+    best_RC, token_ids_RC = _best(logprobs_RV, most) if most else (None, None)
+    for i, (row, answer, num) in enumerate(wanted):
+        top: list[tuple[int, float]] = []
+        if best_RC is not None and token_ids_RC is not None:
+            pairs = zip(token_ids_RC[i, :num].tolist(), best_RC[i, :num].tolist(), strict=True)
+            # A forbidden token has no logarithm that JSON could carry.
+            top = [(token_id, logprob) for token_id, logprob in pairs if logprob > -math.inf]
+        logprob = float(logprobs_RV[i, answer.token_id])
+        answers[row] = SampledToken(answer.token_id, logprob, top)

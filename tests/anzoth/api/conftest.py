@@ -1,0 +1,29 @@
+"""The whole API over a scripted engine; see `api_harness`."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from api_harness import Scenario, running_api, write_checkpoint
+
+
+@pytest.fixture(scope="session")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_checkpoint(tmp_path_factory.mktemp("checkpoint"))
+
+
+@pytest.fixture
+def run(checkpoint: Path, tmp_path: Path) -> Callable[[Scenario], None]:
+    """Runs a scenario against a fresh API."""
+
+    def run_scenario(scenario: Scenario) -> None:
+        async def main() -> None:
+            async with running_api(checkpoint, tmp_path / "engine.sock") as api:
+                await scenario(api)
+
+        asyncio.run(main())
+
+    return run_scenario

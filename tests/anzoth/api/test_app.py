@@ -1,0 +1,525 @@
+"""Who gets in, what errors look like, and that every ending leaves one usage record."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from api_harness import EOS_ID, MODEL, PRINCIPAL, Api, MemorySink, Scenario, until
+from engine_peer import Said
+
+from anzoth.api.call import Answer, Call, Route
+from anzoth.api.routes import ROUTES, patterns
+from anzoth.errors import AnzothError, CapacityUnavailable
+from anzoth.frames import Refused, Submit
+from anzoth.http.messages import Response
+
+Run = Callable[[Scenario], None]
+CHAT = "/v1/chat/completions"
+PUBLIC = {"/healthz", "/readyz", "/metrics"}
+
+
+# --- the table ------------------------------------------------------------------------------------
+
+
+def test_everything_but_the_health_pages_needs_a_scope() -> None:
+    assert {route.pattern for route in ROUTES if route.scope is None} == PUBLIC
+    assert all(route.scope != "" for route in ROUTES)
+
+
+def test_inference_always_needs_a_key_because_it_is_recorded() -> None:
+    assert all(route.scope is not None for route in ROUTES if route.inference)
+
+
+@pytest.mark.parametrize("route", ROUTES, ids=lambda route: f"{route.method} {route.pattern}")
+def test_no_protected_route_answers_without_a_key_or_without_its_scope(
+    route: Route, run: Run
+) -> None:
+    async def scenario(api: Api) -> None:
+        api.keys.principals["bare"] = replace(PRINCIPAL, scopes=frozenset({"unrelated"}))
+        for pattern in patterns(route):
+            path = pattern.replace("{id:path}", MODEL)
+            for key, expected in ((None, 401), ("wrong", 401), ("bare", 403)):
+                reply = await api.call(route.method, path, {}, key=key)
+                if route.scope is None:
+                    assert reply.status == 200
+                else:
+                    assert reply.status == expected
+
+    run(scenario)
+
+
+def test_urls_work_without_the_version_too(run: Run) -> None:
+    async def scenario(api: Api) -> None:
+        assert (await api.call("GET", "/models")).status == 200
+        body = {"model": MODEL, "messages": [{"role": "user", "content": "hi"}]}
+        assert (await api.call("POST", "/chat/completions", body)).status == 200
+        assert api.ledger.records[0].endpoint == CHAT
+
+    run(scenario)
+
+
+def test_unknown_urls_and_methods_are_refused(run: Run) -> None:
+    async def scenario(api: Api) -> None:
+        assert (await api.call("GET", "/v1/nothing")).error["code"] == "not_found"
+        reply = await api.call("GET", CHAT)
+        assert (reply.status, reply.headers["allow"]) == (405, "OPTIONS, POST")
+        options = await api.call("OPTIONS", CHAT, key=None)
+        assert (options.status, options.headers["allow"]) == (204, "OPTIONS, POST")
+        assert not api.ledger.records
+
+    run(scenario)
+
+
+# --- bodies ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "body", [b"", b"{", b"\xff\xfe", b"[]", b'"x"', b"null", b"[" * 100_000, b'{"a":"\\ud800"}']
+)
+def test_a_body_that_is_no_json_object_is_a_400(body: bytes, run: Run) -> None:
+    async def scenario(api: Api) -> None:
+        reply = await api.call("POST", CHAT, body)
+        assert reply.status == 400
+        assert reply.error["type"] == "invalid_request_error"
+        assert set(reply.error) == {"message", "type", "param", "code"}
+
+    run(scenario)
+
+
+@pytest.mark.parametrize(
+    ("content_type", "status"),
+    [
+        ("application/json", 200),
+        ("Application/JSON; charset=utf-8", 200),
+        ("text/plain", 415),
+        ("multipart/form-data; boundary=x", 415),
+    ],
+)
+def test_only_json_bodies_are_read(content_type: str, status: int, run: Run) -> None:
+    async def scenario(api: Api) -> None:
+        reply = await api.chat(headers={"content-type": content_type})
+        assert reply.status == status
+
+    run(scenario)
+
+
+# --- headers --------------------------------------------------------------------------------------
+
+
+def test_every_answer_says_how_long_it_took_and_which_api_it_is(run: Run) -> None:
+    async def scenario(api: Api) -> None:
+        replies = [
+            await api.chat(),
+            await api.chat(stream=True),
+            await api.chat(temperature=9),
+            await api.call("GET", "/v1/models", key=None),
+            await api.call("GET", "/v1/nothing"),
+        ]
+        assert [reply.status for reply in replies] == [200, 200, 400, 401, 404]
+        for reply in replies:
+            assert reply.headers["openai-version"] == "2020-10-01"
+            assert int(reply.headers["openai-processing-ms"]) >= 0
+
+    run(scenario)
+
+
+def test_limits_are_told_on_answers_streams_and_refusals(run: Run) -> None:
+    async def scenario(api: Api) -> None:
+        api.keys.principals["limited"] = replace(PRINCIPAL, rpm=2, tpm=10_000)
+        whole = await api.chat(key="limited", max_tokens=5)
+        stream = await api.chat(key="limited", max_tokens=5, stream=True)
+        refused = await api.chat(key="limited", max_tokens=5)
+        assert [reply.status for reply in (whole, stream, refused)] == [200, 200, 429]
+        remaining = [
+            reply.headers["x-ratelimit-remaining-requests"] for reply in (whole, stream, refused)
+        ]
+        assert remaining == ["1", "0", "0"]
+        assert whole.headers["x-ratelimit-limit-tokens"] == "10000"
+        assert int(refused.headers["retry-after-ms"]) > 0
+        assert refused.error["code"] == "rate_limit_exceeded"
+
+    run(scenario)
+
+
+def test_unused_tokens_of_a_reservation_are_given_back(run: Run) -> None:
+    async def scenario(api: Api) -> None:
+        api.keys.principals["limited"] = replace(PRINCIPAL, tpm=200)
+        for _ in range(3):  # each reserves more than half of it
+            assert (await api.chat(key="limited", max_tokens=150)).status == 200
+
+    run(scenario)
+
+
+def test_without_a_maximum_a_key_may_use_what_its_limit_could_ever_grant(run: Run) -> None:
+    async def scenario(api: Api) -> None:
+        api.keys.principals["limited"] = replace(PRINCIPAL, tpm=100)
+        assert (await api.chat(key="limited")).status == 200
+        submit, prompt = api.peer.submits[0]
+        assert submit.max_tokens == 100 - len(prompt)
+
+    run(scenario)
+
+
+# --- models ---------------------------------------------------------------------------------------
+
+
+def test_unknown_models_are_404_and_foreign_ones_403(run: Run) -> None:
+    async def scenario(api: Api) -> None:
+        api.keys.principals["other"] = replace(PRINCIPAL, models=("other-*",))
+        unknown = await api.chat(model="gpt-9")
+        assert (unknown.status, unknown.error["code"]) == (404, "model_not_found")
+        assert unknown.error["param"] == "model"
+        foreign = await api.chat(key="other")
+        assert (foreign.status, foreign.error["code"]) == (403, "model_not_allowed")
+
+    run(scenario)
+
+
+# --- what the engine says ----------------------------------------------------------------------
+
+
+def test_a_prompt_that_cannot_fit_is_refused_with_both_numbers(run: Run) -> None:
+    async def scenario(api: Api) -> None:
+        reply = await api.chat(messages=[{"role": "user", "content": "x " * 500}])
+        assert (reply.status, reply.error["code"]) == (400, "context_length_exceeded")
+        assert reply.error["param"] == "messages"
+        num_tokens = len(api.tokens("<|bos|><|user|>" + "x " * 500 + "<|assistant|>"))
+        assert "256" in reply.error["message"]
+        assert str(num_tokens) in reply.error["message"]
+        assert not api.peer.submits
+
+    run(scenario)
+
+
+def test_a_maximum_beyond_the_context_is_refused_not_cut(run: Run) -> None:
+    async def scenario(api: Api) -> None:
+        num_prompt = len(api.tokens("<|bos|><|user|>hi<|assistant|>"))
+        fits = api.peer.hello.max_model_tokens - num_prompt
+        assert (await api.chat(max_tokens=fits)).status == 200
+        reply = await api.chat(max_tokens=fits + 1)
+        assert (reply.status, reply.error["code"]) == (400, "context_length_exceeded")
+
+    run(scenario)
+
+
+@pytest.mark.parametrize(
+    ("refusal", "status", "code"),
+    [
+        (Refused(0, "capacity", "full", 2500), 503, "capacity_unavailable"),
+        (Refused(0, "capacity", "full", None), 503, "capacity_unavailable"),
+        (Refused(0, "too_long", "too long"), 400, "context_length_exceeded"),
+        (Refused(0, "invalid", "bad"), 400, "invalid_value"),
+    ],
+)
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_refusal_of_the_engine_is_a_status_even_for_a_stream(
+    refusal: Refused, status: int, code: str, stream: bool, run: Run
+) -> None:
+    async def scenario(api: Api) -> None:
+        api.keys.principals["limited"] = replace(PRINCIPAL, rpm=1, tpm=1000)
+        api.peer.refusal = refusal
+        reply = await api.chat(key="limited", stream=stream)
+        assert (reply.status, reply.error["code"]) == (status, code)
+        if refusal.retry_after_ms:
+            assert reply.headers["retry-after-ms"] == "2500"
+            assert reply.headers["retry-after"] == "3"
+        api.peer.refusal = None
+        # Nothing was charged: the one request per minute is still there.
+        assert (await api.chat(key="limited", max_tokens=5)).status == 200
+        assert [record.status for record in api.ledger.records] == [status, 200]
+
+    run(scenario)
+
+
+def test_token_ids_outside_the_vocabulary_are_a_400_that_names_the_field(run: Run) -> None:
+    async def scenario(api: Api) -> None:
+        for field, value in (("logit_bias", {"400": 1}), ("stop_token_ids", [400])):
+            reply = await api.chat(**{field: value})
+            assert (reply.status, reply.error["param"]) == (400, field)
+        assert (await api.chat(logit_bias={"399": 1})).status == 200
+
+    run(scenario)
+
+
+# --- endings: one usage record each -----------------------------------------------------------
+
+
+def forever(submit: Submit, prompt: list[int], choice: int) -> list[Said]:
+    return [Said(10)] * submit.max_tokens
+
+
+def record(api: Api) -> dict[str, Any]:
+    """The one record there is."""
+    (found,) = api.ledger.records
+    return {
+        name: getattr(found, name)
+        for name in ("status", "finish_reason", "error_code", "completion_tokens", "streamed")
+    }
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_finished_answer_is_recorded_once_with_everything(stream: bool, run: Run) -> None:
+    async def scenario(api: Api) -> None:
+        api.peer.cached_tokens = 2
+        await api.chat(stream=stream, user="u1", metadata={"run": "7"})
+        (found,) = api.ledger.records
+        assert found.principal is PRINCIPAL
+        assert (found.request_id, found.endpoint, found.model) == ("req_test", CHAT, MODEL)
+        assert (found.prompt_tokens, found.cached_tokens) == (
+            len(api.tokens("<|bos|><|user|>hi<|assistant|>")),
+            2,
+        )
+        assert found.completion_tokens == len(api.tokens("hello there")) + 1
+        assert (found.finish_reason, found.streamed, found.status) == ("stop", stream, 200)
+        assert (found.error_code, found.end_user, found.metadata) == (None, "u1", {"run": "7"})
+        assert found.ttft_ms is not None
+        assert 0 <= found.ttft_ms <= found.duration_ms
+
+    run(scenario)
+
+
+@pytest.mark.parametrize(
+    ("fields", "status", "code"),
+    [
+        ({"temperature": 9}, 400, "invalid_value"),
+        ({"model": "gpt-9"}, 404, "model_not_found"),
+        ({"max_tokens": 100_000}, 400, "context_length_exceeded"),
+    ],
+)
+def test_a_refused_request_is_recorded_once(
+    fields: dict[str, Any], status: int, code: str, run: Run
+) -> None:
+    async def scenario(api: Api) -> None:
+        await api.chat(**fields)
+        expected = {"finish_reason": None, "completion_tokens": 0, "streamed": False}
+        assert record(api) == {"status": status, "error_code": code, **expected}
+        assert api.ledger.records[0].prompt_tokens == 0
+
+    run(scenario)
+
+
+def test_requests_that_are_not_inference_or_not_authenticated_leave_no_record(run: Run) -> None:
+    async def scenario(api: Api) -> None:
+        await api.call("GET", "/v1/models")
+        await api.chat(key="wrong")
+        await api.call("GET", "/healthz", key=None)
+        assert api.ledger.records == []
+
+    run(scenario)
+
+
+def test_a_client_that_leaves_a_stream_stops_the_engine_and_pays_what_it_got(run: Run) -> None:
+    async def scenario(api: Api) -> None:
+        api.peer.script = forever
+        api.peer.pause_after = 3
+        sink = MemorySink()
+        task = asyncio.create_task(api.chat(stream=True, sink=sink))
+        await until(lambda: sink.data.count(b"data: ") == 4)
+        sink.disconnect()
+        await api.peer.until(lambda: bool(api.peer.aborts))
+        assert api.peer.aborts[0].choice is None
+        await task
+        assert b"[DONE]" not in sink.data
+        assert record(api) == {
+            "status": 200,
+            "finish_reason": "cancelled",
+            "error_code": None,
+            "completion_tokens": 3,
+            "streamed": True,
+        }
+
+    run(scenario)
+
+
+def test_a_cancelled_stream_stops_the_engine_too(run: Run) -> None:
+    async def scenario(api: Api) -> None:
+        api.peer.script = forever
+        api.peer.pause_after = 1
+        sink = MemorySink()
+        task = asyncio.create_task(api.chat(stream=True, sink=sink))
+        await until(lambda: sink.data.count(b"data: ") == 2)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        await api.peer.until(lambda: len(api.peer.aborts) == 1)
+        assert record(api)["finish_reason"] == "cancelled"
+
+    run(scenario)
+
+
+def test_a_client_that_leaves_before_an_unstreamed_answer_is_a_499(run: Run) -> None:
+    async def scenario(api: Api) -> None:
+        api.peer.script = forever
+        api.peer.pause_after = 2
+        task = asyncio.create_task(api.chat())
+        await api.peer.until(lambda: bool(api.peer.submits))
+        metric = 'anzoth_requests_total{endpoint="/v1/chat/completions",status="499"} 1.0'
+        await until(lambda: api.model.engine.last_stats is not None)
+        await until(lambda: (s := api.model.engine.last_stats) is not None and s.step == 2)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        await api.peer.until(lambda: len(api.peer.aborts) == 1)
+        assert record(api) == {
+            "status": 499,
+            "finish_reason": "cancelled",
+            "error_code": None,
+            "completion_tokens": 2,
+            "streamed": False,
+        }
+        assert metric in api.metrics.render().decode()
+
+    run(scenario)
+
+
+def test_a_client_that_leaves_while_waiting_for_admission_is_a_499(run: Run) -> None:
+    async def scenario(api: Api) -> None:
+        api.peer.admits = False
+        task = asyncio.create_task(api.chat())
+        await api.peer.until(lambda: bool(api.peer.submits))
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        await api.peer.until(lambda: len(api.peer.aborts) == 1)
+        assert record(api)["status"] == 499
+        assert api.ledger.records[0].prompt_tokens == 0
+
+    run(scenario)
+
+
+def test_an_engine_lost_in_a_stream_is_an_error_frame_without_done(run: Run) -> None:
+    async def scenario(api: Api) -> None:
+        api.peer.script = forever
+        api.peer.pause_after = 3
+        sink = MemorySink()
+        task = asyncio.create_task(api.chat(stream=True, sink=sink))
+        await until(lambda: sink.data.count(b"data: ") == 4)
+        await api.peer.stop()
+        reply = await task
+        assert "[DONE]" not in reply.frames
+        *_, last = reply.chunks
+        assert last["error"]["code"] == "model_unavailable"
+        assert set(last["error"]) == {"message", "type", "param", "code"}
+        assert record(api) == {
+            "status": 200,
+            "finish_reason": "error",
+            "error_code": "model_unavailable",
+            "completion_tokens": 3,
+            "streamed": True,
+        }
+
+    run(scenario)
+
+
+def test_an_engine_lost_before_an_answer_is_a_502(run: Run) -> None:
+    async def scenario(api: Api) -> None:
+        api.peer.script = forever
+        api.peer.pause_after = 3
+        task = asyncio.create_task(api.chat())
+        await until(lambda: (s := api.model.engine.last_stats) is not None and s.step == 3)
+        await api.peer.stop()
+        reply = await task
+        assert (reply.status, reply.error["code"]) == (502, "model_unavailable")
+        assert record(api)["finish_reason"] == "error"
+        again = await api.chat()
+        assert again.status == 502
+        await api.peer.start()
+        await until(lambda: api.model.engine.healthy)
+        api.peer.script, api.peer.pause_after = api.script, None
+        assert (await api.chat()).status == 200
+
+    run(scenario)
+
+
+def test_a_choice_that_the_engine_gives_up_ends_the_request_with_an_error(run: Run) -> None:
+    async def scenario(api: Api) -> None:
+        api.peer.script = lambda submit, prompt, choice: [Said(10), Said(None, "error")]
+        reply = await api.chat()
+        assert (reply.status, reply.error["code"]) == (502, "model_unavailable")
+        streamed = await api.chat(stream=True)
+        assert streamed.chunks[-1]["error"]["code"] == "model_unavailable"
+        assert [found.finish_reason for found in api.ledger.records] == ["error", "error"]
+
+    run(scenario)
+
+
+def test_running_requests_can_be_ended_with_an_error_of_our_choice(run: Run) -> None:
+    async def scenario(api: Api) -> None:
+        api.peer.script = forever
+        api.peer.pause_after = 1
+        sink = MemorySink()
+        task = asyncio.create_task(api.chat(stream=True, sink=sink))
+        await until(lambda: sink.data.count(b"data: ") == 2)
+        api.app._services.models.end_all(CapacityUnavailable("stopping"))
+        reply = await task
+        assert reply.chunks[-1]["error"]["message"] == "stopping"
+        await api.peer.until(lambda: bool(api.peer.aborts))
+
+    run(scenario)
+
+
+# --- our own bugs -----------------------------------------------------------------------------
+
+
+def test_a_bug_is_a_500_that_tells_nothing_and_is_logged(
+    run: Run, caplog: pytest.LogCaptureFixture
+) -> None:
+    words = ["what", "the", "customer", "wrote"]
+
+    async def broken(call: Call) -> Answer:
+        raise ValueError(*words)
+
+    async def scenario(api: Api) -> None:
+        app = type(api.app)(
+            api.app._services,
+            1 << 20,
+            [Route("POST", "/v1/broken", "chat", broken, takes_body=True, inference=True)],
+        )
+        answer = await app(api.request("POST", "/v1/broken", {}))
+        assert isinstance(answer, Response)
+        assert answer.status == 500
+        assert b"wrote" not in answer.body
+        assert record(api)["error_code"] == AnzothError.code
+
+    run(scenario)
+    assert "ValueError" in caplog.text
+    assert "wrote" not in caplog.text
+
+
+def test_a_bug_in_one_stream_ends_that_stream_alone(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def scenario(api: Api) -> None:
+        fatal = api.tokens("!")[0]
+        api.peer.script = lambda submit, prompt, choice: [
+            Said(11),
+            Said(fatal if submit.max_tokens == 9 else 11),
+            Said(EOS_ID, "stop"),
+        ]
+        api.peer.pause_after = 1
+        literal = api.model.tokenizer.pieces.literal
+
+        def rendered(pieces: object, token_id: int) -> bytes:
+            if token_id == fatal:
+                raise RuntimeError
+            return literal(token_id)
+
+        monkeypatch.setattr(type(api.model.tokenizer.pieces), "rendered", rendered)
+        sinks = MemorySink(), MemorySink()
+        tasks = [
+            asyncio.create_task(api.chat(max_tokens=9, stream=True, sink=sinks[0])),
+            asyncio.create_task(api.chat(max_tokens=8, stream=True, sink=sinks[1])),
+        ]
+        await until(lambda: all(sink.data.count(b"data: ") == 2 for sink in sinks))
+        api.peer.go_on()
+        bad, good = await asyncio.gather(*tasks)
+        assert bad.chunks[-1]["error"]["code"] == "internal_error"
+        assert "[DONE]" not in bad.frames
+        assert good.frames[-1] == "[DONE]"
+        assert len(api.ledger.records) == 2
+
+    run(scenario)

@@ -1,0 +1,296 @@
+"""Each field of the two tables: what is accepted, what is refused, and how the refusal reads."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Any
+
+import pytest
+
+from anzoth.api.requests import (
+    CHAT_FIELDS,
+    COMPLETION_FIELDS,
+    MAX_LOGIT_BIAS,
+    MAX_METADATA_PAIRS,
+    MAX_TOP_K,
+    ChatRequest,
+    parse_chat,
+    parse_completion,
+)
+from anzoth.errors import BadRequest, InvalidValue, MissingParameter, UnsupportedParameter
+
+MESSAGES = [{"role": "user", "content": "hi"}]
+
+
+def chat(**fields: Any) -> ChatRequest:
+    return parse_chat({"model": "m", "messages": MESSAGES, **fields})
+
+
+def completion(**fields: Any) -> Any:
+    return parse_completion({"model": "m", "prompt": "hi", **fields})
+
+
+# field: (values that are accepted, values that are refused)
+COMMON: dict[str, tuple[list[Any], list[Any]]] = {
+    "max_tokens": ([1, 2**31 - 1], [0, -1, 2**31, 1.5, True, "5"]),
+    "temperature": ([0, 2, 0.7], [-0.01, 2.01, True, "hot", [1]]),
+    "top_p": ([0, 1], [-0.1, 1.01, "x"]),
+    "frequency_penalty": ([-2, 2], [-2.1, 2.1, {}]),
+    "presence_penalty": ([-2, 2], [-2.1, 2.1, "x"]),
+    "n": ([1, 128], [0, 129, 1.0, "1"]),
+    "stop": (
+        ["", "x", "x" * 1024, ["a"] * 4, []],
+        ["x" * 1025, ["a"] * 5, [""], 3, [3], {"a": 1}],
+    ),
+    "seed": ([0, -(2**63), 2**63 - 1], [2**63, -(2**63) - 1, 1.5, "x"]),
+    "logit_bias": (
+        [{}, {"5": -100, "6": 100}, {str(i): 1 for i in range(MAX_LOGIT_BIAS)}],
+        [
+            {"5": 100.1},
+            {"5": -101},
+            {"x": 1},
+            {"-1": 1},
+            {"٣": 1},
+            {"5": "1"},
+            {"9" * 11: 1},
+            {str(i): 1 for i in range(MAX_LOGIT_BIAS + 1)},
+            [],
+        ],
+    ),
+    "stream": ([True, False], [1, "true"]),
+    "user": (["", "x" * 512], ["x" * 513, 5]),
+    "top_k": ([-1, 0, 1, MAX_TOP_K], [-2, MAX_TOP_K + 1, 1.5]),
+    "min_p": ([0, 1], [-0.1, 1.1]),
+    "repetition_penalty": ([0.01, 10], [0, 10.1, -1]),
+    "min_tokens": ([0, 5], [-1, 1.5]),
+    "ignore_eos": ([True, False], [1, "yes"]),
+    "stop_token_ids": ([[], [0] * 64], [[0] * 65, [-1], ["1"], 5]),
+    "model": (["m", "org/m", "x" * 256], ["", "x" * 257, 5]),
+}
+CHAT_ONLY: dict[str, tuple[list[Any], list[Any]]] = {
+    "max_completion_tokens": ([1, 2**31 - 1], [0, 2**31]),
+    "logprobs": ([True, False], [1, "yes"]),
+    "metadata": (
+        [
+            {},
+            {"k" * 64: "v" * 512},
+            {str(i): "" for i in range(MAX_METADATA_PAIRS)},
+        ],
+        [
+            {"k" * 65: "v"},
+            {"k": "v" * 513},
+            {"k": 5},
+            {str(i): "" for i in range(MAX_METADATA_PAIRS + 1)},
+        ],
+    ),
+    "service_tier": (["auto", "default", "flex", "scale", "priority", "fast"], ["gold", 5]),
+    "safety_identifier": (["x" * 64], ["x" * 65]),
+    "chat_template_kwargs": (
+        [{"enable_thinking": False, "level": "low", "budget": 3}],
+        [{"a": []}, {str(i): 1 for i in range(33)}, "x"],
+    ),
+    "messages": (
+        [MESSAGES * 2048],
+        [MESSAGES * 2049, [], {}, "hi", [5], [{}]],
+    ),
+    "response_format": ([{"type": "text"}], [{"type": "xml"}, {}, "text"]),
+    "modalities": ([["text"], []], [["video"], "text"]),
+    "parallel_tool_calls": ([True, False], ["no"]),
+    "reasoning_effort": (["none", "an effort of next year"], [5, "x" * 65]),
+    "verbosity": (["low", "medium", "high"], ["loud"]),
+    "prompt_cache_key": (["x" * 512], ["x" * 513]),
+    "prompt_cache_retention": (["24h"], [5]),
+    "prompt_cache_options": ([{"any": 1}], ["x"]),
+}
+COMPLETION_ONLY: dict[str, tuple[list[Any], list[Any]]] = {
+    "prompt": (
+        ["hi", "", ["a"] * 128, [1, 2], [[1], [2, 3]]],
+        [["a"] * 129, [], [1, "a"], ["a", 1], [[]], [[-1]], [2**31], [True], 5, [[1.5]]],
+    ),
+    "logprobs": ([0, 5], [-1, 6, True]),
+    "echo": ([True, False], ["yes"]),
+    "best_of": ([0, 1], [-1, 21, "1"]),
+}
+# field: (harmless values, values this server cannot honour)
+REFUSED: dict[str, tuple[list[Any], list[Any]]] = {
+    "tools": ([[]], [[{"type": "function", "function": {"name": "f"}}], "x"]),
+    "tool_choice": (["none", "auto"], ["required", {"type": "function"}]),
+    "functions": ([[]], [[{"name": "f"}]]),
+    "function_call": (["none", "auto"], [{"name": "f"}]),
+    "response_format": ([{"type": "text"}], [{"type": "json_object"}, {"type": "json_schema"}]),
+    "modalities": ([["text"]], [["text", "audio"]]),
+    "store": ([False], [True, 0]),
+    "audio": ([], [{"voice": "x"}]),
+    "prediction": ([], [{"type": "content"}]),
+    "web_search_options": ([], [{}]),
+    "moderation": ([], [{}]),
+}
+
+
+def cases(table: dict[str, tuple[list[Any], list[Any]]], which: int) -> list[Any]:
+    return [
+        pytest.param(field, value, id=f"{field}-{index}")
+        for field, values in table.items()
+        for index, value in enumerate(values[which])
+    ]
+
+
+@pytest.mark.parametrize(("field", "value"), cases({**COMMON, **CHAT_ONLY, **REFUSED}, 0))
+def test_chat_accepts_up_to_each_limit(field: str, value: Any) -> None:
+    chat(**{field: value})
+
+
+@pytest.mark.parametrize(("field", "value"), cases({**COMMON, **CHAT_ONLY}, 1))
+def test_chat_refuses_beyond_each_limit_and_names_the_field(field: str, value: Any) -> None:
+    with pytest.raises(BadRequest) as caught:
+        chat(**{field: value})
+    assert (caught.value.param or "").startswith(field)
+    assert caught.value.code in ("invalid_value", "missing_required_parameter")
+
+
+@pytest.mark.parametrize(("field", "value"), cases(REFUSED, 1))
+def test_what_this_server_cannot_do_is_refused_and_not_dropped(field: str, value: Any) -> None:
+    with pytest.raises(UnsupportedParameter) as caught:
+        chat(**{field: value})
+    assert (caught.value.param, caught.value.code) == (field, "unsupported_parameter")
+
+
+@pytest.mark.parametrize(("field", "value"), cases({**COMMON, **COMPLETION_ONLY}, 0))
+def test_completions_accept_up_to_each_limit(field: str, value: Any) -> None:
+    completion(**{field: value})
+
+
+@pytest.mark.parametrize(("field", "value"), cases({**COMMON, **COMPLETION_ONLY}, 1))
+def test_completions_refuse_beyond_each_limit_and_name_the_field(field: str, value: Any) -> None:
+    with pytest.raises(InvalidValue) as caught:
+        completion(**{field: value})
+    assert (caught.value.param or "").startswith(field)
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [{"best_of": 2}, {"suffix": "x"}, {"echo": True, "logprobs": 0}],
+)
+def test_what_completions_cannot_do_is_refused(fields: dict[str, Any]) -> None:
+    with pytest.raises(UnsupportedParameter):
+        completion(**fields)
+
+
+def test_every_field_of_the_tables_is_tested_here() -> None:
+    tested = {*COMMON, *CHAT_ONLY, *REFUSED, *COMPLETION_ONLY}
+    joined = {"top_logprobs", "stream_options", "suffix"}
+    assert {field.name for field in (*CHAT_FIELDS, *COMPLETION_FIELDS)} == tested | joined
+
+
+@pytest.mark.parametrize("name", [f.name for f in CHAT_FIELDS if not f.required])
+def test_null_means_not_given_in_chat(name: str) -> None:
+    assert _comparable(chat(**{name: None})) == _comparable(chat())
+
+
+@pytest.mark.parametrize("name", [f.name for f in COMPLETION_FIELDS if not f.required])
+def test_null_means_not_given_in_completions(name: str) -> None:
+    assert _comparable(completion(**{name: None})) == _comparable(completion())
+
+
+def _comparable(request: Any) -> dict[str, Any]:
+    values = asdict(request)
+    values["options"]["sampling"].pop("seed")  # drawn anew for each request
+    return values
+
+
+def test_unknown_fields_are_ignored() -> None:
+    chat(extra_body={"x": 1}, repetition_context=5)
+    completion(use_beam_search=True)
+
+
+@pytest.mark.parametrize("name", ["model", "messages"])
+def test_a_missing_field_is_named(name: str) -> None:
+    body = {"model": "m", "messages": MESSAGES}
+    del body[name]
+    with pytest.raises(MissingParameter) as caught:
+        parse_chat(body)
+    assert caught.value.param == name
+    assert caught.value.message == f"Missing required parameter: '{name}'."
+
+
+def test_a_required_null_is_a_wrong_type() -> None:
+    with pytest.raises(InvalidValue, match="'messages': expected an array, but got null"):
+        chat(messages=None)
+
+
+def test_a_wrong_type_is_said_in_openais_way() -> None:
+    with pytest.raises(InvalidValue) as caught:
+        chat(temperature="hot")
+    assert caught.value.message == (
+        "Invalid type for 'temperature': expected a number, but got a string instead."
+    )
+
+
+def test_errors_do_not_repeat_the_callers_text() -> None:
+    secret = "what the customer wrote"
+    for field in ("temperature", "service_tier", "verbosity", "seed", "stream", "tool_choice"):
+        with pytest.raises(BadRequest) as caught:
+            chat(**{field: secret})
+        assert secret not in str(caught.value)
+
+
+def test_the_two_names_of_the_maximum_mean_the_same() -> None:
+    assert chat(max_tokens=5).options.max_tokens == 5
+    assert chat(max_completion_tokens=5).options.max_tokens == 5
+    assert chat(max_completion_tokens=5, max_tokens=5).options.max_tokens == 5
+    with pytest.raises(InvalidValue, match="differ"):
+        chat(max_completion_tokens=5, max_tokens=6)
+
+
+def test_top_logprobs_needs_logprobs() -> None:
+    assert chat(logprobs=True, top_logprobs=20).options.sampling.num_logprobs == 20
+    assert chat(logprobs=True).options.sampling.num_logprobs == 0
+    assert chat().options.sampling.num_logprobs is None
+    for fields in ({"top_logprobs": 0}, {"top_logprobs": 5, "logprobs": False}):
+        with pytest.raises(InvalidValue) as caught:
+            chat(**fields)
+        assert caught.value.param == "top_logprobs"
+    with pytest.raises(InvalidValue):
+        chat(logprobs=True, top_logprobs=21)
+
+
+def test_stream_options_need_a_stream() -> None:
+    assert chat(stream=True, stream_options={"include_usage": True}).options.include_usage
+    assert not chat(stream=True, stream_options={"include_usage": None}).options.include_usage
+    assert not chat(stream=True, stream_options={"unknown": 1}).options.include_usage
+    for options in ({}, {"include_usage": True}):
+        with pytest.raises(InvalidValue) as caught:
+            chat(stream_options=options)
+        assert caught.value.param == "stream_options"
+    for wrong in ("x", {"include_usage": 1}, {"include_obfuscation": "x"}):
+        with pytest.raises(InvalidValue) as caught:
+            chat(stream=True, stream_options=wrong)
+        assert (caught.value.param or "").startswith("stream_options")
+
+
+def test_the_minimum_cannot_exceed_the_maximum() -> None:
+    with pytest.raises(InvalidValue) as caught:
+        chat(min_tokens=6, max_tokens=5)
+    assert caught.value.param == "min_tokens"
+
+
+def test_choices_of_all_prompts_together_are_bounded() -> None:
+    completion(prompt=["a"] * 64, n=2)
+    with pytest.raises(InvalidValue) as caught:
+        completion(prompt=["a"] * 65, n=2)
+    assert caught.value.param == "n"
+
+
+def test_the_end_user_is_the_safety_identifier_or_the_user() -> None:
+    assert chat(user="u").options.end_user == "u"
+    assert chat(user="u", safety_identifier="s").options.end_user == "s"
+    assert chat().options.end_user is None
+
+
+def test_no_top_k_limit_has_three_spellings() -> None:
+    assert {chat(top_k=value).options.sampling.top_k for value in (None, 0, -1)} == {None}
+    assert chat(top_k=5).options.sampling.top_k == 5
+
+
+def test_a_top_p_of_zero_is_within_the_engines_range() -> None:
+    assert 0 < chat(top_p=0).options.sampling.top_p < 1e-3

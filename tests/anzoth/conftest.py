@@ -1,0 +1,117 @@
+"""A real Postgres for the tests: one embedded cluster per session, one fresh database per test."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import json
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import asyncpg
+import pytest
+
+from anzoth.db import cluster, embedded, migrate
+
+START_TIMEOUT_S = 60.0
+
+
+@dataclass
+class Postgres:
+    """A cluster whose warden is a child of the test session."""
+
+    data_dir: Path
+    warden: subprocess.Popen[bytes] | None = None
+    names: Iterator[str] = field(default_factory=lambda: (f"test{n}" for n in itertools.count()))
+
+    def dsn(self, database: str = cluster.DATABASE) -> str:
+        return cluster.dsn_of(self.data_dir, database)
+
+    def start(self) -> None:
+        self.warden = subprocess.Popen(
+            [sys.executable, "-m", "anzoth.db.warden"], stdin=subprocess.PIPE
+        )
+        assert self.warden.stdin is not None
+        settings = {"data_dir": str(self.data_dir), "log_level": "error"}
+        self.warden.stdin.write(json.dumps(settings).encode() + b"\n")
+        self.warden.stdin.flush()
+        deadline_s = time.monotonic() + START_TIMEOUT_S
+        while not asyncio.run(embedded.can_connect(self.dsn())):
+            assert self.warden.poll() is None, "the warden ended"
+            assert time.monotonic() < deadline_s
+            time.sleep(0.02)
+
+    def stop(self) -> None:
+        assert self.warden is not None
+        assert self.warden.stdin is not None
+        self.warden.stdin.close()
+        assert self.warden.wait(30) == 0
+
+    def create_database(self, template: str = "template1") -> str:
+        """A fresh database's name."""
+        name = next(self.names)
+        asyncio.run(self.execute(f"CREATE DATABASE {name} TEMPLATE {template}"))
+        return name
+
+    async def execute(self, statement: str, database: str = cluster.DATABASE) -> None:
+        connection = await asyncpg.connect(self.dsn(database))
+        try:
+            await connection.execute(statement)
+        finally:
+            await connection.close()
+
+
+def open_folder() -> Path:
+    """A short path that the user whom Postgres runs as may enter; pytest's own are closed."""
+    memory = Path("/dev/shm")  # where it is large: a cluster is a thousand small files
+    is_large = memory.is_dir() and shutil.disk_usage(memory).free > 4 * 2**30
+    path = Path(tempfile.mkdtemp(prefix="anzoth-test-", dir=memory if is_large else None))
+    path.chmod(0o711)
+    return path
+
+
+@pytest.fixture
+def data_dir() -> Iterator[Path]:
+    """A data directory for a cluster of the test's own."""
+    path = open_folder()
+    yield path
+    shutil.rmtree(path)
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Postgres]:
+    made = Postgres(open_folder())
+    made.start()
+    yield made
+    made.stop()
+    shutil.rmtree(made.data_dir)
+
+
+@pytest.fixture(scope="session")
+def migrated_template(postgres: Postgres) -> str:
+    """A migrated database that is only ever copied."""
+    name = postgres.create_database()
+    asyncio.run(migrate.migrate(postgres.dsn(name)))
+    return name
+
+
+@pytest.fixture
+def empty_dsn(postgres: Postgres) -> Iterator[str]:
+    """A database with nothing in it."""
+    name = postgres.create_database()
+    yield postgres.dsn(name)
+    asyncio.run(postgres.execute(f"DROP DATABASE {name} WITH (FORCE)"))
+
+
+@pytest.fixture
+def dsn(postgres: Postgres, migrated_template: str) -> Iterator[str]:
+    """A migrated database with no rows."""
+    name = postgres.create_database(migrated_template)
+    yield postgres.dsn(name)
+    asyncio.run(postgres.execute(f"DROP DATABASE {name} WITH (FORCE)"))

@@ -1,0 +1,291 @@
+"""Is the database a wall between tenants, whatever happens in a transaction?
+
+Everything here runs as the role that the gateway uses, through the pool that it uses.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import dataclasses
+import uuid
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime
+
+import asyncpg
+import pytest
+
+from anzoth.db import pool, store
+from anzoth.db.errors import DatabaseDown
+from anzoth.db.pool import Database
+
+pytestmark = pytest.mark.slow
+
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
+TABLES = ("tenants", "api_keys", "usage")
+
+
+@dataclasses.dataclass(frozen=True)
+class Handle:
+    """What authentication would have made."""
+
+    id: uuid.UUID
+    cache_salt: str = ""
+
+
+@dataclasses.dataclass(frozen=True)
+class Customer:
+    handle: Handle
+    key: store.NewKey
+
+    def usage(self, request_id: str) -> store.UsageRow:
+        return store.UsageRow(
+            self.handle.id, request_id, NOW, self.key.id, "/v1/x", "m", 1, 0, 2**40, None, False,
+            200, None, None, 5, None, None,
+        )  # fmt: skip
+
+
+async def add_customer(dsn: str, name: str) -> Customer:
+    tenant_id = uuid.uuid4()
+    key = store.NewKey(
+        uuid.uuid4(), tenant_id, f"kid{name}", name, b"d", "h", "p", "r", ["chat"], None, 1, None,
+        None,
+    )  # fmt: skip
+    async with pool.operator(dsn) as connection:
+        assert await store.try_insert_tenant(connection, tenant_id, name) is not None
+        assert await store.try_insert_key(connection, key) is not None
+    return Customer(Handle(tenant_id), key)
+
+
+@contextlib.asynccontextmanager
+async def opened(dsn: str, **options) -> AsyncIterator[Database]:
+    database = await Database.open(dsn, **options)
+    try:
+        yield database
+    finally:
+        await database.close()
+
+
+@contextlib.asynccontextmanager
+async def two_customers(dsn: str, **options) -> AsyncIterator[tuple[Database, Customer, Customer]]:
+    one, two = await add_customer(dsn, "one"), await add_customer(dsn, "two")
+    async with opened(dsn, **options) as database:
+        for customer in (one, two):
+            async with database.tenant(customer.handle) as connection:
+                await store.insert_usage(connection, [customer.usage("first")])
+        yield database, one, two
+
+
+async def count_all(connection) -> dict[str, int]:
+    return {
+        table: await connection.fetchval(f"SELECT count(*) FROM anzoth.{table}")
+        for table in TABLES
+    }
+
+
+def test_every_table_of_a_tenant_has_forced_policies_with_both_clauses(dsn: str) -> None:
+    async def scenario() -> None:
+        connection = await asyncpg.connect(dsn)
+        try:
+            tables = await connection.fetch(
+                "SELECT oid, relname, relrowsecurity, relforcerowsecurity FROM pg_class "
+                "WHERE relnamespace = 'anzoth'::regnamespace AND relkind IN ('r', 'p', 'm', 'v')"
+            )
+            policies = await connection.fetch(
+                "SELECT polrelid, polcmd, polqual, polwithcheck, rolname FROM pg_policy "
+                "JOIN pg_roles ON pg_roles.oid = ANY (polroles)"
+            )
+            may_log_in = await connection.fetchval(
+                "SELECT bool_or(rolcanlogin OR rolsuper OR rolbypassrls) FROM pg_roles "
+                "WHERE rolname IN ('anzoth_app', 'anzoth_operator')"
+            )
+        finally:
+            await connection.close()
+        assert may_log_in is False
+        names = {table["relname"] for table in tables}
+        assert names >= set(TABLES)
+        for table in tables:
+            if table["relname"] == "migrations":  # says nothing about any tenant
+                continue
+            assert table["relrowsecurity"], table["relname"]
+            assert table["relforcerowsecurity"], table["relname"]
+            for role in (pool.APP_ROLE, pool.OPERATOR_ROLE):
+                assert any(
+                    policy["polcmd"] == b"*" and policy["polqual"] and policy["polwithcheck"]
+                    for policy in policies
+                    if policy["polrelid"] == table["oid"] and policy["rolname"] == role
+                ), (table["relname"], role)
+
+    asyncio.run(scenario())
+
+
+def test_without_a_tenant_there_are_no_rows_even_for_the_owner(dsn: str) -> None:
+    async def scenario() -> None:
+        async with two_customers(dsn):
+            nothing = dict.fromkeys(TABLES, 0)
+            connection = await asyncpg.connect(dsn)
+            try:
+                assert await count_all(connection) == nothing
+                await connection.execute(f"SET ROLE {pool.APP_ROLE}")
+                assert await count_all(connection) == nothing
+                # A setting that ended with its transaction reads '', which is no tenant either.
+                async with connection.transaction():
+                    await connection.execute("SELECT set_config('app.tenant', $1, true)", "")
+                    assert await count_all(connection) == nothing
+                assert await count_all(connection) == nothing
+            finally:
+                await connection.close()
+
+    asyncio.run(scenario())
+
+
+def test_a_tenant_sees_its_own_rows_and_nothing_else(dsn: str) -> None:
+    async def scenario() -> None:
+        async with two_customers(dsn) as (database, one, two):
+            for me, other in ((one, two), (two, one)):
+                async with database.tenant(me.handle) as connection:
+                    assert await count_all(connection) == dict.fromkeys(TABLES, 1)
+                    rows = await connection.fetch("SELECT tenant_id FROM anzoth.usage")
+                    assert [row["tenant_id"] for row in rows] == [me.handle.id]
+                    assert await store.find_key(connection, other.key.kid) is None
+
+    asyncio.run(scenario())
+
+
+def test_a_tenant_cannot_write_as_another(dsn: str) -> None:
+    async def scenario() -> None:
+        async with two_customers(dsn) as (database, one, two):
+            with pytest.raises(asyncpg.InsufficientPrivilegeError):
+                async with database.tenant(one.handle) as connection:
+                    await store.insert_usage(connection, [two.usage("forged")])
+            # Nor does it learn from a foreign key check that another tenant's key exists.
+            mixed = dataclasses.replace(one.usage("mixed"), key_id=two.key.id)
+            with pytest.raises(asyncpg.ForeignKeyViolationError):
+                async with database.tenant(one.handle) as connection:
+                    await store.insert_usage(connection, [mixed])
+            async with database.tenant(one.handle) as connection:
+                await store.touch_keys(connection, {two.key.id: NOW, one.key.id: NOW})
+            async with pool.operator(dsn) as connection:
+                used = {key.id: key.last_used_at for key in await store.list_keys(connection, None)}
+            assert used == {one.key.id: NOW, two.key.id: None}
+
+    asyncio.run(scenario())
+
+
+def test_the_gateway_can_neither_make_keys_nor_change_usage(dsn: str) -> None:
+    async def scenario() -> None:
+        async with two_customers(dsn) as (database, one, _):
+            for statement in (
+                "UPDATE anzoth.usage SET completion_tokens = 0",
+                "DELETE FROM anzoth.usage",
+                "UPDATE anzoth.api_keys SET rpm = NULL",
+                "UPDATE anzoth.tenants SET name = 'x'",
+                "INSERT INTO anzoth.tenants (id, name) VALUES (gen_random_uuid(), 'x')",
+                "SELECT * FROM anzoth.migrations",
+            ):
+                with pytest.raises(asyncpg.InsufficientPrivilegeError):
+                    async with database.tenant(one.handle) as connection:
+                        await connection.execute(statement)
+
+    asyncio.run(scenario())
+
+
+def test_authentication_sees_the_named_key_and_its_tenant_only(dsn: str) -> None:
+    async def scenario() -> None:
+        async with two_customers(dsn) as (database, one, _):
+            async with database.authenticating(one.key.kid) as connection:
+                row = await store.find_key(connection, one.key.kid)
+                assert row is not None
+                assert (row.tenant_name, row.id) == ("one", one.key.id)
+                assert await count_all(connection) == {"tenants": 1, "api_keys": 1, "usage": 0}
+            async with database.authenticating("unknown") as connection:
+                assert await store.find_key(connection, one.key.kid) is None
+                assert await count_all(connection) == dict.fromkeys(TABLES, 0)
+            # It may read, and that is all.
+            async with database.authenticating(one.key.kid) as connection:
+                await store.touch_keys(connection, {one.key.id: NOW})
+            async with pool.operator(dsn) as connection:
+                listed = await store.list_keys(connection, "one")
+            assert listed[0].last_used_at is None
+
+    asyncio.run(scenario())
+
+
+def test_one_pooled_connection_forgets_its_tenant_however_the_block_ends(dsn: str) -> None:
+    async def failing(database: Database, customer: Customer) -> None:
+        async with database.tenant(customer.handle):
+            raise KeyError
+
+    async def cancelled(database: Database, customer: Customer) -> None:
+        async with asyncio.timeout(0.05), database.tenant(customer.handle) as connection:
+            await connection.execute("SELECT pg_sleep(60)")
+
+    async def failing_statement(database: Database, customer: Customer) -> None:
+        async with database.tenant(customer.handle) as connection:
+            await connection.execute("SELECT 1/0")
+
+    async def scenario() -> None:
+        async with two_customers(dsn, max_connections=1) as (database, one, two):
+            for accident, expected in (
+                (failing, KeyError),
+                (cancelled, (TimeoutError, DatabaseDown)),
+                (failing_statement, asyncpg.DivisionByZeroError),
+            ):
+                with pytest.raises(expected):
+                    await accident(database, one)
+                async with database.authenticating(two.key.kid) as connection:
+                    seen = await count_all(connection)
+                    assert seen == {"tenants": 1, "api_keys": 1, "usage": 0}, accident.__name__
+                    role = await connection.fetchval("SELECT current_user::text")
+                    assert role == pool.APP_ROLE
+                async with database.tenant(two.handle) as connection:
+                    rows = await connection.fetch("SELECT tenant_id FROM anzoth.usage")
+                    assert [row["tenant_id"] for row in rows] == [two.handle.id]
+
+    asyncio.run(scenario())
+
+
+def test_a_failed_block_leaves_no_rows(dsn: str) -> None:
+    async def scenario() -> None:
+        async with two_customers(dsn) as (database, one, _):
+            with pytest.raises(KeyError):
+                async with database.tenant(one.handle) as connection:
+                    await store.insert_usage(connection, [one.usage("lost")])
+                    raise KeyError
+            async with database.tenant(one.handle) as connection:
+                assert (await count_all(connection))["usage"] == 1
+
+    asyncio.run(scenario())
+
+
+def test_the_same_usage_row_twice_is_one_row(dsn: str) -> None:
+    async def scenario() -> None:
+        async with two_customers(dsn) as (database, one, _):
+            again = dataclasses.replace(one.usage("first"), completion_tokens=9)
+            async with database.tenant(one.handle) as connection:
+                await store.insert_usage(connection, [again, one.usage("other")])
+                rows = await connection.fetch("SELECT completion_tokens FROM anzoth.usage")
+            assert [row["completion_tokens"] for row in rows] == [2**40, 2**40]
+
+    asyncio.run(scenario())
+
+
+def test_an_absent_database_is_reported_as_down_in_time(data_dir) -> None:
+    async def scenario() -> None:
+        dsn = f"postgresql://anzoth@/anzoth?host={data_dir}&port=5432"
+        async with opened(dsn, timeout_s=1.0) as database:
+            with pytest.raises(DatabaseDown):
+                await database.ping()
+
+    asyncio.run(scenario())
+
+
+def test_a_full_pool_is_reported_as_down_in_time(dsn: str) -> None:
+    async def scenario() -> None:
+        async with opened(dsn, max_connections=1, timeout_s=0.5) as database:
+            with pytest.raises(DatabaseDown):
+                async with database.authenticating("a"), database.authenticating("b"):
+                    pytest.fail("two connections from a pool of one")
+            await database.ping()
+
+    asyncio.run(scenario())

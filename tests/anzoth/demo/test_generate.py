@@ -1,0 +1,72 @@
+"""The training text is a function of its seed, and its conversations are consistent."""
+
+from __future__ import annotations
+
+import itertools
+import random
+from collections import Counter
+
+from anzoth.demo.generate import COPYING, TOPICS, Turn, conversation, untidy
+from anzoth.demo.lessons_recall import SLOTS
+
+
+def conversations(seed: int, count: int) -> list[list[Turn]]:
+    rng = random.Random(seed)
+    return [conversation(rng) for _ in range(count)]
+
+
+def test_the_same_seed_makes_the_same_text() -> None:
+    assert conversations(5, 100) == conversations(5, 100)
+
+
+def test_another_seed_makes_another_text() -> None:
+    assert conversations(5, 100) != conversations(6, 100)
+
+
+def test_users_and_the_assistant_take_turns_and_nobody_is_silent() -> None:
+    for turns in conversations(1, 1000):
+        roles = [turn.role for turn in turns if turn.role != "system"]
+        assert roles == ["user", "assistant"] * (len(roles) // 2)
+        assert all(turn.role != "system" for turn in turns[1:])
+        assert all(turn.content.strip() for turn in turns)
+
+
+def test_every_topic_occurs() -> None:
+    seen = {turn.topic for turns in conversations(2, 8000) for turn in turns}
+    assert set(TOPICS) <= seen
+
+
+def test_a_recalled_value_is_the_last_one_that_was_told() -> None:
+    recalled = Counter[str]()
+    slots = {slot.name: slot for slot in SLOTS}
+    for turns in conversations(3, 3000):
+        told: dict[str, str] = {}
+        for user, turn in itertools.pairwise(turns):
+            kind, _, name = (turn.topic or "").partition("-")
+            if kind == "tell" and name in slots:
+                told[name] = turn.content
+            elif kind == "ask" and name in slots and name not in told:
+                assert turn.content == slots[name].unknown
+            elif kind == "ask" and name in slots:
+                before, after = slots[name].recalls[0].split("<value>")
+                value = turn.content.removeprefix(before).removesuffix(after)
+                assert value in told[name]
+                recalled[name] += 1
+            elif turn.topic == "echo":
+                assert turn.content in user.content
+                recalled["echo"] += 1
+    assert set(recalled) == {*slots, "echo"}
+
+
+def test_a_mix_decides_what_is_drawn() -> None:
+    rng = random.Random(0)
+    standard = Counter(turn.topic for _ in range(500) for turn in conversation(rng))
+    copying = Counter(turn.topic for _ in range(500) for turn in conversation(rng, COPYING))
+    assert copying["echo"] > 5 * standard["echo"]
+
+
+def test_untidy_text_keeps_most_of_its_letters() -> None:
+    rng = random.Random(0)
+    for _ in range(500):
+        text = untidy("how do I create a key", rng).lower()
+        assert sum(word in text for word in ("how", "do", "create", "key")) >= 2

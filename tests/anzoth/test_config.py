@@ -1,0 +1,101 @@
+"""Where does a setting come from, and what happens to an impossible one?"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from anzoth import config
+from anzoth.config import Config, ConfigError, EngineConfig, HttpConfig, ServerConfig
+
+
+def written(tmp_path: Path, text: str) -> Path:
+    file = tmp_path / "anzoth.toml"
+    file.write_text(text)
+    return file
+
+
+def checkpoint(tmp_path: Path, name: str) -> Path:
+    folder = tmp_path / name
+    folder.mkdir()
+    (folder / "config.json").write_text("{}")
+    return folder
+
+
+def test_defaults_need_no_file_and_no_environment() -> None:
+    assert config.load(None, {}, {}) == Config()
+
+
+def test_command_line_beats_environment_beats_file(tmp_path: Path) -> None:
+    file = written(tmp_path, "[server]\nport = 1\nhost = 'file'\ndrain_s = 3\n")
+    environ = {"ANZOTH_PORT": "2", "ANZOTH_HOST": "environment"}
+    server = config.load(file, {"port": 3, "host": None}, environ).server
+    assert (server.port, server.host, server.drain_s) == (3, "environment", 3.0)
+
+
+def test_every_section_is_reachable_from_file_and_environment(tmp_path: Path) -> None:
+    file = written(tmp_path, "[engine]\nnum_blocks = 7\n[http]\nmax_connections = 9\n")
+    environ = {"ANZOTH_ENGINE_DTYPE": "float32", "ANZOTH_HTTP_HEAD_TIMEOUT_S": "0.5"}
+    loaded = config.load(file, {}, environ)
+    assert (loaded.engine.num_blocks, loaded.engine.dtype) == (7, "float32")
+    assert (loaded.http.max_connections, loaded.http.head_timeout_s) == (9, 0.5)
+
+
+def test_models_from_command_line_environment_and_file(tmp_path: Path) -> None:
+    a, b = checkpoint(tmp_path, "a"), checkpoint(tmp_path, "b")
+    file = written(tmp_path, f"[[models]]\nname = 'from-file'\npath = '{a}'\n")
+    assert [m.name for m in config.load(file, {}, {}).models] == ["from-file"]
+    environ = {"ANZOTH_MODELS": f"x={a} y={b}"}
+    assert [m.path for m in config.load(file, {}, environ).models] == [a, b]
+    given = {"models": [f"z={b}"]}
+    assert [m.name for m in config.load(file, given, environ).models] == ["z"]
+
+
+@pytest.mark.parametrize(
+    ("text", "environ", "says"),
+    [
+        ("[server]\nprot = 1\n", {}, "prot"),
+        ("[sever]\n", {}, "sever"),
+        ("[server]\nport = 'x'\n", {}, "port is 'x'; expected a whole number"),
+        ("[server]\nport = 1.5\n", {}, "port is 1.5"),
+        ("[server]\nport = true\n", {}, "port is True"),
+        ("", {"ANZOTH_DRAIN_S": "soon"}, "ANZOTH_DRAIN_S is 'soon'; expected a number"),
+        ("", {"ANZOTH_DRAIN_S": "-1"}, "must not be negative"),
+        ("", {"ANZOTH_PORT": ""}, "expected a whole number"),
+        ("", {"ANZOTH_MODELS": "nameless"}, "expected NAME=PATH"),
+        ("", {"ANZOTH_MODELS": "m=/nowhere"}, "has no config.json"),
+        ("models = 3\n", {}, "[[models]]"),
+        ("this is not toml", {}, "not valid TOML"),
+    ],
+)
+def test_an_impossible_setting_is_named(tmp_path, text, environ, says) -> None:
+    with pytest.raises(ConfigError) as caught:
+        config.load(written(tmp_path, text), {}, environ)
+    assert says in str(caught.value)
+
+
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"nowhere\.toml"):
+        config.load(tmp_path / "nowhere.toml", {}, {})
+
+
+def test_two_models_of_one_name_are_refused(tmp_path: Path) -> None:
+    a = checkpoint(tmp_path, "a")
+    with pytest.raises(ConfigError, match="two models"):
+        config.load(None, {"models": [f"m={a}", f"m={a}"]}, {})
+
+
+@pytest.mark.parametrize(
+    "section",
+    [ServerConfig(data_dir=Path("/x"), database_url="u"), HttpConfig(), EngineConfig(num_blocks=3)],
+)
+def test_a_section_survives_the_way_to_a_child_process(section) -> None:
+    assert config.from_json(type(section), config.to_json(section)) == section
+
+
+def test_run_dir_is_short_enough_for_a_socket(tmp_path: Path) -> None:
+    long = tmp_path / ("x" * 120)
+    assert len(str(config.run_dir(long) / "engine-99.sock")) <= 107
+    assert config.run_dir(long) == config.run_dir(long)
+    assert config.run_dir(Path("/d")) == Path("/d/run")

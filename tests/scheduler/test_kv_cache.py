@@ -1,0 +1,133 @@
+"""Pool and prefix cache stay in agreement where two sequences compute the same thing."""
+
+from __future__ import annotations
+
+from anzoth.frames import SamplingParams
+from anzoth.scheduler.kv_cache import KVCache
+from anzoth.scheduler.sequence import Sequence
+
+SIZE = 4
+
+
+def make_sequence(request: int, tokens: list[int], salt: str = "salt") -> Sequence:
+    return Sequence(request, 0, "t", salt, list(tokens), len(tokens), 99, SamplingParams(), 0.0)
+
+
+def admit(cache: KVCache, sequence: Sequence) -> None:
+    assert cache.try_admit(sequence, cache.match(sequence))
+
+
+def compute(cache: KVCache, sequence: Sequence) -> None:
+    num_tokens = sequence.num_owed_tokens
+    assert cache.try_grow(sequence, num_tokens)
+    sequence.num_computed_tokens += num_tokens
+    cache.commit(sequence)
+
+
+def probe(cache: KVCache, tokens: list[int]) -> list[int]:
+    """What a new sequence of these tokens would find."""
+    sequence = make_sequence(99, tokens)
+    matched = cache.match(sequence)
+    cache.forget(sequence)
+    return matched
+
+
+def counts(cache: KVCache) -> tuple[int, int, int]:
+    return cache.pool.num_free, cache.pool.num_cached, cache.pool.num_in_use
+
+
+def test_admission_counts_the_cached_blocks_that_it_would_revive() -> None:
+    cache = KVCache(4, SIZE)
+    first = make_sequence(0, list(range(8)))
+    admit(cache, first)
+    compute(cache, first)
+    cache.forget(first)
+    assert counts(cache) == (2, 2, 0)
+    holder = make_sequence(1, [90, 91])
+    admit(cache, holder)
+    compute(cache, holder)
+    # Two revived blocks and one new one fit in what is left, two new ones do not.
+    assert cache.try_admit(make_sequence(2, list(range(13))), [0, 1]) is False
+    fitting = make_sequence(3, list(range(9)))
+    admit(cache, fitting)
+    compute(cache, fitting)
+    cache.check_integrity([holder, fitting])
+    assert fitting.block_table[:2] == [0, 1]
+
+
+def test_admission_that_is_refused_has_no_effect() -> None:
+    cache = KVCache(2, SIZE)
+    sequence = make_sequence(0, list(range(8)))
+    assert not cache.try_admit(sequence, cache.match(sequence))
+    assert sequence.block_table == []
+    assert counts(cache) == (2, 0, 0)
+
+
+def test_growth_that_is_refused_has_no_effect() -> None:
+    cache = KVCache(2, SIZE)
+    sequence = make_sequence(0, [1])
+    admit(cache, sequence)
+    compute(cache, sequence)
+    sequence.token_ids += range(20)
+    before = list(sequence.block_table)
+    assert not cache.try_grow(sequence, 20)
+    assert sequence.block_table == before
+    assert counts(cache) == (1, 0, 1)
+
+
+def test_second_copy_of_a_block_stays_private_and_is_free_afterwards() -> None:
+    cache = KVCache(8, SIZE)
+    twins = [make_sequence(n, list(range(6))) for n in range(2)]
+    for twin in twins:
+        admit(cache, twin)
+    for twin in twins:
+        compute(cache, twin)
+    cache.check_integrity(twins)
+    assert twins[0].block_table[0] != twins[1].block_table[0]
+    for twin in twins:
+        cache.forget(twin)
+    assert counts(cache) == (7, 1, 0)
+
+
+def test_child_of_a_twin_is_forgotten_when_the_registered_parent_is_evicted() -> None:
+    """The parent belongs to one twin, its child to the other: the parent may go first."""
+    cache = KVCache(4, SIZE)
+    first, second = make_sequence(0, list(range(4))), make_sequence(1, list(range(4)))
+    for twin in (first, second):
+        admit(cache, twin)
+        compute(cache, twin)
+    second.token_ids += [50, 51, 52, 53]
+    compute(cache, second)
+    parent, child = first.block_table[0], second.block_table[1]
+    assert probe(cache, [*range(4), 50, 51, 52, 53, 9]) == [parent, child]
+    cache.forget(first)
+    # A third sequence takes the last free block and then the cached parent.
+    third = make_sequence(3, [70, 71])
+    admit(cache, third)
+    compute(cache, third)
+    third.token_ids += [72, 73, 74]
+    compute(cache, third)
+    assert parent in third.block_table
+    cache.check_integrity([second, third])
+    assert probe(cache, [*range(4), 50, 51, 52, 53, 9]) == []
+    assert not cache.pool.is_cached(child)
+    # The other twin goes on: its next block has no registered parent, and that is no error.
+    cache.forget(third)
+    second.token_ids += [1, 2, 3, 4]
+    compute(cache, second)
+    cache.check_integrity([second])
+    cache.forget(second)
+    cache.check_integrity([])
+    cache.check_counts()
+
+
+def test_unregistered_sequence_keeps_its_blocks_but_nobody_finds_them() -> None:
+    cache = KVCache(8, SIZE)
+    sequence = make_sequence(0, list(range(9)))
+    admit(cache, sequence)
+    compute(cache, sequence)
+    cache.unregister(sequence)
+    cache.check_integrity([sequence])
+    assert probe(cache, list(range(9))) == []
+    cache.forget(sequence)
+    assert counts(cache) == (8, 0, 0)

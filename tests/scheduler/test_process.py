@@ -1,0 +1,184 @@
+"""The engine as a process of its own: how it starts, and that it ends as its parent expects.
+
+The model is a fake: the child is told to use it by a program text here, not by a setting.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import orjson
+import pytest
+from fake_runner import continuation
+
+from anzoth.child import EXIT_CONFIG
+from anzoth.config import EngineConfig, to_json
+from anzoth.frames import Decoder, Hello, SamplingParams, Step, Submit, encode, pack_token_ids
+from anzoth.scheduler.process import EXIT_ENGINE_FAILED, num_physical_cores
+
+pytestmark = pytest.mark.slow
+
+SUPPORT = Path(__file__).parents[1] / "support"
+DEADLINE_S = 30.0
+
+WITH_FAKE_MODEL = """
+from fake_runner import FakeRunner
+from anzoth.scheduler import process
+
+def explode(step):
+    if {explodes}:
+        raise RuntimeError("device lost")
+
+process._load = lambda model, path, config: FakeRunner(before_step=explode)
+process.main()
+"""
+STUCK_IN_LOADING = """
+import time
+from anzoth.scheduler import process
+
+def load(model, path, config):
+    process.log.info("loading")
+    time.sleep(1000)
+
+process._load = load
+process.main()
+"""
+
+Child = subprocess.Popen[bytes]
+Start = Callable[..., Child]
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Iterator[Start]:
+    """Starts an engine process and waits for the log line that contains `ready`."""
+    children: list[Child] = []
+
+    def start_one(
+        program: str = WITH_FAKE_MODEL.format(explodes=False),
+        ready: bytes | None = b"is served on",
+        **changes: object,
+    ) -> Child:
+        child = subprocess.Popen(
+            [sys.executable, "-c", program],
+            stdin=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            env={**os.environ, "PYTHONPATH": str(SUPPORT)},
+            cwd=tmp_path,
+        )
+        children.append(child)
+        assert child.stdin is not None
+        assert child.stderr is not None
+        settings: dict[str, object] = {
+            "model": "m",
+            "path": str(tmp_path),
+            "socket": str(tmp_path / "engine.sock"),
+            "engine": to_json(EngineConfig()),
+            "log_level": "info",
+        }
+        child.stdin.write(orjson.dumps({**settings, **changes}) + b"\n")
+        child.stdin.flush()
+        if ready is not None:
+            assert any(ready in line for line in child.stderr), "ended before it was ready"
+        return child
+
+    yield start_one
+    for child in children:
+        child.kill()
+        child.wait()
+        for pipe in (child.stdin, child.stderr):
+            if pipe is not None:
+                pipe.close()
+
+
+def connect(tmp_path: Path) -> socket.socket:
+    client = socket.socket(socket.AF_UNIX)
+    client.settimeout(DEADLINE_S)
+    client.connect(str(tmp_path / "engine.sock"))
+    return client
+
+
+def close_stdin(child: Child) -> None:
+    assert child.stdin is not None
+    child.stdin.close()
+
+
+def stderr_of(child: Child) -> str:
+    assert child.stderr is not None
+    return child.stderr.read().decode()
+
+
+def test_process_serves_and_ends_with_its_parents_pipe(start: Start, tmp_path: Path) -> None:
+    child = start()
+    tokens: list[int | None] = []
+    with connect(tmp_path) as client:
+        submit = Submit(1, "salt", "t", 1, 5, SamplingParams(ignore_eos=True))
+        client.sendall(encode(submit, pack_token_ids([5, 6])))
+        decoder = Decoder()
+        messages = []
+        while len(tokens) < 5:
+            for message, _ in decoder.feed(client.recv(65536)):
+                messages.append(message)
+                if isinstance(message, Step):
+                    tokens += [row.token for row in message.rows]
+    assert isinstance(messages[0], Hello)
+    assert tokens == continuation([5, 6], 5, SamplingParams(ignore_eos=True))
+    close_stdin(child)
+    assert child.wait(DEADLINE_S) == 0
+    assert not (tmp_path / "engine.sock").exists()
+
+
+def test_sigterm_ends_the_process_with_0_and_without_its_socket(
+    start: Start, tmp_path: Path
+) -> None:
+    child = start()
+    with connect(tmp_path):
+        child.send_signal(signal.SIGTERM)
+        assert child.wait(DEADLINE_S) == 0
+    assert not (tmp_path / "engine.sock").exists()
+
+
+def test_sigterm_ends_the_process_while_it_is_loading(start: Start) -> None:
+    child = start(STUCK_IN_LOADING, ready=b"loading")
+    child.send_signal(signal.SIGTERM)
+    assert child.wait(DEADLINE_S) == 0
+
+
+def test_failed_step_ends_the_process_with_a_failure(start: Start, tmp_path: Path) -> None:
+    child = start(WITH_FAKE_MODEL.format(explodes="step == 3"))
+    with connect(tmp_path) as client:
+        submit = Submit(1, "salt-of-tenant", "t", 1, 5, SamplingParams(ignore_eos=True))
+        client.sendall(encode(submit, pack_token_ids([51, 52, 53])))
+        while client.recv(65536):
+            pass
+    assert child.wait(DEADLINE_S) == EXIT_ENGINE_FAILED
+    log = stderr_of(child)
+    assert "device lost" in log
+    assert "salt-of-tenant" not in log
+    assert "51, 52" not in log
+
+
+@pytest.mark.parametrize(
+    ("changes", "named"),
+    [
+        ({"engine": {"block_size_tokens": "x"}}, "block_size_tokens"),
+        ({"socket": "/proc/nowhere/engine.sock"}, "m cannot be served"),
+        ({"socket": "/tmp/" + "x" * 200}, "m cannot be served"),
+    ],
+)
+def test_impossible_settings_end_the_start_with_one_sentence(
+    start: Start, changes: dict[str, object], named: str
+) -> None:
+    child = start(ready=None, **changes)
+    assert child.wait(DEADLINE_S) == EXIT_CONFIG
+    (line,) = stderr_of(child).splitlines()
+    assert named in line
+
+
+def test_number_of_cores_is_within_what_the_process_may_use() -> None:
+    assert 1 <= num_physical_cores() <= (os.cpu_count() or 1)

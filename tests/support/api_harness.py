@@ -1,0 +1,309 @@
+"""The whole API in one process: the application, a scripted engine behind a real socket, no HTTP.
+
+Authentication and the ledger are replaced by a dictionary and a list; limits, metrics, tokenizer,
+chat template, engine client and generation are the real ones.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+import orjson
+import tokenizers
+from engine_peer import EnginePeer, Said, Script
+from tokenizers import decoders, models, pre_tokenizers, trainers
+
+from anzoth.api.app import App
+from anzoth.api.call import Services
+from anzoth.config import ModelConfig
+from anzoth.errors import Unauthorized
+from anzoth.frames import FinishReason, Submit
+from anzoth.gateway.auth import Authenticator
+from anzoth.gateway.engine_client import EngineClient
+from anzoth.gateway.generation import Generator
+from anzoth.gateway.health import Component, Health
+from anzoth.gateway.ledger import Ledger
+from anzoth.gateway.limits import Limiter
+from anzoth.gateway.models import ModelRegistry, ServedModel, load_model
+from anzoth.gateway.principal import Principal, TenantHandle
+from anzoth.gateway.usage import UsageRecord
+from anzoth.http.messages import Headers, Request, Response, StreamingResponse
+from anzoth.telemetry import Metrics
+
+MODEL = "org/tiny"
+BOS, END, USER, ASSISTANT = "<|bos|>", "<|end|>", "<|user|>", "<|assistant|>"
+EOS_ID = 1
+TEMPLATE = (
+    "{{ bos_token }}{% for m in messages %}<|{{ m.role }}|>{{ m.content }}"
+    "{% if m.role == 'user' and 'refuse me' in m.content %}{{ raise_exception('no') }}{% endif %}"
+    "{% endfor %}<|assistant|>"
+)
+CORPUS = ["hello there, general. how are you today? 🙂🙃 naïve café"] * 3
+
+
+def tiny_tokenizer() -> tokenizers.Tokenizer:
+    """Byte-level BPE: emoji are several tokens, common words are one."""
+    backend = tokenizers.Tokenizer(models.BPE())
+    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    backend.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=300,
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        special_tokens=[BOS, END, USER, ASSISTANT],
+        show_progress=False,
+    )
+    backend.train_from_iterator(CORPUS, trainer)
+    return backend
+
+
+def write_checkpoint(directory: Path, template: str | None = TEMPLATE) -> Path:
+    """The gateway's half of a checkpoint."""
+    directory.mkdir(parents=True, exist_ok=True)
+    tiny_tokenizer().save(str(directory / "tokenizer.json"))
+    config = {"bos_token": BOS, "eos_token": END, "chat_template": template}
+    (directory / "tokenizer_config.json").write_text(json.dumps(config))
+    (directory / "config.json").write_text("{}")
+    return directory
+
+
+PRINCIPAL = Principal(
+    tenant=TenantHandle(UUID(int=1), "acme", "5a17"),
+    key_id=UUID(int=2),
+    scopes=frozenset({"all"}),
+    models=None,
+    rpm=None,
+    tpm=None,
+    expires_at=None,
+)
+
+
+class KnownKeys(Authenticator):
+    """Bearer tokens from a dictionary."""
+
+    def __init__(self) -> None:
+        self.principals = {"good": PRINCIPAL}
+
+    async def authenticate(self, authorization: str | None) -> Principal:
+        try:
+            return self.principals[(authorization or "").removeprefix("Bearer ")]
+        except KeyError:
+            raise Unauthorized() from None
+
+
+class ListedUsage(Ledger):
+    """Keeps what is recorded."""
+
+    def __init__(self) -> None:
+        self.records: list[UsageRecord] = []
+
+    def record(self, usage: UsageRecord) -> None:
+        self.records.append(replace(usage))
+
+
+class AlwaysReady(Health):
+    def __init__(self) -> None:
+        self.is_draining = False
+
+    async def components(self) -> dict[str, Component]:
+        return {"gateway": Component("ready")}
+
+
+class MemorySink:
+    """What a client would have received; `disconnect` is the client leaving."""
+
+    def __init__(self) -> None:
+        self.disconnected = False
+        self.data = b""
+        self.wrote = asyncio.Event()
+        self._callbacks: list[Callable[[], None]] = []
+
+    def write(self, data: bytes) -> None:
+        if not self.disconnected:
+            self.data += data
+            self.wrote.set()
+
+    def on_disconnect(self, callback: Callable[[], None]) -> None:
+        self._callbacks.append(callback)
+
+    def disconnect(self) -> None:
+        self.disconnected = True
+        for callback in self._callbacks:
+            callback()
+
+    async def until(self, needle: bytes) -> None:
+        async with asyncio.timeout(5):
+            while needle not in self.data:
+                self.wrote.clear()
+                await self.wrote.wait()
+
+
+@dataclass
+class Reply:
+    """One answer, read to its end."""
+
+    status: int
+    headers: dict[str, str]
+    body: bytes
+
+    @property
+    def json(self) -> Any:
+        return orjson.loads(self.body)
+
+    @property
+    def error(self) -> dict[str, Any]:
+        return self.json["error"]
+
+    @property
+    def frames(self) -> list[str]:
+        """The payloads of a stream's events, checked to be nothing but `data:` events."""
+        events = self.body.decode().split("\n\n")
+        assert events.pop() == ""
+        assert all(event.startswith("data: ") and "\n" not in event for event in events)
+        return [event.removeprefix("data: ") for event in events]
+
+    @property
+    def chunks(self) -> list[dict[str, Any]]:
+        """All events but a final [DONE]."""
+        return [orjson.loads(frame) for frame in self.frames if frame != "[DONE]"]
+
+
+@dataclass
+class Api:
+    """A running application and everything around it."""
+
+    app: App
+    peer: EnginePeer
+    model: ServedModel
+    keys: KnownKeys
+    ledger: ListedUsage
+    metrics: Metrics
+    saying: list[str] = field(default_factory=lambda: ["hello there"])
+    """Choice i says entry i (the last one for all further choices)."""
+
+    def request(
+        self,
+        method: str,
+        path: str,
+        body: object = None,
+        *,
+        key: str | None = "good",
+        headers: dict[str, str] | None = None,
+    ) -> Request:
+        content = body if isinstance(body, bytes) else b"" if body is None else orjson.dumps(body)
+        fields = {"authorization": f"Bearer {key}"} if key is not None else {}
+        fields |= {"content-type": "application/json"} | (headers or {})
+
+        async def read_body(limit_bytes: int) -> bytes:
+            assert len(content) <= limit_bytes
+            return content
+
+        return Request(
+            method=method,
+            path=path,
+            query="",
+            headers=Headers([(k.encode(), v.encode()) for k, v in fields.items()]),
+            request_id="req_test",
+            peer="unix",
+            received_at_s=time.monotonic(),
+            read_body=read_body,
+        )
+
+    async def call(
+        self,
+        method: str,
+        path: str,
+        body: object = None,
+        sink: MemorySink | None = None,
+        **how: Any,
+    ) -> Reply:
+        async with asyncio.timeout(10):
+            answer = await self.app(self.request(method, path, body, **how))
+            if isinstance(answer, Response):
+                return Reply(answer.status, dict(answer.headers), answer.body)
+            assert isinstance(answer, StreamingResponse)
+            sink = sink or MemorySink()
+            await answer.run(sink)
+            return Reply(answer.status, dict(answer.headers), sink.data)
+
+    async def chat(self, **fields: Any) -> Reply:
+        how = {name: fields.pop(name) for name in ("key", "sink", "headers") if name in fields}
+        body = {"model": MODEL, "messages": [{"role": "user", "content": "hi"}], **fields}
+        return await self.call("POST", "/v1/chat/completions", body, **how)
+
+    async def complete(self, **fields: Any) -> Reply:
+        how = {name: fields.pop(name) for name in ("key", "sink", "headers") if name in fields}
+        body = {"model": MODEL, "prompt": "hi", **fields}
+        return await self.call("POST", "/v1/completions", body, **how)
+
+    def tokens(self, text: str) -> list[int]:
+        return self.model.tokenizer.encode(text, add_special_tokens=False)
+
+    def script(self, submit: Submit, prompt: list[int], choice: int) -> list[Said]:
+        """Says the text, then the end marker; or as much as `max_tokens` allows."""
+        tokens = self.tokens(self.saying[min(choice, len(self.saying) - 1)])
+        ending: list[tuple[int, FinishReason | None]] = [(token, None) for token in tokens]
+        ending.append((EOS_ID, "stop"))
+        if len(ending) > submit.max_tokens:
+            ending = ending[: submit.max_tokens]
+            ending[-1] = (ending[-1][0], "length")
+        num_top = submit.sampling.num_logprobs
+        return [
+            Said(
+                token,
+                finish,
+                None if num_top is None else -0.5 - position,
+                None if num_top is None else [(t, -0.25 * t) for t in range(4, 4 + num_top)],
+            )
+            for position, (token, finish) in enumerate(ending)
+        ]
+
+
+@asynccontextmanager
+async def running_api(
+    checkpoint: Path, socket: Path, script: Script | None = None
+) -> AsyncIterator[Api]:
+    """An API whose engine is ready."""
+    metrics = Metrics()
+    engine = EngineClient(MODEL, socket, metrics)
+    model = load_model(ModelConfig(MODEL, checkpoint), engine)
+    registry = ModelRegistry((model,))
+    keys, ledger = KnownKeys(), ListedUsage()
+    services = Services(
+        authenticator=keys,
+        models=registry,
+        generator=Generator(Limiter(), metrics),
+        ledger=ledger,
+        metrics=metrics,
+        health=AlwaysReady(),
+    )
+    peer = EnginePeer(socket, script or (lambda submit, prompt, choice: []))
+    api = Api(App(services, 8 << 20), peer, model, keys, ledger, metrics)
+    if script is None:
+        peer.script = api.script
+    await peer.start()
+    runner = asyncio.create_task(registry.run())
+    try:
+        await until(lambda: engine.healthy)
+        yield api
+    finally:
+        runner.cancel()
+        await asyncio.gather(runner, return_exceptions=True)
+        await peer.stop()
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    """For conditions that only the loop's own progress makes true."""
+    async with asyncio.timeout(5):
+        while not condition():  # noqa: ASYNC110  # nothing announces it
+            await asyncio.sleep(0.001)
+
+
+Scenario = Callable[[Api], Awaitable[None]]

@@ -1,0 +1,95 @@
+"""Is the house still the house? Imports run one way, and some things are never imported at all."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+
+# Which of our packages each package may import, besides itself. One line per package.
+COMMON = {"anzoth.errors", "anzoth.config", "anzoth.frames", "anzoth.child"}
+MAY_IMPORT = {
+    "anzoth.kernels": set(),
+    "anzoth.index": COMMON,
+    "anzoth.scheduler": {"anzoth.kernels", *COMMON},
+    "anzoth.http": {"anzoth.errors", "anzoth.config"},
+    "anzoth.text": {"anzoth.errors"},
+    "anzoth.db": COMMON,
+    "anzoth.gateway": {"anzoth.db", "anzoth.text", "anzoth.telemetry", *COMMON},
+    "anzoth.api": {"anzoth.gateway", "anzoth.text", "anzoth.http", "anzoth.telemetry", *COMMON},
+}
+FOLDERS = {
+    "anzoth.kernels": "kernels",
+    "anzoth.index": "index",
+    "anzoth.scheduler": "scheduler",
+    **{f"anzoth.{name}": f"anzoth/{name}" for name in ("http", "text", "db", "gateway", "api")},
+}
+NEVER = {"pickle", "cPickle", "marshal", "shelve", "dill", "cloudpickle", "joblib"}
+NEVER_CALLED = {"torch.load", "torch.save", "yaml.load", "eval", "exec"}
+
+PRODUCT = [
+    path
+    for folder in ("anzoth", "scheduler", "kernels", "index")
+    for path in sorted((ROOT / folder).rglob("*.py"))
+]
+
+
+def imported_modules(path: Path) -> set[str]:
+    """Every module a file imports, wherever in the file; `from a import b` counts as a and a.b."""
+    modules: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            modules |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: relative import"
+            assert node.module is not None
+            modules.add(node.module)
+            modules |= {f"{node.module}.{alias.name}" for alias in node.names}
+    return modules
+
+
+@pytest.mark.parametrize("package", FOLDERS)
+def test_imports_between_packages_run_one_way(package: str) -> None:
+    allowed = {package, *MAY_IMPORT[package]}
+    files = sorted((ROOT / FOLDERS[package]).rglob("*.py"))
+    assert files
+    for path in files:
+        ours = {m for m in imported_modules(path) if m == "anzoth" or m.startswith("anzoth.")}
+        for module in ours - {"anzoth"}:
+            assert any(module == a or module.startswith(f"{a}.") for a in allowed), (
+                f"{path.relative_to(ROOT)} imports {module}"
+            )
+
+
+@pytest.mark.parametrize("path", PRODUCT, ids=lambda path: str(path.relative_to(ROOT)))
+def test_nothing_is_ever_unpickled_or_evaluated(path: Path) -> None:
+    assert not {m.partition(".")[0] for m in imported_modules(path)} & NEVER
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Call):
+            assert ast.unparse(node.func) not in NEVER_CALLED, f"{path}:{node.lineno}"
+
+
+def test_init_files_hold_only_a_docstring() -> None:
+    for path in PRODUCT:
+        if path.name == "__init__.py":
+            body = ast.parse(path.read_text()).body
+            assert len(body) == 1, path
+            assert isinstance(body[0], ast.Expr), path
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("module", ["anzoth.server", "anzoth.supervisor", "anzoth.cli"])
+def test_gateway_side_processes_never_load_torch(module: str) -> None:
+    code = (
+        f"import sys, {module}; "
+        "print(sorted({'torch', 'hnswlib', 'transformers', 'safetensors'} & set(sys.modules)))"
+    )
+    printed = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    ).stdout
+    assert printed.strip() == "[]"
