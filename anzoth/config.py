@@ -67,7 +67,7 @@ class HttpConfig:
     head_timeout_s: float = 10.0
     """Absolute, from the connection's first byte (or its start) to the end of the head."""
     body_timeout_s: float = 60.0
-    """Absolute, from the end of the head to the end of the body."""
+    """Absolute, from when the application asks for the body to its end."""
     min_body_bytes_per_s: int = 1024
     body_grace_s: float = 5.0
     keep_alive_timeout_s: float = 75.0

@@ -18,7 +18,7 @@ import struct
 import sys
 from array import array
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple
 
 import orjson
@@ -148,7 +148,7 @@ class Submit:
 
     request: int
     """Chosen by the gateway; unique on its connection."""
-    cache_salt: str
+    cache_salt: str = field(repr=False)
     """Secret of the tenant (hex): the root of its prefix-cache hash chain. Never from a client."""
     tenant: str
     """Opaque tag for fairness between tenants."""

@@ -59,6 +59,7 @@ class Child:
     async def _run_once(self) -> int:
         self._process = await asyncio.create_subprocess_exec(
             sys.executable,
+            "-P",  # what is in the current directory must not stand in for what is installed
             "-m",
             self.module,
             stdin=asyncio.subprocess.PIPE,  # stays open: its end is how the child learns of ours

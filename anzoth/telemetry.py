@@ -42,6 +42,8 @@ class Metrics:
             buckets=_TOKEN_GAP_BUCKETS_S,
             registry=registry,
         )
+        self._token_gap_of: dict[str, Histogram] = {}
+        """Once per token: looking the label up would cost more than observing."""
         self._duration = Histogram(
             "anzoth_request_duration_seconds",
             "From the request's complete head to its end.",
@@ -85,7 +87,10 @@ class Metrics:
         self._ttft.labels(model).observe(after_s)
 
     def next_token(self, model: str, after_s: float) -> None:
-        self._token_gap.labels(model).observe(after_s)
+        gap = self._token_gap_of.get(model)
+        if gap is None:
+            gap = self._token_gap_of[model] = self._token_gap.labels(model)
+        gap.observe(after_s)
 
     def engine_up(self, model: str, up: bool) -> None:
         self._engine_up.labels(model).set(up)

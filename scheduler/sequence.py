@@ -29,8 +29,8 @@ class Sequence:
     """The engine's own request number, unique over all connections."""
     choice: int
     tenant: str
-    cache_salt: str
-    token_ids: list[int]
+    cache_salt: str = field(repr=False)
+    token_ids: list[int] = field(repr=False)
     num_prompt_tokens: int
     max_tokens: int
     sampling: SamplingParams

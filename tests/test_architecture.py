@@ -90,6 +90,6 @@ def test_gateway_side_processes_never_load_torch(module: str) -> None:
         "print(sorted({'torch', 'hnswlib', 'transformers', 'safetensors'} & set(sys.modules)))"
     )
     printed = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+        [sys.executable, "-P", "-c", code], capture_output=True, text=True, check=True
     ).stdout
     assert printed.strip() == "[]"

@@ -111,6 +111,7 @@ class App:
     def _watched(self, call: Call, endpoint: str, answer: StreamingResponse) -> StreamingResponse:
         """`answer`, whose end is noticed: errors become a frame, the usage is recorded."""
         run = answer.run
+        call.body = {}  # a stream may last for minutes, and a body may have megabytes
 
         async def watched(sink: Sink) -> None:
             failure: AnzothError | None = None

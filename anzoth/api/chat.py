@@ -5,9 +5,7 @@ Does not know: limits, the engine, or what a valid field is (see `requests`).
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any
 
 import orjson
 
@@ -21,11 +19,6 @@ from anzoth.gateway.models import ServedModel
 from anzoth.http.messages import Response
 from anzoth.text.chat_template import ChatTemplateError
 
-T = TypeVar("T")
-
-INLINE_BODY_BYTES = 4096
-"""Bodies up to this size are rendered and tokenized on the loop (about a millisecond at most)."""
-
 
 async def create(call: Call) -> Answer:
     request = parse_chat(call.body)
@@ -33,7 +26,7 @@ async def create(call: Call) -> Answer:
     call.describe(options)
     model = call.model(options.model)
     model.engine.require_ready()  # before work that would be for nothing
-    prompt = await off_loop(call, lambda: _prompt(model, request))
+    prompt = await call.off_loop(lambda: _prompt(model, request))
     generation = await call.begin(
         model,
         GenerationRequest(
@@ -76,13 +69,6 @@ async def create(call: Call) -> Answer:
         body["service_tier"] = identity.service_tier
     body["system_fingerprint"] = identity.fingerprint
     return Response(200, orjson.dumps(body), headers=call.headers)
-
-
-async def off_loop(call: Call, work: Callable[[], T]) -> T:
-    """`work` in a thread when the body is large enough for it to hold up other requests."""
-    if call.num_body_bytes <= INLINE_BODY_BYTES:
-        return work()
-    return await asyncio.to_thread(work)
 
 
 def _prompt(model: ServedModel, request: ChatRequest) -> list[int]:

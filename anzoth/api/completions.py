@@ -15,7 +15,6 @@ import orjson
 
 from anzoth.api import answers, streams
 from anzoth.api.call import Answer, Call
-from anzoth.api.chat import off_loop
 from anzoth.api.requests import DEFAULT_COMPLETION_MAX_TOKENS, CompletionRequest, parse_completion
 from anzoth.gateway.choices import ChoiceText
 from anzoth.gateway.generation import GenerationRequest
@@ -29,7 +28,7 @@ async def create(call: Call) -> Answer:
     call.describe(options)
     model = call.model(options.model)
     model.engine.require_ready()
-    prompts = await off_loop(call, lambda: _prompts(model.tokenizer, request))
+    prompts = await call.off_loop(lambda: _prompts(model.tokenizer, request))
     generation = await call.begin(
         model,
         GenerationRequest(

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from anzoth.api.fields import (
@@ -219,11 +219,11 @@ class Options:
     num_choices: int
     max_tokens: int | None
     sampling: SamplingParams
-    stop: tuple[str, ...]
+    stop: tuple[str, ...] = field(repr=False)
     stream: bool
     include_usage: bool
-    end_user: str | None
-    metadata: dict[str, str] | None
+    end_user: str | None = field(repr=False)
+    metadata: dict[str, str] | None = field(repr=False)
     service_tier: str | None
 
 
@@ -232,8 +232,8 @@ class ChatRequest:
     """A valid body of POST /v1/chat/completions."""
 
     options: Options
-    messages: Sequence[Message]
-    template_variables: Mapping[str, Any]
+    messages: Sequence[Message] = field(repr=False)
+    template_variables: Mapping[str, Any] = field(repr=False)
 
 
 @dataclass(slots=True, frozen=True)
@@ -241,7 +241,7 @@ class CompletionRequest:
     """A valid body of POST /v1/completions."""
 
     options: Options
-    prompts: tuple[str | Sequence[int], ...]
+    prompts: tuple[str | Sequence[int], ...] = field(repr=False)
     echo: bool
 
 

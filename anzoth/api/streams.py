@@ -173,9 +173,9 @@ def stream(
     """The response that runs `generation` into a stream. What it raises, `app` renders."""
 
     async def run(sink: Sink) -> None:
-        writer = make_writer(sink.write)
-        sink.on_disconnect(generation.cancel)
         try:
+            sink.on_disconnect(generation.cancel)
+            writer = make_writer(sink.write)
             writer.begin()
             await generation.run(writer)
         except GenerationCancelled:

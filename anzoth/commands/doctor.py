@@ -96,7 +96,7 @@ def _processor(_config: Config) -> list[Finding]:
 
 def _engine(_config: Config) -> list[Finding]:
     done = subprocess.run(
-        [sys.executable, "-c", _PROBE],
+        [sys.executable, "-P", "-c", _PROBE],
         capture_output=True,
         text=True,
         timeout=_PROBE_TIMEOUT_S,

@@ -15,12 +15,13 @@ from pathlib import Path
 from typing import Annotated, Any, NoReturn, ParamSpec, TypeVar
 from uuid import UUID
 
+import asyncpg
 import orjson
 import typer
 
 from anzoth import config as configuration
 from anzoth.config import Config, ConfigError
-from anzoth.db import embedded, migrate
+from anzoth.db import cluster, embedded, migrate
 from anzoth.db.errors import DatabaseError
 from anzoth.gateway import keys
 from anzoth.gateway.directory import DirectoryError
@@ -63,10 +64,10 @@ class Installation:
         return cls(configuration.load(config_file, given))
 
     def pepper(self) -> Pepper:
-        """Raises ConfigError. The data directory must exist: call it inside `database`."""
+        """Made when there is none. Raises ConfigError."""
         data_dir = self.config.server.data_dir
         try:
-            data_dir.mkdir(mode=0o711, parents=True, exist_ok=True)
+            cluster.make_data_dir(data_dir)
             return keys.load_pepper(data_dir)
         except (OSError, ValueError) as error:
             reason = error.strerror if isinstance(error, OSError) else error
@@ -100,6 +101,9 @@ def command(function: Callable[P, Coroutine[Any, Any, None]]) -> Callable[P, Non
             asyncio.run(function(*args, **kwargs))
         except (ConfigError, DatabaseError, DirectoryError) as error:
             fail(str(error))
+        except asyncpg.PostgresError as error:
+            # For example a right that somebody took away. The message quotes no row: DETAIL does.
+            fail(f"the database refuses this command: {error}")
 
     return run
 

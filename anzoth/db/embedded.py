@@ -47,6 +47,7 @@ class Warden:
         """
         process = await asyncio.create_subprocess_exec(
             sys.executable,
+            "-P",  # what is in the current directory must not stand in for what is installed
             "-m",
             "anzoth.db.warden",
             stdin=asyncio.subprocess.PIPE,  # its end tells the warden that we are gone

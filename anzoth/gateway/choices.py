@@ -10,7 +10,7 @@ Does not know: the engine, limits, JSON.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
 from anzoth.frames import Row
@@ -45,7 +45,7 @@ class Consumer(Protocol):
 class ChoiceText:
     """One finished choice."""
 
-    text: str = ""
+    text: str = field(default="", repr=False)
     logprobs: tuple[TokenLogprob, ...] = ()
     ending: Ending | None = None
 

@@ -229,11 +229,16 @@ class EngineClient:
             return False
         tick_s = self._stall_timeout_s / 10
         while not connection.closed.is_set():
+            began_s = time.monotonic()
             try:
                 async with asyncio.timeout(tick_s):
                     await connection.closed.wait()
             except TimeoutError:
-                self.check_progress(time.monotonic())
+                # After a pause of our own (a stopped process, a long callback) what the engine
+                # sent meanwhile is still unread: its silence is then not known yet.
+                now_s = time.monotonic()
+                if now_s - began_s < 2 * tick_s:
+                    self.check_progress(now_s)
         return connection.greeted
 
     def check_progress(self, now_s: float) -> None:

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from anzoth.errors import AnzothError, ContextLengthExceeded, InvalidValue, ModelUnavailable
 from anzoth.frames import Hello, Row, SamplingParams
@@ -37,7 +37,7 @@ class GenerationCancelled(Exception):
 class GenerationRequest:
     """What to generate: `num_choices` continuations of each prompt."""
 
-    prompts: tuple[Sequence[int], ...]
+    prompts: tuple[Sequence[int], ...] = field(repr=False)
     num_choices: int
     max_tokens: int | None
     """Per choice. None: as many as the context and the key's token limit leave."""

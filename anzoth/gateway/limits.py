@@ -112,7 +112,7 @@ class _Bucket:
         lowest = self._holds[index].lowest
         self._debt -= refund
         for older in self._holds[:index]:
-            pass
+            older.lowest = min(older.lowest, lowest - refund)
         for younger in self._holds[index + 1 :]:
             younger.lowest -= refund
 

@@ -130,7 +130,7 @@ class Body:
                     break
         except h11.RemoteProtocolError:
             raise BadRequest("The request body is malformed.") from None
-        if ended != self._framing.is_complete:
+        if ended != self._framing.is_complete or (ended and self._parser.trailing_data[0]):
             # Our framing and h11 saw different ends: whoever is right, the next byte is not safe.
             raise BadRequest("The request body is malformed.")
 

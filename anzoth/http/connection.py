@@ -253,7 +253,10 @@ class Connection(asyncio.Protocol):
         body = exchange.body
         is_all_read = body is None or body.is_complete
         if not is_kept:
-            self._close()
+            if is_all_read and not self._gate:
+                self._close()
+            else:
+                self._linger()
         elif not is_all_read:
             self._phase = Phase.DISCARD
             self._read_deadline.set(self.loop.time() + self.config.body_grace_s)

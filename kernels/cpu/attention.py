@@ -33,8 +33,9 @@ _CONTEXT_MULTIPLE = 16
 _CONTEXT_START_MULTIPLE = 512
 """Torch's fused kernel walks the context in runs of 512."""
 _QUERY_MULTIPLE = 4
-_MAX_GROUP_CONTEXT = 32 * 1024
-"""Padded positions gathered at once; bounds the scratch memory of a layer."""
+_MAX_GROUP_CONTEXT = 8 * 1024
+"""Padded positions gathered at once, so that they are still in the cache when they are used. 64
+sequences of 330 positions, 2 heads of 64, bf16, 1 thread of an EPYC 9005: 2.5 ms; 4.3 ms if larger."""
 
 
 @dataclass(slots=True, frozen=True)

@@ -202,7 +202,7 @@ def test_port_in_use_is_one_clear_sentence(server) -> None:
     port = server.url.rpartition(":")[2]
     with installation() as second:
         done = subprocess.run(
-            [sys.executable, "-m", "anzoth.cli", "serve"]
+            [sys.executable, "-P", "-m", "anzoth.cli", "serve"]
             + ["--data-dir", str(second.data_dir), "--port", port],
             capture_output=True,
             text=True,

@@ -9,7 +9,7 @@ import time
 import asyncpg
 import pytest
 
-from anzoth.db import embedded
+from anzoth.db import embedded, pool
 
 pytestmark = pytest.mark.slow
 
@@ -21,14 +21,13 @@ def usage_rows(server, request_ids: list[str]) -> dict[str, asyncpg.Record]:
     """The ledger's rows, once all are there (it writes within a fraction of a second)."""
 
     async def read() -> list[asyncpg.Record]:
-        async with embedded.running(server.data_dir) as dsn:
-            connection = await asyncpg.connect(dsn)
-            try:
-                return await connection.fetch(
-                    "SELECT * FROM usage WHERE request_id = ANY($1)", request_ids
-                )
-            finally:
-                await connection.close()
+        async with (
+            embedded.running(server.data_dir) as dsn,
+            pool.operator(dsn) as connection,
+        ):
+            return await connection.fetch(
+                "SELECT * FROM usage WHERE request_id = ANY($1)", request_ids
+            )
 
     deadline_s = time.monotonic() + 10
     while True:

@@ -1,7 +1,7 @@
 // Drives a running server with the `openai` package for Node; prints one JSON object.
 // BASE_URL and API_KEY come from the environment. The Python twin is drive_openai.py.
 import OpenAI from "openai";
-import { createRequire } from "node:module";
+import { readFileSync } from "node:fs";
 
 const client = new OpenAI({
   baseURL: process.env.BASE_URL,
@@ -46,7 +46,8 @@ const stranger = client.withOptions({ apiKey: "anz-000000000000_" + "0".repeat(4
 
 console.log(
   JSON.stringify({
-    version: createRequire(import.meta.url)("openai/package.json").version,
+    version: JSON.parse(readFileSync(new URL("node_modules/openai/package.json", import.meta.url)))
+      .version,
     models: models.map((model) => model.id),
     model: (await client.models.retrieve("anzoth-default")).id,
     chat: whole.choices[0].message.content,

@@ -79,6 +79,8 @@ class EnginePeer:
 
     def __post_init__(self) -> None:
         self.changed = asyncio.Condition()
+        self.num_accepted = 0
+        """Connections so far. The other side may see one as made before this side does."""
         self._go_on = asyncio.Event()
         self._server: asyncio.Server | None = None
         self._writers: set[asyncio.StreamWriter] = set()
@@ -116,6 +118,7 @@ class EnginePeer:
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         decoder = Decoder()
         self._writers.add(writer)
+        self.num_accepted += 1
         if self.greets:
             writer.write(encode(self.hello))
         try:

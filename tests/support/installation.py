@@ -33,15 +33,15 @@ class Installation:
 
     def start(self, *arguments: str) -> None:
         """Starts the server and waits until it says that it is ready."""
-        log = (self.data_dir / "serve.log").open("a")
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "anzoth.cli", "serve", "--data-dir", str(self.data_dir)]
-            + ["--port", "0", *arguments],
-            env={**os.environ, **self.environment},
-            stdout=log,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
+        with (self.data_dir / "serve.log").open("a") as log:
+            self.process = subprocess.Popen(
+                [sys.executable, "-P", "-m", "anzoth.cli", "serve", "--port", "0"]
+                + ["--data-dir", str(self.data_dir), *arguments],
+                env={**os.environ, **self.environment},
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                text=True,
+            )
         deadline_s = time.monotonic() + START_TIMEOUT_S
         while True:
             state = self.state()
@@ -70,7 +70,7 @@ class Installation:
     def cli(self, *arguments: str) -> Any:
         """One `anzoth` command with --json; returns what it printed."""
         done = subprocess.run(
-            [sys.executable, "-m", "anzoth.cli", *arguments]
+            [sys.executable, "-P", "-m", "anzoth.cli", *arguments]
             + ["--data-dir", str(self.data_dir), "--json"],
             capture_output=True,
             text=True,

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from anzoth.api.fields import Policy
 from anzoth.api.requests import (
     CHAT_FIELDS,
     COMPLETION_FIELDS,
@@ -179,7 +180,10 @@ def test_what_completions_cannot_do_is_refused(fields: dict[str, Any]) -> None:
 def test_every_field_of_the_tables_is_tested_here() -> None:
     tested = {*COMMON, *CHAT_ONLY, *REFUSED, *COMPLETION_ONLY}
     joined = {"top_logprobs", "stream_options", "suffix"}
-    assert {field.name for field in (*CHAT_FIELDS, *COMPLETION_FIELDS)} == tested | joined
+    fields = (*CHAT_FIELDS, *COMPLETION_FIELDS)
+    assert {field.name for field in fields} == tested | joined
+    refused = {field.name for field in fields if field.policy is Policy.REFUSED}
+    assert refused == {*REFUSED, "best_of", "suffix"}
 
 
 @pytest.mark.parametrize("name", [f.name for f in CHAT_FIELDS if not f.required])
@@ -232,6 +236,13 @@ def test_errors_do_not_repeat_the_callers_text() -> None:
         with pytest.raises(BadRequest) as caught:
             chat(**{field: secret})
         assert secret not in str(caught.value)
+
+
+def test_requests_do_not_show_the_callers_words_when_printed() -> None:
+    words = {"stop": "secret", "user": "secret", "metadata": {"k": "secret"}}
+    shown = repr(chat(messages=[{"role": "user", "content": "secret"}], **words))
+    shown += repr(completion(prompt="secret"))
+    assert "secret" not in shown
 
 
 def test_the_two_names_of_the_maximum_mean_the_same() -> None:

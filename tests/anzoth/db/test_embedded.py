@@ -90,7 +90,9 @@ def test_commands_that_overlap_share_one_postgres(data_dir: Path) -> None:
     async def scenario() -> None:
         # The first one starts Postgres and is done first; the others must not lose it.
         first = asyncio.create_task(visit(0.3))
-        while not cluster.has_socket(data_dir):
+        for _ in range(2000):
+            if cluster.has_socket(data_dir):
+                break
             await asyncio.sleep(0.01)
         seen = {await first, *(await asyncio.gather(*(visit(0.1) for _ in range(3))))}
         assert len(seen) <= 2
@@ -196,7 +198,7 @@ def test_data_of_another_version_is_refused(data_dir: Path) -> None:
     (prepared.data / "PG_VERSION").write_text("15\n")
 
     async def scenario() -> None:
-        with pytest.raises(DatabaseUnusable, match="PostgreSQL 15.*--database-url"):
+        with pytest.raises(DatabaseUnusable, match=r"PostgreSQL 15.*--database-url"):
             async with embedded.running(data_dir):
                 pass
 

@@ -78,8 +78,7 @@ async def two_customers(dsn: str, **options) -> AsyncIterator[tuple[Database, Cu
 
 async def count_all(connection) -> dict[str, int]:
     return {
-        table: await connection.fetchval(f"SELECT count(*) FROM anzoth.{table}")
-        for table in TABLES
+        table: await connection.fetchval(f"SELECT count(*) FROM anzoth.{table}") for table in TABLES
     }
 
 
@@ -248,10 +247,14 @@ def test_one_pooled_connection_forgets_its_tenant_however_the_block_ends(dsn: st
 def test_a_failed_block_leaves_no_rows(dsn: str) -> None:
     async def scenario() -> None:
         async with two_customers(dsn) as (database, one, _):
-            with pytest.raises(KeyError):
+
+            async def write_and_fail() -> None:
                 async with database.tenant(one.handle) as connection:
                     await store.insert_usage(connection, [one.usage("lost")])
                     raise KeyError
+
+            with pytest.raises(KeyError):
+                await write_and_fail()
             async with database.tenant(one.handle) as connection:
                 assert (await count_all(connection))["usage"] == 1
 

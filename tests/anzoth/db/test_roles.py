@@ -5,8 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import pwd
-import subprocess
-from collections.abc import Iterator
+import signal
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote
@@ -41,12 +40,12 @@ class Server:
 
 
 @pytest.fixture
-def server(data_dir: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
+def server(data_dir: Path) -> Server:
     prepared = cluster.prepare(data_dir)
     cluster.initialise(prepared)
     made = Server(data_dir, prepared)
     made.as_superuser("CREATE ROLE plain LOGIN", "GRANT CREATE ON DATABASE anzoth TO plain")
-    yield made
+    return made
 
 
 def run(server: Server, scenario) -> None:
@@ -60,8 +59,11 @@ def run(server: Server, scenario) -> None:
             hba = server.prepared.folder / "hba.conf"
             hba.write_text("local all all peer map=anzoth\n")
             postmaster = (server.prepared.data / "postmaster.pid").read_text().split()[0]
-            subprocess.run(["kill", "-HUP", postmaster], check=True)
-            await asyncio.sleep(0.2)
+            os.kill(int(postmaster), signal.SIGHUP)
+            for _ in range(500):
+                if await embedded.can_connect(server.dsn("plain")):
+                    break
+                await asyncio.sleep(0.01)
             await scenario()
 
     asyncio.run(main())
@@ -79,7 +81,7 @@ def test_who_may_not_act_as_an_existing_role_is_told_what_to_run(server: Server)
     server.as_superuser("CREATE ROLE anzoth_app", "CREATE ROLE anzoth_operator")
 
     async def scenario() -> None:
-        with pytest.raises(DatabaseUnusable, match='GRANT anzoth_app, .* TO "plain"'):
+        with pytest.raises(DatabaseUnusable, match=r'GRANT anzoth_app, .* TO "plain"'):
             await migrate.migrate(server.dsn("plain"))
 
     run(server, scenario)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-
 import pytest
 from api_harness import write_checkpoint
 from hypothesis import given, settings

@@ -111,7 +111,7 @@ def test_an_engine_that_has_not_said_hello_is_warming(tmp_path: Path) -> None:
     async def main() -> None:
         async with connected(tmp_path / "s", ready=False) as (client, peer):
             peer.greets = False
-            await until(lambda: client.state == "warming")
+            await until(lambda: client.state == "warming" and peer.num_accepted == 1)
             with pytest.raises(ModelUnavailable):
                 await submit(client, Heard())
             peer.send(HELLO)
@@ -238,7 +238,7 @@ def test_a_silent_engine_with_work_is_cut_off_and_reported_as_stalled(tmp_path: 
             assert isinstance(heard.error, ModelUnavailable)
             assert client.stalled
             assert not client.healthy
-            await until(lambda: client.state == "warming")
+            await until(lambda: client.state == "warming" and peer.num_accepted == 2)
             assert client.stalled
             peer.send(HELLO)
             await until(lambda: client.healthy)
@@ -286,7 +286,7 @@ def test_a_message_before_hello_or_of_the_wrong_direction_is_a_broken_peer(tmp_p
     async def main() -> None:
         async with connected(tmp_path / "s", ready=False) as (client, peer):
             peer.greets = False
-            await until(lambda: client.state == "warming")
+            await until(lambda: client.state == "warming" and peer.num_accepted == 1)
             peer.send(Admitted(1))
             await until(lambda: client.state == "connecting")
             peer.greets = True

@@ -18,8 +18,9 @@ import h11
 import pytest
 
 from anzoth.config import HttpConfig
+from anzoth.errors import Unauthorized
 from anzoth.http.connection import Connection
-from anzoth.http.messages import Application, Request, Response
+from anzoth.http.messages import Application, ClientDisconnected, Request, Response
 from anzoth.http.server import HttpServer
 
 
@@ -243,6 +244,37 @@ def _parse_answers(data: bytes, methods: list[str], is_closed: bool) -> list[Ans
     return answers
 
 
+class Recorder:
+    """An application that says what became of it."""
+
+    def __init__(self) -> None:
+        self.outcome = "never called"
+        self.release = asyncio.Event()
+
+    async def wait(self, request: Request) -> Response:
+        self.outcome = "running"
+        try:
+            await self.release.wait()
+        except asyncio.CancelledError:
+            self.outcome = "cancelled"
+            raise
+        self.outcome = "done"
+        return Response(200, b"done")
+
+    async def read(self, request: Request) -> Response:
+        self.outcome = "reading"
+        try:
+            body = await request.read_body(1 << 20)
+        except ClientDisconnected:
+            self.outcome = "disconnected"
+            raise
+        self.outcome = f"read {len(body)}"
+        return Response(200, b"%d" % len(body))
+
+    async def ignore_body(self, request: Request) -> Response:
+        raise Unauthorized()
+
+
 async def _echo(request: Request) -> Response:
     """Says what the application was given."""
     body = await request.read_body(1 << 20)
@@ -259,6 +291,11 @@ async def _echo(request: Request) -> Response:
 @pytest.fixture(scope="session")
 def echo() -> Application:
     return _echo
+
+
+@pytest.fixture
+def new_recorder() -> type[Recorder]:
+    return Recorder
 
 
 @pytest.fixture(scope="session")

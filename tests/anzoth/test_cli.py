@@ -1,0 +1,146 @@
+"""Do the commands do what they say, with and without a running server, in text and in JSON?"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from anzoth.db.embedded import Warden
+from anzoth.db.pool import Database
+from anzoth.gateway import keys
+from anzoth.gateway.auth import Authenticator
+
+pytestmark = pytest.mark.slow
+
+
+def anzoth(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "anzoth.cli", *arguments],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+class Commands:
+    """The commands on one data directory."""
+
+    def __init__(self, *where: str) -> None:
+        self.where = where
+
+    def run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        return anzoth(*arguments, *self.where)
+
+    def json(self, *arguments: str) -> Any:
+        done = self.run(*arguments, "--json")
+        assert done.returncode == 0, done.stderr
+        assert done.stderr == ""
+        return json.loads(done.stdout)
+
+    def error(self, *arguments: str) -> str:
+        """The one sentence of a command that must fail."""
+        done = self.run(*arguments)
+        assert (done.returncode, done.stdout) == (1, "")
+        assert done.stderr.startswith("anzoth: ")
+        assert done.stderr.count("\n") == 1
+        return done.stderr
+
+
+def test_a_key_s_life_from_a_fresh_directory(data_dir: Path) -> None:
+    commands = Commands("--data-dir", str(data_dir / "new"))
+    assert commands.json("tenants", "create", "acme")["name"] == "acme"
+    created = commands.json(
+        *("keys", "create", "--tenant", "acme", "--name", "ci", "--scope", "chat"),
+        *("--scope", "models:read", "--model", "llama-*", "--rpm", "60", "--tpm", "1000"),
+        *("--expires", "90d"),
+    )
+    key = keys.try_parse(created["key"])
+    assert key is not None
+    assert (created["kid"], created["tenant"], created["name"]) == (key.kid, "acme", "ci")
+    assert (created["scopes"], created["models"]) == (["chat", "models:read"], ["llama-*"])
+    assert (created["rpm"], created["tpm"]) == (60, 1000)
+    listed = commands.run("keys", "list", "--json")
+    assert key.text.partition("_")[2] not in listed.stdout
+    assert "digest" not in listed.stdout
+    (row,) = json.loads(listed.stdout)
+    assert (row["id"], row["kid"], row["revoked_at"]) == (created["id"], key.kid, None)
+    assert row["expires_at"] == created["expires_at"]
+    assert commands.json("keys", "revoke", created["id"])["id"] == created["id"]
+    (row,) = commands.json("keys", "list", "--tenant", "acme")
+    assert row["revoked_at"] is not None
+    (tenant,) = commands.json("tenants", "list")
+    assert tenant["num_keys"] == 0
+    assert commands.json("migrate") == {"applied": []}
+
+
+def test_commands_work_beside_a_running_server(data_dir: Path) -> None:
+    async def scenario() -> None:
+        warden = await Warden.start(data_dir)
+        await warden.wait_ready()
+        commands = Commands("--data-dir", str(data_dir))
+        await asyncio.to_thread(commands.json, "tenants", "create", "acme")
+        created = await asyncio.to_thread(
+            commands.json, "keys", "create", "--tenant", "acme", "--name", "x"
+        )
+        database = await Database.open(warden.dsn)
+        pepper = keys.load_pepper(data_dir)
+        authenticator = Authenticator(database, warden.dsn, pepper)
+        principal = await authenticator.authenticate(f"Bearer {created['key']}")
+        assert str(principal.key_id) == created["id"]
+        assert principal.scopes == {"models:read", "chat", "completions"}
+        assert warden.process.returncode is None
+        await database.close()
+        await warden.stop()
+
+    asyncio.run(scenario())
+
+
+def test_text_output_shows_a_key_once(dsn: str, tmp_path: Path) -> None:
+    commands = Commands("--database-url", dsn, "--data-dir", str(tmp_path))
+    assert commands.run("tenants", "create", "[bold]acme[/]").stdout.count("[bold]acme[/]") == 1
+    printed = commands.run("keys", "create", "--tenant", "[bold]acme[/]", "--name", "n").stdout
+    (text,) = [line.strip() for line in printed.splitlines() if line.startswith("  anz-")]
+    key = keys.try_parse(text)
+    assert key is not None
+    listed = commands.run("keys", "list").stdout
+    assert key.kid in listed
+    assert "active" in listed
+    assert key.text[17:25] not in listed
+    assert commands.run("keys", "revoke", key.kid).returncode == 0
+    assert "revoked" in commands.run("keys", "list").stdout
+
+
+def test_mistakes_are_one_sentence_each(dsn: str, tmp_path: Path) -> None:
+    commands = Commands("--database-url", dsn, "--data-dir", str(tmp_path))
+    create = ("keys", "create", "--name", "n", "--tenant")
+    assert "anzoth tenants create ghost" in commands.error(*create, "ghost")
+    assert "expected a duration" in commands.error(*create, "a", "--expires", "soon")
+    assert "unknown scope 'x'" in commands.error(*create, "a", "--scope", "x")
+    assert "no such key" in commands.error("keys", "revoke", "x")
+    assert "no tenant" in commands.error("keys", "list", "--tenant", "ghost")
+
+
+def test_a_database_that_cannot_be_used_is_one_sentence(empty_dsn: str, tmp_path: Path) -> None:
+    commands = Commands("--database-url", empty_dsn)
+    assert "run: anzoth migrate" in commands.error("tenants", "list")
+    assert commands.json("migrate")["applied"]
+    assert commands.json("tenants", "list") == []
+    for url in ("postgresql://u:canary@127.0.0.1:1/x", "nonsense"):
+        error = Commands("--database-url", url).error("tenants", "list")
+        assert "canary" not in error
+    (tmp_path / "file").write_text("")
+    bad = Commands("--data-dir", str(tmp_path / "file" / "x"))
+    assert "data directory" in bad.error("tenants", "list")
+    assert "anzoth.toml" in Commands("--config", "/nonexistent/anzoth.toml").error("migrate")
+
+
+def test_the_configuration_file_finds_the_installation(dsn: str, tmp_path: Path) -> None:
+    file = tmp_path / "anzoth.toml"
+    file.write_text(f"[server]\ndata_dir = {str(tmp_path)!r}\ndatabase_url = {dsn!r}\n")
+    assert Commands("--config", str(file)).json("tenants", "list") == []

@@ -1,0 +1,124 @@
+"""Paged attention on CPU against the float64 reference, and what must hold to the bit."""
+
+import numpy as np
+import pytest
+import torch
+
+from anzoth.kernels import reference
+from anzoth.kernels.cpu.attention import paged_attention, plan_attention
+from anzoth.kernels.paging import slots_of
+
+# Allowed error beyond twice that of the same formula evaluated by torch in the same type.
+ROUNDING = {torch.float32: 1e-6, torch.bfloat16: 4e-3, torch.float16: 5e-4}
+
+STEPS = {
+    "decode": ([1, 1, 1, 1, 1], [1, 7, 16, 17, 65]),
+    "whole prompts": ([3, 20, 1], [3, 20, 1]),
+    "a chunk behind a cached prefix": ([5, 11], [37, 90]),
+    "mixed": ([1, 9, 1, 1, 30, 2], [40, 9, 3, 71, 44, 18]),
+}
+
+
+def _random(layout, num_slots, heads, kv_heads, head_dim, dtype, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    q = torch.randn(layout.num_rows, heads, head_dim, generator=generator).to(dtype)
+    k = torch.randn(num_slots, kv_heads, head_dim, generator=generator).to(dtype)
+    v = torch.randn(num_slots, kv_heads, head_dim, generator=generator).to(dtype)
+    # The last block is the scratch block of zeros.
+    k[-layout.block_size_tokens :] = v[-layout.block_size_tokens :] = 0
+    return q, k, v
+
+
+def _run(layout, q, k, v, window=None):
+    plan = plan_attention(
+        layout,
+        num_heads=q.shape[1],
+        num_kv_heads=k.shape[1],
+        dtype=q.dtype,
+        scratch_slot=k.shape[0] - layout.block_size_tokens,
+        window=window,
+    )
+    return paged_attention(q, k, v, plan, scale=0.3)
+
+
+def _used_slots(layout):
+    return np.concatenate(
+        [
+            slots_of(layout, np.array([i]), np.arange(context_len))
+            for i, context_len in enumerate(layout.context_lens)
+        ]
+    )
+
+
+@pytest.mark.parametrize("step", STEPS)
+@pytest.mark.parametrize(("heads", "kv_heads", "head_dim"), [(6, 2, 20), (4, 4, 32), (5, 1, 8)])
+@pytest.mark.parametrize("window", [None, 6])
+@pytest.mark.parametrize("dtype", list(ROUNDING))
+def test_matches_the_reference(make_layout, step, heads, kv_heads, head_dim, window, dtype):
+    layout, num_slots = make_layout(*STEPS[step])
+    q, k, v = _random(layout, num_slots, heads, kv_heads, head_dim, dtype)
+    exact = reference.paged_attention(
+        q.double(), k.double(), v.double(), layout, scale=0.3, window=window
+    )
+    same_type = reference.paged_attention(q, k, v, layout, scale=0.3, window=window)
+    real = slice(0, int(layout.query_starts[-1]))
+    allowed = 2 * (same_type.double() - exact)[real].abs().max() + ROUNDING[dtype]
+    error = (_run(layout, q, k, v, window).double() - exact)[real].abs().max()
+    assert error <= allowed
+
+
+@pytest.mark.parametrize("window", [None, 6])
+def test_slots_that_are_not_in_a_context_are_never_read(make_layout, window):
+    layout, num_slots = make_layout(*STEPS["mixed"])
+    q, k, v = _random(layout, num_slots, 6, 2, 20, torch.bfloat16)
+    before = _run(layout, q, k, v, window)
+    unused = np.ones(num_slots - layout.block_size_tokens, dtype=bool)
+    unused[_used_slots(layout)] = False
+    k[:-4][unused] = v[:-4][unused] = float("nan")
+    assert unused.any()
+    assert torch.equal(_run(layout, q, k, v, window), before)
+
+
+def test_where_the_blocks_lie_makes_no_difference(make_layout):
+    first, num_slots = make_layout(*STEPS["mixed"], seed=1)
+    second, _ = make_layout(*STEPS["mixed"], seed=2)
+    q, k, v = _random(first, num_slots, 6, 2, 20, torch.float32)
+    k2, v2 = torch.zeros_like(k), torch.zeros_like(v)
+    k2[_used_slots(second)], v2[_used_slots(second)] = k[_used_slots(first)], v[_used_slots(first)]
+    assert not np.array_equal(first.block_tables, second.block_tables)
+    assert torch.equal(_run(first, q, k, v), _run(second, q, k2, v2))
+
+
+def test_long_contexts_are_split_into_several_groups_and_agree(make_layout, monkeypatch):
+    layout, num_slots = make_layout([1] * 6, [70, 80, 90, 100, 110, 120])
+    q, k, v = _random(layout, num_slots, 4, 2, 16, torch.float32)
+    together = _run(layout, q, k, v)
+    monkeypatch.setattr("anzoth.kernels.cpu.attention._MAX_GROUP_CONTEXT", 128)
+    plan = plan_attention(
+        layout, num_heads=4, num_kv_heads=2, dtype=q.dtype, scratch_slot=num_slots - 4
+    )
+    assert len(plan.groups) == 6
+    torch.testing.assert_close(_run(layout, q, k, v), together, rtol=0, atol=1e-6)
+
+
+@pytest.mark.skipif(
+    torch.cpu._is_amx_tile_supported(), reason="checked to the bit on AVX-512-BF16 machines only"
+)
+@pytest.mark.parametrize("window", [None, 6, 600])
+def test_a_token_gets_the_same_bits_alone_and_in_any_company(make_layout, window):
+    context_lens = [700, 33, 1030, 520, 18]
+    layout, num_slots = make_layout([1, 5, 1, 3, 2], context_lens, block_size=16)
+    q, k, v = _random(layout, num_slots, 6, 2, 24, torch.bfloat16)
+    together = _run(layout, q, k, v, window)
+    for row in range(int(layout.query_starts[-1])):
+        i = int(np.searchsorted(layout.query_starts, row, side="right")) - 1
+        context_len = layout.context_lens[i] - (layout.query_starts[i + 1] - 1 - row)
+        alone = type(layout)(
+            query_starts=np.array([0, 1]),
+            context_lens=np.array([context_len]),
+            block_tables=layout.block_tables[i : i + 1],
+            block_size_tokens=16,
+            num_rows=4,
+        )
+        q_alone = q[row : row + 1].repeat(4, 1, 1)
+        assert torch.equal(_run(alone, q_alone, k, v, window)[0], together[row])
