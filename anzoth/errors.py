@@ -97,6 +97,12 @@ class Unauthorized(AnzothError):
         return [("www-authenticate", "Bearer")]
 
 
+class MissingApiKey(Unauthorized):
+    """No API key was sent. Put it in the Authorization header: Bearer anz-…"""
+
+    code = None  # SDKs tell "no key" from "wrong key" by it
+
+
 class Forbidden(AnzothError):
     """This API key has no access to this endpoint."""
 
@@ -236,6 +242,12 @@ class CapacityUnavailable(AnzothError):
 
     def headers(self) -> list[tuple[str, str]]:
         return _retry_headers(self.retry_after_ms)
+
+
+class DatabaseUnavailable(CapacityUnavailable):
+    """The key cannot be checked because the database is unavailable. Please retry."""
+
+    code = "database_unavailable"
 
 
 class HttpVersionNotSupported(AnzothError):

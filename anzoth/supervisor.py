@@ -32,7 +32,7 @@ import orjson
 from anzoth import config as configuration
 from anzoth.config import Config, ConfigError, ModelConfig
 from anzoth.db import cluster, embedded, migrate
-from anzoth.db.errors import DatabaseError
+from anzoth.db.errors import DatabaseDown, DatabaseError
 from anzoth.gateway import directory, keys
 from anzoth.processes import Child, EngineWatch
 from anzoth.startup import exclusive_data_dir, listening_socket, private_folder, url_of
@@ -198,11 +198,22 @@ class Supervisor:
         return self._run_dir / f"engine-{index}.sock"
 
     async def _prepare_database(self, dsn: str) -> str | None:
-        """Migrates; on the very first start also makes a tenant and returns its first key."""
-        with self._terminal.step("schema", "migrations"):
-            await migrate.migrate(dsn)
+        """Migrates; on the very first start also makes a tenant and returns its first key.
+
+        Tries again while the database is away: what answered may have been the Postgres of a
+        command that was just ending, and ours comes next.
+        """
         pepper = keys.load_pepper(self._config.server.data_dir)
-        return await directory.ensure_default_tenant_and_key(dsn, pepper)
+        deadline_s = time.monotonic() + _DATABASE_START_S
+        with self._terminal.step("schema", "migrations"):
+            while True:
+                try:
+                    await migrate.migrate(dsn)
+                    return await directory.ensure_default_tenant_and_key(dsn, pepper)
+                except DatabaseDown:
+                    if time.monotonic() > deadline_s:
+                        raise
+                    await asyncio.sleep(_POLL_S)
 
     # --- waiting ------------------------------------------------------------------------------
 

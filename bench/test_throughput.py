@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator
 
 import pytest
+
 from installation import Installation, installation
 from load import Load, closed_loop, summary
 

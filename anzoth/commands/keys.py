@@ -136,9 +136,7 @@ async def list_(
 @app.command("revoke")
 @command
 async def revoke(
-    key: Annotated[
-        str, typer.Argument(help="Its id or kid, as listed.", show_default=False)
-    ],
+    key: Annotated[str, typer.Argument(help="Its id or kid, as listed.", show_default=False)],
     data_dir: DataDir = None,
     config: ConfigFile = None,
     database_url: DatabaseUrl = None,

@@ -42,12 +42,12 @@ class Settings:
     """What a run depends on. Two runs with equal settings make equal weights."""
 
     seed: int = 1
-    num_steps: int = 2000
+    num_steps: int = 2600
     tokens_per_step: int = 4096
     warmup_steps: int = 40
     copying_fraction: float = 0.12
     """The share of the steps that only teaches copying."""
-    muon_rate: float = 0.01
+    muon_rate: float = 0.004
     adam_rate: float = 3e-3
     final_rate: float = 0.02
     """The rates end at this share of their peak (cosine)."""

@@ -27,7 +27,7 @@ from anzoth.db import store
 from anzoth.db.errors import DatabaseDown
 from anzoth.db.listen import listen
 from anzoth.db.pool import Database
-from anzoth.errors import CapacityUnavailable, Unauthorized
+from anzoth.errors import DatabaseUnavailable, MissingApiKey, Unauthorized
 from anzoth.gateway import keys
 from anzoth.gateway.keys import Key, Pepper
 from anzoth.gateway.principal import Principal, TenantHandle
@@ -46,12 +46,6 @@ _CLOSE_TIMEOUT_S = 2.0
 _NO_DIGEST = bytes(32)
 
 _log = logging.getLogger(__name__)
-
-
-class DatabaseUnavailable(CapacityUnavailable):
-    """The key cannot be checked because the database is unavailable. Please retry."""
-
-    code = "database_unavailable"
 
 
 @dataclass(slots=True, frozen=True)
@@ -231,11 +225,7 @@ class Authenticator:
 def _parse_header(authorization: str | None) -> Key:
     """Raises Unauthorized. A wrong checksum never reaches the database."""
     if authorization is None:
-        missing = Unauthorized(
-            "No API key was sent. Put it in the Authorization header: Bearer anz-…"
-        )
-        missing.code = None  # SDKs tell "no key" from "wrong key" by it
-        raise missing
+        raise MissingApiKey()
     scheme, _, token = authorization.strip().partition(" ")
     key = keys.try_parse(token.strip())
     if scheme.lower() != "bearer" or key is None:

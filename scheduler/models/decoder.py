@@ -147,22 +147,24 @@ def load_decoder(
 ) -> Decoder:
     """The model in `directory`. Raises CheckpointError."""
     outer = _outer_parts(spec)
-    layers = [_layer_parts(spec, index) for index in range(spec.num_layers)]
-    wanted = [part for group in (outer, *layers) for parts in group.values() for part in parts]
     ignored = [_HEAD] if spec.has_tied_embeddings else []
-    reader = WeightReader(directory, wanted, ignored=ignored, progress=progress)
+    reader = WeightReader(directory, wanted_parts(spec), ignored=ignored, progress=progress)
     embedding_VE = reader.read(outer["embedding"], kernels.dtype)
     return Decoder(
         spec,
         kernels,
         embedding_VE=embedding_VE,
-        layers=[
-            _load_layer(reader, parts, spec, index, kernels) for index, parts in enumerate(layers)
-        ],
+        layers=[_load_layer(reader, spec, index, kernels) for index in range(spec.num_layers)],
         norm_E=reader.read(outer["norm"], kernels.dtype),
         head_VE=reader.read(outer["head"], kernels.dtype) if "head" in outer else embedding_VE,
         max_model_tokens=max_model_tokens,
     )
+
+
+def wanted_parts(spec: ModelSpec) -> list[Part]:
+    """All tensors that a checkpoint of this model must hold, and their shapes."""
+    groups = [_outer_parts(spec)] + [_layer_parts(spec, i) for i in range(spec.num_layers)]
+    return [part for group in groups for parts in group.values() for part in parts]
 
 
 def _outer_parts(spec: ModelSpec) -> dict[str, list[Part]]:
@@ -202,13 +204,9 @@ def _layer_parts(spec: ModelSpec, index: int) -> dict[str, list[Part]]:
     return parts
 
 
-def _load_layer(
-    reader: WeightReader,
-    parts: dict[str, list[Part]],
-    spec: ModelSpec,
-    index: int,
-    kernels: Kernels,
-) -> _Layer:
+def _load_layer(reader: WeightReader, spec: ModelSpec, index: int, kernels: Kernels) -> _Layer:
+    parts = _layer_parts(spec, index)
+
     def read(name: str) -> torch.Tensor:
         return reader.read(parts[name], kernels.dtype)
 

@@ -105,7 +105,7 @@ def test_unknown_model_and_unknown_url_are_404(client) -> None:
     assert (answer.status_code, answer.json()["error"]["code"]) == (404, "model_not_found")
     assert client.get("/v1/nothing").status_code == 404
     wrong = client.put(CHAT, json=GOOD)
-    assert (wrong.status_code, wrong.headers["allow"]) == (405, "POST")
+    assert (wrong.status_code, wrong.headers["allow"]) == (405, "OPTIONS, POST")
 
 
 def test_too_long_prompt_is_400_at_once(client) -> None:

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import httpx2
 import pytest
+
 from installation import Installation, alive, installation
 
 pytestmark = pytest.mark.slow

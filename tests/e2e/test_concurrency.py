@@ -9,6 +9,7 @@ import time
 
 import httpx2
 import pytest
+
 from installation import installation
 
 pytestmark = pytest.mark.slow
@@ -79,7 +80,7 @@ def test_survivors_of_64_streams_equal_their_solo_runs() -> None:
         ) as client:
             return [await stream_text(client, body, None) for body in bodies]
 
-    with installation(ANZOTH_ENGINE_DTYPE="float32", ANZOTH_ENGINE_NUM_BLOCKS="400") as server:
+    with installation(ANZOTH_ENGINE_DTYPE="float32", ANZOTH_ENGINE_NUM_BLOCKS="160") as server:
         server.start()
         key = server.create_key("crowd")
         together = asyncio.run(crowd(server.url, key))
@@ -88,7 +89,7 @@ def test_survivors_of_64_streams_equal_their_solo_runs() -> None:
             while True:
                 metrics = client.get("/metrics").text
                 held = gauge(metrics, "kv_blocks_free") + gauge(metrics, "kv_blocks_cached")
-                if held == gauge(metrics, "kv_blocks_total") == 400:
+                if held == gauge(metrics, "kv_blocks_total") == 160:
                     break
                 assert time.monotonic() < deadline_s, metrics
                 time.sleep(0.2)

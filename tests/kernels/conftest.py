@@ -18,7 +18,7 @@ def one_thread():
 
 @pytest.fixture
 def make_layout():
-    """(num_queries, context_lens) -> (layout, number of slots): shuffled blocks, one spare block."""
+    """(num_queries, context_lens) -> (layout, number of slots), with shuffled blocks."""
 
     def make(num_queries, context_lens, block_size=4, seed=0):
         rng = np.random.default_rng(seed)

@@ -7,13 +7,13 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pytest
-from fake_runner import EOS, FakeRunner, continuation
 
 from anzoth.config import ConfigError, EngineConfig
 from anzoth.frames import Row, SamplingParams, Submit
 from anzoth.scheduler.admission import Refusal
 from anzoth.scheduler.block_pool import IntegrityError
 from anzoth.scheduler.engine import Engine
+from fake_runner import EOS, FakeRunner, continuation
 
 ENDLESS = SamplingParams(ignore_eos=True)
 

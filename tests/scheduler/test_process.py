@@ -15,12 +15,12 @@ from pathlib import Path
 
 import orjson
 import pytest
-from fake_runner import continuation
 
 from anzoth.child import EXIT_CONFIG
 from anzoth.config import EngineConfig, to_json
 from anzoth.frames import Decoder, Hello, SamplingParams, Step, Submit, encode, pack_token_ids
 from anzoth.scheduler.process import EXIT_ENGINE_FAILED, num_physical_cores
+from fake_runner import continuation
 
 pytestmark = pytest.mark.slow
 

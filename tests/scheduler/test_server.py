@@ -14,7 +14,6 @@ from typing import Any
 
 import orjson
 import pytest
-from fake_runner import FakeRunner, continuation
 
 from anzoth.config import EngineConfig
 from anzoth.frames import (
@@ -35,6 +34,7 @@ from anzoth.frames import (
 from anzoth.scheduler import server
 from anzoth.scheduler.block_pool import IntegrityError
 from anzoth.scheduler.engine import Engine
+from fake_runner import FakeRunner, continuation
 
 ENDLESS = SamplingParams(ignore_eos=True)
 DEADLINE_S = 20.0

@@ -18,9 +18,9 @@ import pytest
 from anzoth.db import pool, store
 from anzoth.db.errors import DatabaseDown
 from anzoth.db.pool import Database
-from anzoth.errors import Unauthorized
+from anzoth.errors import DatabaseUnavailable, Unauthorized
 from anzoth.gateway import auth, directory, keys
-from anzoth.gateway.auth import Authenticator, DatabaseUnavailable
+from anzoth.gateway.auth import Authenticator
 from anzoth.gateway.directory import CreatedKey, KeyRequest
 from anzoth.gateway.keys import Key, Pepper
 

@@ -1,0 +1,105 @@
+"""How many blocks, how long a sequence, and which impossible wish is refused."""
+
+import pytest
+import torch
+
+from anzoth.config import ConfigError, EngineConfig
+from anzoth.scheduler.kv_tensors import (
+    allocate,
+    available_memory_bytes,
+    choose_size,
+    num_block_bytes,
+)
+from anzoth.scheduler.models.specs import ModelSpec, RopeSpec
+
+MIB = 1 << 20
+SPEC = ModelSpec(
+    architecture="LlamaForCausalLM",
+    vocab_size=100,
+    hidden_size=64,
+    intermediate_size=64,
+    num_layers=4,
+    num_heads=4,
+    num_kv_heads=2,
+    head_dim=32,
+    norm_eps=1e-6,
+    rope=RopeSpec(10_000.0),
+    windows=(None,) * 4,
+    max_position_tokens=1024,
+    eos_token_ids=(),
+    has_tied_embeddings=False,
+    has_qkv_bias=False,
+    has_output_bias=False,
+    has_mlp_bias=False,
+    has_qk_norm=False,
+)
+BLOCK_BYTES = 2 * 4 * 2 * 32 * 16 * 2
+
+
+def _size(available_bytes=1 << 30, **settings):
+    return choose_size(SPEC, torch.bfloat16, EngineConfig(**settings), available_bytes)
+
+
+def test_a_block_holds_keys_and_values_of_all_layers():
+    assert num_block_bytes(SPEC, torch.bfloat16, 16) == BLOCK_BYTES
+    assert num_block_bytes(SPEC, torch.float32, 16) == 2 * BLOCK_BYTES
+
+
+def test_a_number_of_blocks_wins_over_a_size():
+    assert _size(num_blocks=7, kv_cache_mib=500).num_blocks == 7
+
+
+def test_a_size_is_filled_with_whole_blocks():
+    assert _size(kv_cache_mib=3).num_blocks == 3 * MIB // BLOCK_BYTES
+
+
+def test_unasked_the_cache_takes_a_share_of_free_memory():
+    blocks = _size(available_bytes=10 * MIB).num_blocks
+    assert 0.2 * 10 * MIB < blocks * BLOCK_BYTES < 0.6 * 10 * MIB
+
+
+def test_unasked_the_cache_is_no_larger_than_all_sequences_can_use():
+    size = _size(available_bytes=1 << 50, max_running_sequences=3)
+    assert size.num_blocks == 3 * 1024 // 16
+
+
+def test_a_sequence_is_as_long_as_the_checkpoint_and_the_cache_allow():
+    assert _size().max_model_tokens == 1024
+    assert _size(max_model_tokens=100).max_model_tokens == 100
+    assert _size(max_model_tokens=9999).max_model_tokens == 1024
+    assert _size(num_blocks=5).max_model_tokens == 80
+
+
+@pytest.mark.parametrize(
+    ("settings", "named"),
+    [
+        ({"num_blocks": 0}, "num_blocks = 0"),
+        ({"kv_cache_mib": 0}, "kv_cache_mib = 0"),
+        ({"available_bytes": 1000}, "MiB of free memory"),
+        ({"block_size_tokens": 0}, "block_size_tokens is 0"),
+        ({"max_model_tokens": 0}, "max_model_tokens is 0"),
+        ({"num_blocks": 5, "max_model_tokens": 81}, "holds only 80 tokens"),
+    ],
+)
+def test_a_cache_that_cannot_work_stops_the_start(settings, named):
+    with pytest.raises(ConfigError, match=named):
+        _size(**settings)
+
+
+def test_the_scratch_block_lies_behind_the_blocks_and_layers_share_nothing():
+    tensors = allocate(SPEC, torch.bfloat16, 3, 16, torch.device("cpu"))
+    assert tensors.scratch_slot == 48
+    assert len(tensors.layers) == 4
+    for number, layer in enumerate(tensors.layers):
+        assert layer.k_SKD.shape == layer.v_SKD.shape == (64, 2, 32)
+        assert not layer.k_SKD.any()
+        assert not layer.v_SKD.any()
+        layer.k_SKD.fill_(number + 1)
+        layer.v_SKD.fill_(-number - 1)
+    for number, layer in enumerate(tensors.layers):
+        assert (layer.k_SKD == number + 1).all()
+        assert (layer.v_SKD == -number - 1).all()
+
+
+def test_this_machine_has_memory():
+    assert available_memory_bytes() > 100 * MIB
