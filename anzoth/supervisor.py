@@ -98,6 +98,7 @@ class Supervisor:
                     model = self._config.models[0].name
                     self._terminal.ready(url, model, fresh_key, time.monotonic() - started_s)
                     await self._stop.wait()
+                sock.close()  # the gateway closes its own: whoever comes now is refused at once
                 self._terminal.event(f"stopping; requests may take {self._drain_s:g} s to finish")
         self._terminal.event("stopped")
 

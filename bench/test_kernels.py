@@ -63,16 +63,14 @@ def _layout(num_queries, context_lens):
 def test_attention(benchmark, num_queries, context_lens):
     kernels = select("cpu")
     layout, num_blocks = _layout(num_queries, context_lens)
-    num_slots = (num_blocks + 1) * BLOCK_SIZE
     torch.manual_seed(0)
     q = torch.randn(layout.num_rows, HEADS, HEAD_DIM).to(kernels.dtype)
-    k, v = torch.randn(2, num_slots, KV_HEADS, HEAD_DIM).to(kernels.dtype)
+    k, v = torch.randn(2, num_blocks * BLOCK_SIZE, KV_HEADS, HEAD_DIM).to(kernels.dtype)
     plan = kernels.plan_attention(
         layout,
         num_heads=HEADS,
         num_kv_heads=KV_HEADS,
         dtype=kernels.dtype,
-        scratch_slot=num_blocks * BLOCK_SIZE,
     )
     benchmark.extra_info["kv_mib"] = round(
         sum(context_lens) * 2 * KV_HEADS * HEAD_DIM * kernels.dtype.itemsize / 2**20, 2

@@ -1,8 +1,7 @@
 """How much key/value cache does this machine get, and where does it lie?
 
 One tensor for all layers, allocated once and never moved. It starts as untouched zero pages, so
-blocks that are never used cost no memory. One more block than the engine may hand out is allocated:
-nobody writes there, and padded positions read its zeros (kernels/cpu/attention.py).
+blocks that are never used cost no memory.
 
 Does not know: which block belongs to whom (scheduler/kv_cache.py), or what is stored.
 """
@@ -31,15 +30,6 @@ class KVSize:
 
     num_blocks: int
     max_model_tokens: int
-
-
-@dataclass(slots=True, frozen=True, eq=False)
-class KVTensors:
-    """The cache of all layers."""
-
-    layers: tuple[LayerCache, ...]
-    scratch_slot: int
-    """First slot of the block that always holds zeros."""
 
 
 def choose_size(
@@ -93,15 +83,12 @@ def allocate(
     num_blocks: int,
     block_size_tokens: int,
     device: torch.device,
-) -> KVTensors:
-    """A zeroed cache of `num_blocks` blocks and the scratch block behind them."""
-    num_slots = (num_blocks + 1) * block_size_tokens
+) -> tuple[LayerCache, ...]:
+    """A zeroed cache of `num_blocks` blocks for each layer."""
+    num_slots = num_blocks * block_size_tokens
     shape = (spec.num_layers, 2, num_slots, spec.num_kv_heads, spec.head_dim)
     cache = torch.zeros(shape, dtype=dtype, device=device)
-    return KVTensors(
-        layers=tuple(LayerCache(k_SKD=keys, v_SKD=values) for keys, values in cache),
-        scratch_slot=num_blocks * block_size_tokens,
-    )
+    return tuple(LayerCache(k_SKD=keys, v_SKD=values) for keys, values in cache)
 
 
 def available_memory_bytes() -> int:

@@ -21,14 +21,8 @@ from anzoth.config import ConfigError, EngineConfig
 from anzoth.kernels.dispatch import DeviceError, Kernels, dtype_name, select
 from anzoth.scheduler.batch import Batch, build_batch
 from anzoth.scheduler.checkpoint import raw_header, weight_files
-from anzoth.scheduler.kv_tensors import (
-    KVSize,
-    KVTensors,
-    allocate,
-    available_memory_bytes,
-    choose_size,
-)
-from anzoth.scheduler.models.decoder import Decoder, StepInputs, load_decoder
+from anzoth.scheduler.kv_tensors import KVSize, allocate, available_memory_bytes, choose_size
+from anzoth.scheduler.models.decoder import Decoder, LayerCache, StepInputs, load_decoder
 from anzoth.scheduler.models.specs import ModelSpec, read_spec
 from anzoth.scheduler.sampler import sample
 from anzoth.scheduler.sequence import RowFailure, SampledToken, ScheduledSequence
@@ -46,7 +40,7 @@ class ModelRunner:
         spec: ModelSpec,
         kernels: Kernels,
         decoder: Decoder,
-        kv_tensors: KVTensors,
+        kv_cache: tuple[LayerCache, ...],
         size: KVSize,
         *,
         block_size_tokens: int,
@@ -59,7 +53,8 @@ class ModelRunner:
         self.dtype = dtype_name(kernels.dtype)
         self.device = str(kernels.device)
         self.fingerprint = fingerprint
-        self.kv_tensors = kv_tensors
+        self.kv_cache = kv_cache
+        """Keys and values of each layer; block b holds slots [b · block size, (b + 1) · block size)."""
         self._kernels = kernels
         self._decoder = decoder
         self._windows = set(spec.windows)
@@ -88,14 +83,14 @@ class ModelRunner:
             max_model_tokens=size.max_model_tokens,
             progress=_log_progress(),
         )
-        kv_tensors = allocate(
+        kv_cache = allocate(
             spec, kernels.dtype, size.num_blocks, config.block_size_tokens, kernels.device
         )
         return cls(
             spec,
             kernels,
             decoder,
-            kv_tensors,
+            kv_cache,
             size,
             block_size_tokens=config.block_size_tokens,
             fingerprint=fingerprint(path, dtype_name(kernels.dtype)),
@@ -112,7 +107,7 @@ class ModelRunner:
         if not batch:
             return answers
         tensors = build_batch(batch, self.block_size_tokens)
-        logits_RV = self._decoder.forward(self._inputs(tensors), self.kv_tensors.layers)
+        logits_RV = self._decoder.forward(self._inputs(tensors), self.kv_cache)
         if tensors.sampling:
             sequences = [batch[i].sequence for i in tensors.sampling]
             # Rows past the sequences are padding.
@@ -128,7 +123,6 @@ class ModelRunner:
                 num_heads=self.spec.num_heads,
                 num_kv_heads=self.spec.num_kv_heads,
                 dtype=self._kernels.dtype,
-                scratch_slot=self.kv_tensors.scratch_slot,
                 window=window,
             )
             for window in self._windows

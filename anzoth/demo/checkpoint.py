@@ -24,6 +24,9 @@ from torch import Tensor
 from anzoth.demo.decoder import Decoder
 from anzoth.demo.vocabulary import END, token_id, tokenizer_config
 
+# Resolved: an editable installation is a tree of links, and a replaced link leaves its target.
+MODEL_DIR = Path(__file__).resolve().parent / "model"
+
 
 def write_json(path: Path, value: Mapping[str, Any]) -> None:  # Any: JSON
     _replace(path, lambda temporary: temporary.write_text(json.dumps(value, indent=2) + "\n"))

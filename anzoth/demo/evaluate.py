@@ -24,12 +24,12 @@ from rich.table import Table
 from safetensors.torch import load_file
 from tokenizers import Tokenizer
 
+from anzoth.demo.checkpoint import MODEL_DIR
 from anzoth.demo.decoder import Decoder, Shape
 from anzoth.demo.examination import EXAMINATION
 from anzoth.demo.generate import TOPICS, Turn, conversation
 from anzoth.demo.vocabulary import END, prompt_ids, token_id
 
-MODEL_DIR = Path(__file__).parent / "model"
 HELD_OUT_SEED = 987_654_321
 
 

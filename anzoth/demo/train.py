@@ -29,12 +29,10 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from anzoth.demo.batches import Batch, Batches
-from anzoth.demo.checkpoint import export, load_state, save_state
+from anzoth.demo.checkpoint import MODEL_DIR, export, load_state, save_state
 from anzoth.demo.decoder import Decoder, Shape
 from anzoth.demo.generate import conversation
 from anzoth.demo.vocabulary import learn
-
-MODEL_DIR = Path(__file__).parent / "model"
 
 
 @dataclass(slots=True, frozen=True)

@@ -5,8 +5,8 @@ into one padded tensor and handed to torch's fused attention, queries of the G h
 key/value head folded into one axis. The index tensors and masks are made once per step
 (`plan_attention`), not once per layer.
 
-Only slots that hold a visible position are ever read; padding reads one scratch slot that stays
-zero. So stale or poisoned slots cannot reach an answer, not even multiplied by a zero weight.
+Only slots of a sequence's own context are ever read; padding reads its last position once more, and
+masks it. So what lies in other slots cannot reach an answer, not even multiplied by a zero weight.
 
 The answer for one token does not depend on its neighbours: contexts are padded to multiples of 16
 and start at multiples of 512, query rows to multiples of 4. With these torch's kernel forms the
@@ -46,7 +46,7 @@ class AttentionGroup:
     query_rows: torch.Tensor
     """[B·Q] token rows; a sequence with fewer than Q tokens repeats its last."""
     slots: torch.Tensor
-    """[B·L] cache slots; past the context the scratch slot."""
+    """[B·L] cache slots; past the context the last position's, masked."""
     mask_B1ML: torch.Tensor
     """0 where a query sees a position, else -inf. M is 1 when all queries of a sequence agree."""
     num_sequences: int
@@ -68,7 +68,6 @@ def plan_attention(
     num_heads: int,
     num_kv_heads: int,
     dtype: torch.dtype,
-    scratch_slot: int,
     window: int | None = None,
 ) -> AttentionPlan:
     """Groups the sequences of a step. `window`: positions a token sees, itself included."""
@@ -83,9 +82,7 @@ def plan_attention(
     output_rows = np.zeros(layout.num_rows, dtype=np.int64)
     offset = 0
     for members in _similar(num_queries, spans):
-        group, rows = _plan_group(
-            layout, members, starts, spans, group_size, dtype, scratch_slot, window
-        )
+        group, rows = _plan_group(layout, members, starts, spans, group_size, dtype, window)
         groups.append(group)
         # Repeated queries overwrite with equal answers, so any of them may win.
         output_rows[rows.ravel()] = np.arange(offset, offset + rows.size)
@@ -146,7 +143,6 @@ def _plan_group(
     spans: IntArray,
     group_size: int,
     dtype: torch.dtype,
-    scratch_slot: int,
     window: int | None,
 ) -> tuple[AttentionGroup, IntArray]:
     """The group of `members`, and its query rows as [B, Q]."""
@@ -160,9 +156,7 @@ def _plan_group(
     positions_BL = starts[members][:, None] + np.arange(
         _round_up(int(spans[members].max()), _CONTEXT_MULTIPLE)
     )
-    known_BL = positions_BL < context_lens
-    slots_BL = slots_of(layout, members[:, None], np.where(known_BL, positions_BL, 0))
-    slots_BL = np.where(known_BL, slots_BL, scratch_slot)
+    slots_BL = slots_of(layout, members[:, None], np.minimum(positions_BL, context_lens - 1))
 
     # When each sequence has one token, its repeated queries see the same and share one mask row.
     mask_rows = queries if num_queries.max() > 1 else queries[:, :1]

@@ -46,7 +46,10 @@ def until(true: Callable[[], bool], timeout_s: float, what: str) -> None:
 class Streams:
     """Streams read in threads; each ends up as the list of its `data:` payloads."""
 
-    def __init__(self, server: Installation, key: str, count: int) -> None:
+    def __init__(
+        self, server: Installation, key: str, count: int, max_tokens: int = LONG["max_tokens"]
+    ) -> None:
+        self._body = {**LONG, "max_tokens": max_tokens}
         self.ended: list[list[str]] = []
         self.started = threading.Semaphore(0)
         self._threads = [
@@ -62,7 +65,7 @@ class Streams:
         payloads: list[str] = []
         with (
             server.client(key) as client,
-            client.stream("POST", "/v1/chat/completions", json=LONG) as response,
+            client.stream("POST", "/v1/chat/completions", json=self._body) as response,
         ):
             for line in response.iter_lines():
                 if line.startswith("data: "):
@@ -165,9 +168,19 @@ def test_nothing_outlives_the_supervisor(fragile_server, number: signal.Signals)
 def test_drain_finishes_what_runs_and_refuses_what_is_new(fragile_server) -> None:
     server = fragile_server
     key = server.create_key("chaos")
-    streams = Streams(server, key, count=2)
+    streams = Streams(server, key, count=2, max_tokens=200)
     assert server.process is not None
     server.process.send_signal(signal.SIGTERM)
+
+    def is_refused() -> bool:
+        try:
+            with server.client(key, transport=httpx2.HTTPTransport()) as client:
+                client.get("/readyz", timeout=5)
+        except httpx2.ConnectError:
+            return True
+        return False
+
+    until(is_refused, 5, "new connections are refused")
     ended = streams.join(60)
     assert server.stop() == 0
     for payloads in ended:

@@ -36,6 +36,6 @@ def make_layout():
             block_size_tokens=block_size,
             num_rows=padded_rows(int(starts[-1])),
         )
-        return layout, (num_blocks + 1) * block_size
+        return layout, num_blocks * block_size
 
     return make

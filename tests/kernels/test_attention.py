@@ -24,8 +24,6 @@ def _random(layout, num_slots, heads, kv_heads, head_dim, dtype, seed=0):
     q = torch.randn(layout.num_rows, heads, head_dim, generator=generator).to(dtype)
     k = torch.randn(num_slots, kv_heads, head_dim, generator=generator).to(dtype)
     v = torch.randn(num_slots, kv_heads, head_dim, generator=generator).to(dtype)
-    # The last block is the scratch block of zeros.
-    k[-layout.block_size_tokens :] = v[-layout.block_size_tokens :] = 0
     return q, k, v
 
 
@@ -35,7 +33,6 @@ def _run(layout, q, k, v, window=None):
         num_heads=q.shape[1],
         num_kv_heads=k.shape[1],
         dtype=q.dtype,
-        scratch_slot=k.shape[0] - layout.block_size_tokens,
         window=window,
     )
     return paged_attention(q, k, v, plan, scale=0.3)
@@ -72,9 +69,9 @@ def test_slots_that_are_not_in_a_context_are_never_read(make_layout, window):
     layout, num_slots = make_layout(*STEPS["mixed"])
     q, k, v = _random(layout, num_slots, 6, 2, 20, torch.bfloat16)
     before = _run(layout, q, k, v, window)
-    unused = np.ones(num_slots - layout.block_size_tokens, dtype=bool)
+    unused = np.ones(num_slots, dtype=bool)
     unused[_used_slots(layout)] = False
-    k[:-4][unused] = v[:-4][unused] = float("nan")
+    k[unused] = v[unused] = float("nan")
     assert unused.any()
     assert torch.equal(_run(layout, q, k, v, window), before)
 
@@ -94,9 +91,7 @@ def test_long_contexts_are_split_into_several_groups_and_agree(make_layout, monk
     q, k, v = _random(layout, num_slots, 4, 2, 16, torch.float32)
     together = _run(layout, q, k, v)
     monkeypatch.setattr("anzoth.kernels.cpu.attention._MAX_GROUP_CONTEXT", 128)
-    plan = plan_attention(
-        layout, num_heads=4, num_kv_heads=2, dtype=q.dtype, scratch_slot=num_slots - 4
-    )
+    plan = plan_attention(layout, num_heads=4, num_kv_heads=2, dtype=q.dtype)
     assert len(plan.groups) == 6
     torch.testing.assert_close(_run(layout, q, k, v), together, rtol=0, atol=1e-6)
 
@@ -105,10 +100,13 @@ def test_long_contexts_are_split_into_several_groups_and_agree(make_layout, monk
     torch.cpu._is_amx_tile_supported(), reason="checked to the bit on AVX-512-BF16 machines only"
 )
 @pytest.mark.parametrize("window", [None, 6, 600])
-def test_a_token_gets_the_same_bits_alone_and_in_any_company(make_layout, window):
-    context_lens = [700, 33, 1030, 520, 18]
-    layout, num_slots = make_layout([1, 5, 1, 3, 2], context_lens, block_size=16)
-    q, k, v = _random(layout, num_slots, 6, 2, 24, torch.bfloat16)
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])
+@pytest.mark.parametrize("heads", [2, 6])
+def test_a_token_gets_the_same_bits_alone_and_in_any_company(make_layout, window, dtype, heads):
+    num_queries = [1, 5, 1, 40, 2, 30]
+    context_lens = [700, 33, 1030, 830, 18, 1300]
+    layout, num_slots = make_layout(num_queries, context_lens, block_size=16)
+    q, k, v = _random(layout, num_slots, heads, 2, 24, dtype)
     together = _run(layout, q, k, v, window)
     for row in range(int(layout.query_starts[-1])):
         i = int(np.searchsorted(layout.query_starts, row, side="right")) - 1

@@ -94,6 +94,8 @@ def make_checkpoint(tmp_path_factory):
     import transformers
 
     transformers.utils.logging.disable_progress_bar()
+    # These sizes gain nothing from a second thread, and lose much beside a busy neighbour.
+    torch.set_num_threads(1)
     made: dict[str, Checkpoint] = {}
 
     def make(name: str) -> Checkpoint:
@@ -119,20 +121,15 @@ def make_checkpoint(tmp_path_factory):
 
 @pytest.fixture
 def load_runner():
-    """Loads a ModelRunner with small blocks, on one thread: these sizes gain nothing from two."""
-    import torch
-
+    """Loads a ModelRunner with small blocks."""
     from anzoth.config import EngineConfig
     from anzoth.scheduler.model_runner import ModelRunner
-
-    before = torch.get_num_threads()
 
     def load(path: Path, **settings: Any):
         defaults = {"dtype": "float32", "num_blocks": 160, "block_size_tokens": 4, "num_threads": 1}
         return ModelRunner.load(path, EngineConfig(**(defaults | settings)))
 
-    yield load
-    torch.set_num_threads(before)
+    return load
 
 
 @dataclass

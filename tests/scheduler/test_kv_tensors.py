@@ -86,17 +86,16 @@ def test_a_cache_that_cannot_work_stops_the_start(settings, named):
         _size(**settings)
 
 
-def test_the_scratch_block_lies_behind_the_blocks_and_layers_share_nothing():
-    tensors = allocate(SPEC, torch.bfloat16, 3, 16, torch.device("cpu"))
-    assert tensors.scratch_slot == 48
-    assert len(tensors.layers) == 4
-    for number, layer in enumerate(tensors.layers):
-        assert layer.k_SKD.shape == layer.v_SKD.shape == (64, 2, 32)
+def test_layers_share_nothing_and_start_at_zero():
+    layers = allocate(SPEC, torch.bfloat16, 3, 16, torch.device("cpu"))
+    assert len(layers) == 4
+    for number, layer in enumerate(layers):
+        assert layer.k_SKD.shape == layer.v_SKD.shape == (48, 2, 32)
         assert not layer.k_SKD.any()
         assert not layer.v_SKD.any()
         layer.k_SKD.fill_(number + 1)
         layer.v_SKD.fill_(-number - 1)
-    for number, layer in enumerate(tensors.layers):
+    for number, layer in enumerate(layers):
         assert (layer.k_SKD == number + 1).all()
         assert (layer.v_SKD == -number - 1).all()
 

@@ -128,7 +128,9 @@ def test_equal_logits_are_cut_in_order_of_their_ids(params):
     assert set(_draws(row, params, 200).tolist()) == kept
 
 
-@pytest.mark.parametrize("params", [{"top_p": 0.97}, {"top_k": 300}, {"top_k": 5}], ids=str)
+@pytest.mark.parametrize(
+    "params", [{"top_p": 0.97}, {"top_k": 300, "top_p": 0.5}, {"top_k": 5}], ids=str
+)
 def test_a_shortlist_that_is_too_short_is_noticed(monkeypatch, params):
     """Flat rows need more candidates than the shortlist holds; equal ones straddle its end."""
     flat = _logits(1, 2000, scale=0.1)[0]

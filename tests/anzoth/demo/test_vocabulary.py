@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 from tokenizers import Tokenizer
 
-from anzoth.demo.evaluate import MODEL_DIR
+from anzoth.demo.checkpoint import MODEL_DIR
 from anzoth.demo.generate import Turn, conversation
 from anzoth.demo.vocabulary import CHAT_TEMPLATE, SPECIAL_TOKENS, encode, prompt_ids
 
