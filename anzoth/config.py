@@ -83,7 +83,7 @@ class EngineConfig:
 
     device: str | None = None
     dtype: str | None = None
-    """bfloat16, float16 or float32; None: bfloat16."""
+    """bfloat16, float16 or float32; None: bfloat16, or float32 on a CPU that lacks it."""
     num_threads: int | None = None
     kv_cache_mib: int | None = None
     num_blocks: int | None = None

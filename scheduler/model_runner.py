@@ -26,6 +26,7 @@ from anzoth.scheduler.models.decoder import Decoder, LayerCache, StepInputs, loa
 from anzoth.scheduler.models.specs import ModelSpec, read_spec
 from anzoth.scheduler.sampler import sample
 from anzoth.scheduler.sequence import RowFailure, SampledToken, ScheduledSequence
+from anzoth.scheduler.weights import Progress
 
 log = logging.getLogger(__name__)
 
@@ -54,7 +55,7 @@ class ModelRunner:
         self.device = str(kernels.device)
         self.fingerprint = fingerprint
         self.kv_cache = kv_cache
-        """Keys and values of each layer; block b holds slots [b · block size, (b + 1) · block size)."""
+        """By layer. Block b is slots [b · block size, (b + 1) · block size)."""
         self._kernels = kernels
         self._decoder = decoder
         self._windows = set(spec.windows)
@@ -159,7 +160,7 @@ def fingerprint(directory: Path, dtype: str) -> str:
     return f"fp_{digest.hexdigest()[:12]}"
 
 
-def _log_progress():
+def _log_progress() -> Progress:
     """A progress callback that logs now and then: only a slow load says anything."""
     last_s = time.monotonic()
 

@@ -142,11 +142,11 @@ def _mistype(text: str, rng: random.Random) -> str:
 def _num_exchanges(rng: random.Random) -> int:
     """Mostly short; a few long enough to fill the context, so that far positions are trained."""
     draw = rng.random()
-    if draw < 0.005:
+    if draw < 0.003:
         return rng.randint(16, 34)
-    if draw < 0.04:
+    if draw < 0.02:
         return rng.randint(6, 14)
-    return rng.choice((1, 1, 1, 2, 2, 3, 4))
+    return rng.choice((1, 1, 1, 1, 1, 1, 2, 2, 3, 4))
 
 
 def _draw(rng: random.Random, state: _State, mix: Mix) -> str:

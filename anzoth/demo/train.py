@@ -40,7 +40,7 @@ class Settings:
     """What a run depends on. Two runs with equal settings make equal weights."""
 
     seed: int = 1
-    num_steps: int = 2600
+    num_steps: int = 2000
     tokens_per_step: int = 4096
     warmup_steps: int = 40
     copying_fraction: float = 0.12

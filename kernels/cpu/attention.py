@@ -8,9 +8,12 @@ key/value head folded into one axis. The index tensors and masks are made once p
 Only slots of a sequence's own context are ever read; padding reads its last position once more, and
 masks it. So what lies in other slots cannot reach an answer, not even multiplied by a zero weight.
 
-The answer for one token does not depend on its neighbours: contexts are padded to multiples of 16
-and start at multiples of 512, query rows to multiples of 4. With these torch's kernel forms the
-same partial sums alone, in a batch and in any chunking (checked bit for bit on AVX-512-BF16).
+The answer for one token does not depend on its neighbours, because torch's kernel then forms the
+same partial sums alone, in a batch and in any chunking. It walks the context in runs of 512; MKL
+multiplies a run in pieces of 192, but cuts a run between 192 and 384 into two halves; exponentials
+are summed 16 at a time. So contexts start at multiples of 512, are padded to multiples of 16, and
+never end between 192 and 384 of a run; query rows are padded to multiples of 4. Checked bit for bit
+on AVX-512-BF16 without AMX (EPYC Zen 5, torch 2.13); elsewhere the last bit may differ.
 
 Shape suffixes: T token rows · H query heads · K key/value heads · G = H/K · D head dimension
 · N cache slots · B sequences of a group · Q padded queries each · M = Q·G · L padded context.
@@ -29,9 +32,9 @@ import torch.nn.functional as F
 from anzoth.kernels.paging import IntArray, PagedLayout, slots_of
 
 _CONTEXT_MULTIPLE = 16
-"""One AVX-512 register of float32 exponentials: a shorter tail would be summed in another order."""
-_CONTEXT_START_MULTIPLE = 512
-"""Torch's fused kernel walks the context in runs of 512."""
+_CONTEXT_RUN = 512
+_UNEVEN_TAILS = range(193, 384)
+"""Lengths of a last run that would be multiplied in two halves."""
 _QUERY_MULTIPLE = 4
 _MAX_GROUP_CONTEXT = 8 * 1024
 """Padded positions gathered at once, so that they are still in the processor's cache when used.
@@ -76,7 +79,7 @@ def plan_attention(
     first_visible = np.zeros_like(layout.context_lens)
     if window is not None:
         first_visible = np.maximum(layout.context_lens - num_queries - window + 1, 0)
-    starts = first_visible // _CONTEXT_START_MULTIPLE * _CONTEXT_START_MULTIPLE
+    starts = first_visible // _CONTEXT_RUN * _CONTEXT_RUN
     spans = layout.context_lens - starts
     groups: list[AttentionGroup] = []
     output_rows = np.zeros(layout.num_rows, dtype=np.int64)
@@ -153,9 +156,8 @@ def _plan_group(
     queries = np.minimum(queries, num_queries - 1)
     rows_BQ = layout.query_starts[members][:, None] + queries
 
-    positions_BL = starts[members][:, None] + np.arange(
-        _round_up(int(spans[members].max()), _CONTEXT_MULTIPLE)
-    )
+    num_positions = _padded_context(int(spans[members].max()))
+    positions_BL = starts[members][:, None] + np.arange(num_positions)
     slots_BL = slots_of(layout, members[:, None], np.minimum(positions_BL, context_lens - 1))
 
     # When each sequence has one token, its repeated queries see the same and share one mask row.
@@ -176,6 +178,12 @@ def _plan_group(
         num_queries=rows_BQ.shape[1],
     )
     return group, rows_BQ
+
+
+def _padded_context(num_positions: int) -> int:
+    padded = _round_up(num_positions, _CONTEXT_MULTIPLE)
+    tail = padded % _CONTEXT_RUN
+    return padded - tail + _UNEVEN_TAILS.stop if tail in _UNEVEN_TAILS else padded
 
 
 def _round_up(value: int, multiple: int) -> int:

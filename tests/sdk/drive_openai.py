@@ -6,19 +6,21 @@ the tests compare what each of them understood.
 
 import json
 import os
+from typing import Any
 
 import openai
 
-MESSAGES = [{"role": "user", "content": "What is Anzoth?"}]
-COMMON = {"model": "anzoth-default", "temperature": 0, "max_tokens": 24}
+# `Any`: each major version of the SDK has its own types for these plain dicts.
+MESSAGES: Any = [{"role": "user", "content": "What is Anzoth?"}]
+COMMON: Any = {"model": "anzoth-default", "temperature": 0, "max_tokens": 24}
 
 
 def main() -> None:
     client = openai.OpenAI(
         base_url=os.environ["BASE_URL"], api_key=os.environ["API_KEY"], max_retries=0
     )
-    whole = client.chat.completions.create(messages=MESSAGES, **COMMON)
-    chunks = list(
+    whole: Any = client.chat.completions.create(messages=MESSAGES, **COMMON)
+    chunks: Any = list(
         client.chat.completions.create(
             messages=MESSAGES, stream=True, stream_options={"include_usage": True}, **COMMON
         )

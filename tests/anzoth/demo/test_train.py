@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
-import random
 from pathlib import Path
 
 import pytest
 import torch
+from tokenizers import Tokenizer
 
 from anzoth.demo.batches import Batches
 from anzoth.demo.checkpoint import export
 from anzoth.demo.decoder import Decoder, Shape
 from anzoth.demo.evaluate import load
-from anzoth.demo.generate import Turn, conversation
+from anzoth.demo.generate import Turn
 from anzoth.demo.train import Settings, Trainer, learn_tokenizer, rate_factor, run
 from anzoth.demo.vocabulary import encode
 
@@ -97,28 +97,54 @@ def test_a_position_sees_nothing_behind_it() -> None:
     torch.testing.assert_close(before, after, rtol=0, atol=1e-6)  # fp32
 
 
-def test_batches_hold_every_conversation_of_their_group_once() -> None:
-    tokenizer = learn_tokenizer(TINY)
-    batches = Batches(tokenizer, seed=3, tokens_per_step=512, max_tokens=2048, copying_steps=0)
-    rng = random.Random("3/0")
-    some = [batches[step] for step in range(16)]
-    num_tokens = 0
-    expected: list[tuple[int, ...]] = []
-    while num_tokens < 16 * 512 or len(expected) < 16:
-        ids, _ = encode(tokenizer, conversation(rng))
-        expected.append(tuple(ids[:2048][:-1]))
-        num_tokens += len(expected[-1]) + 1
-    rows = [row for batch in some for row in batch.ids_BT.tolist()]
-    assert len(rows) == len(expected)
-    assert sum(batch.num_tokens for batch in some) == sum(map(len, expected))
-    padded = sorted(tuple(row) for row in rows)
-    for ids in expected:
-        assert any(row[: len(ids)] == ids for row in padded)
+@pytest.fixture(scope="module")
+def tokenizer() -> Tokenizer:
+    return learn_tokenizer(TINY)
 
 
-def test_targets_are_the_assistants_next_tokens() -> None:
-    tokenizer = learn_tokenizer(TINY)
-    batch = Batches(tokenizer, seed=3, tokens_per_step=512, max_tokens=2048, copying_steps=0)[0]
+def make_batches(tokenizer: Tokenizer, tokens_per_step: int = 512) -> Batches:
+    return Batches(
+        tokenizer, seed=3, tokens_per_step=tokens_per_step, max_tokens=2048, copying_steps=0
+    )
+
+
+def test_a_batch_does_not_depend_on_the_order_in_which_batches_are_asked_for(
+    tokenizer: Tokenizer,
+) -> None:
+    forward, backward = make_batches(tokenizer), make_batches(tokenizer)
+    expected = [forward[step] for step in range(34)]
+    for step in reversed(range(34)):
+        assert torch.equal(backward[step].ids_BT, expected[step].ids_BT)
+        assert torch.equal(backward[step].targets_BT, expected[step].targets_BT)
+
+
+def test_every_step_has_rows_however_few_its_tokens(tokenizer: Tokenizer) -> None:
+    batches = make_batches(tokenizer, tokens_per_step=1)
+    for step in range(48):
+        assert batches[step].num_tokens > 0
+        assert (batches[step].targets_BT >= 0).any()
+
+
+def test_steps_have_about_as_many_tokens_as_asked_for(tokenizer: Tokenizer) -> None:
+    batches = make_batches(tokenizer, tokens_per_step=2048)
+    mean = sum(batches[step].num_tokens for step in range(64)) / 64
+    assert 1900 < mean < 2300
+
+
+def test_many_answers_are_cut_after_their_beginning_but_not_all(tokenizer: Tokenizer) -> None:
+    end = tokenizer.token_to_id("<|end|>")
+    batches = make_batches(tokenizer)
+    last_targets = [
+        targets[targets >= 0][-1].item()
+        for step in range(32)
+        for targets in batches[step].targets_BT
+    ]
+    cut = sum(target != end for target in last_targets) / len(last_targets)
+    assert 0.4 < cut < 0.8
+
+
+def test_targets_are_the_assistants_next_tokens(tokenizer: Tokenizer) -> None:
+    batch = make_batches(tokenizer)[0]
     assistant = tokenizer.token_to_id("<|assistant|>")
     for ids, targets in zip(batch.ids_BT.tolist(), batch.targets_BT.tolist(), strict=True):
         for at, target in enumerate(targets):
