@@ -39,7 +39,7 @@ def begin(process_name: str) -> dict[str, object]:
     settings = orjson.loads(line)
     logging.basicConfig(
         level=settings.get("log_level", "INFO").upper(),
-        format=f"%(asctime)s %(levelname)s {process_name} %(name)s: %(message)s",
+        format=f"%(asctime)s %(levelname)s {process_name}: %(message)s",
         stream=sys.stderr,
     )
     return settings

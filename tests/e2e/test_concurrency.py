@@ -101,3 +101,29 @@ def test_survivors_of_64_streams_equal_their_solo_runs() -> None:
     assert len(survivors) >= NUM_STREAMS // 2
     for index in survivors:
         assert together[index] == solo[index], f"stream {index} differs from its solo run"
+
+
+def test_a_full_queue_is_503_with_a_time_to_wait_before_any_status_was_sent() -> None:
+    limits = {"MAX_RUNNING_SEQUENCES": "1", "MAX_QUEUED_REQUESTS": "2"}
+    body = {**request_body(1), "max_tokens": 400}
+
+    async def flood(url: str, key: str) -> list[httpx2.Response]:
+        async with httpx2.AsyncClient(
+            base_url=url, headers={"authorization": f"Bearer {key}"}, timeout=60
+        ) as client:
+            calls = [client.post("/v1/chat/completions", json=body) for _ in range(8)]
+            return await asyncio.gather(*calls)
+
+    with installation(
+        **{f"ANZOTH_ENGINE_{name}": value for name, value in limits.items()}
+    ) as server:
+        server.start()
+        answers = asyncio.run(flood(server.url, server.create_key("flood")))
+    refused = [answer for answer in answers if answer.status_code == 503]
+    assert {answer.status_code for answer in answers} == {200, 503}
+    assert len(refused) >= 4
+    for answer in refused:
+        assert answer.json()["error"]["code"] == "capacity_unavailable"
+        assert int(answer.headers["retry-after"]) >= 1
+        assert int(answer.headers["retry-after-ms"]) > 0
+        assert answer.headers["x-should-retry"] == "true"

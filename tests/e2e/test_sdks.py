@@ -77,17 +77,53 @@ def test_node_sdk(server, key) -> None:
     assert seen["chat_helper"] == seen["chat"]
 
 
-def test_documented_curl_line(server, key) -> None:
-    """The line that `anzoth serve` prints, and the README's."""
+def test_printed_curl_line(server) -> None:
+    """The line that `anzoth serve` prints at its first start, with the key that it prints."""
     printed = server.log()
-    lines = printed[printed.index("  curl ") :].split("\n\n")[0].replace("\\\n", " ")
+    line = printed[printed.index("  curl ") :].split("\n\n")[0]
+    assert "Anzoth" in answer_of(shell(line))
+
+
+def test_documented_curl_call(server, key) -> None:
+    """The README's, with only the base URL changed."""
+    line = documented("curl http").replace("http://127.0.0.1:8000", server.url)
+    assert "Anzoth" in answer_of(shell(line, ANZOTH_API_KEY=key))
+
+
+def test_documented_python_call(server, key) -> None:
+    """The README's, with only the base URL and the key changed."""
+    code = documented("from openai import OpenAI").replace("http://127.0.0.1:8000", server.url)
+    assert "anz-…" in code
     done = subprocess.run(
-        ["sh", "-c", lines.replace("curl ", "curl -sS ", 1)],
+        [sys.executable, "-c", code.replace("anz-…", key)],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "Anzoth" in done.stdout
+
+
+def documented(start: str) -> str:
+    """The code block of the README that begins with `start`."""
+    blocks = (ROOT / "README.md").read_text().split("```")[1::2]
+    codes = [block.partition("\n")[2] for block in blocks]
+    return next(code for code in codes if code.startswith(start))
+
+
+def shell(line: str, **environment: str) -> str:
+    return subprocess.run(
+        ["sh", "-c", line.replace("curl ", "curl -sS ", 1)],
+        env={**os.environ, **environment},
         capture_output=True,
         text=True,
         timeout=60,
         check=True,
-    )
-    answer = json.loads(done.stdout)
-    assert answer["object"] == "chat.completion"
-    assert "Anzoth" in answer["choices"][0]["message"]["content"]
+    ).stdout
+
+
+def answer_of(body: str) -> str:
+    answer = json.loads(body)
+    assert answer["object"] == "chat.completion", body
+    return answer["choices"][0]["message"]["content"]
