@@ -39,6 +39,7 @@ from anzoth.startup import exclusive_data_dir, listening_socket, private_folder,
 from anzoth.terminal import Terminal
 
 _POLL_S = 0.05
+_RETRY_S = 0.5
 _ENGINE_STOP_S = 5.0
 _DATABASE_STOP_S = 30.0
 _DATABASE_START_S = 120.0
@@ -206,15 +207,19 @@ class Supervisor:
         """
         pepper = keys.load_pepper(self._config.server.data_dir)
         deadline_s = time.monotonic() + _DATABASE_START_S
+        is_first_try = True
         with self._terminal.step("schema", "migrations"):
             while True:
                 try:
                     await migrate.migrate(dsn)
                     return await directory.ensure_default_tenant_and_key(dsn, pepper)
-                except DatabaseDown:
+                except DatabaseDown as error:
                     if time.monotonic() > deadline_s:
                         raise
-                    await asyncio.sleep(_POLL_S)
+                    if is_first_try:
+                        self._terminal.waiting(f"{error}; trying for {_DATABASE_START_S:g} s")
+                    is_first_try = False
+                    await asyncio.sleep(_RETRY_S)
 
     # --- waiting ------------------------------------------------------------------------------
 
