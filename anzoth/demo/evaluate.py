@@ -122,8 +122,7 @@ def held_out(
             category = _category(turn.topic, first=turns[at - 2].role != "assistant" or at < 2)
             if wanted[category]:
                 wanted[category] -= 1
-                topic = TOPICS.get(turn.topic)
-                cases.append((category, tuple(turns[:at]), (topic.key if topic else turn.content,)))
+                cases.append((category, tuple(turns[:at]), (turn.key,)))
     return cases
 
 

@@ -48,11 +48,13 @@ _NEIGHBOURS = {
 
 @dataclass(slots=True, frozen=True)
 class Turn:
-    """One message. `topic` names what an assistant's turn is about, for the evaluation."""
+    """One message. Of an assistant's turn the evaluation wants to know what it is about."""
 
     role: str
     content: str
     topic: str | None = None
+    key: str = ""
+    """What every right answer in this place contains."""
 
 
 @dataclass(slots=True, frozen=True)
@@ -164,7 +166,7 @@ def _draw(rng: random.Random, state: _State, mix: Mix) -> str:
 
 def _say(topic: Topic, asked: str, rng: random.Random, state: _State) -> list[Turn]:
     state.topic = topic
-    answer = Turn("assistant", rng.choice(topic.answers), topic.name)
+    answer = Turn("assistant", rng.choice(topic.answers), topic.name, topic.key)
     return [Turn("user", untidy(asked, rng)), answer]
 
 
@@ -198,7 +200,7 @@ def _tell(rng: random.Random, state: _State) -> list[Turn]:
     answer = rng.choice(slot.acknowledgements).replace(_VALUE, value)
     return [
         _user(rng.choice(slot.tells), value, rng),
-        Turn("assistant", answer, f"tell-{slot.name}"),
+        Turn("assistant", answer, f"tell-{slot.name}", value),
     ]
 
 
@@ -209,13 +211,16 @@ def _ask(rng: random.Random, state: _State) -> list[Turn]:
     value = state.told.get(slot.name)
     answer = slot.unknown if value is None else rng.choice(slot.recalls).replace(_VALUE, value)
     asked = Turn("user", untidy(expand(rng.choice(slot.asks), rng), rng))
-    return [asked, Turn("assistant", answer, f"ask-{slot.name}")]
+    return [asked, Turn("assistant", answer, f"ask-{slot.name}", value or answer)]
 
 
 def _echo(rng: random.Random, state: _State) -> list[Turn]:
     state.topic = None
     value = _value(lessons_recall.ECHO_VALUE, rng)
-    return [_user(rng.choice(lessons_recall.ECHO), value, rng), Turn("assistant", value, "echo")]
+    return [
+        _user(rng.choice(lessons_recall.ECHO), value, rng),
+        Turn("assistant", value, "echo", value),
+    ]
 
 
 _EXCHANGES = {

@@ -4,9 +4,9 @@ From random weights, on generated conversations, with the loss on what the assis
 is a function of its settings: it is deterministic, and one that is stopped and started again ends
 with the same bits as one that was not (same machine, same number of threads).
 
-Weights are kept in fp32 by the optimizer and copied to bf16 for the matrix products. Matrices are
-updated by Muon (orthogonalised momentum), which here needs about half the tokens that AdamW needs
-for the same loss; embeddings and norms by AdamW.
+Weights are kept in fp32 by the optimizers and copied to bf16 for the matrix products. Matrices are
+updated by Muon (orthogonalised momentum), embeddings and norms by AdamW. The peak rate of Muon was
+chosen by trial: after 600 steps 0.01 was at a loss of 0.136, 0.004 at 0.079 (2 cores, 2026-11-23).
 
 Does not know: how good the answers are (see anzoth.demo.evaluate).
 """

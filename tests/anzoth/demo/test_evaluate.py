@@ -89,9 +89,18 @@ def test_an_answer_does_not_depend_on_the_rows_beside_it(model: Model) -> None:
     assert answer(exact, prompts) == alone
 
 
-# About what `python -m anzoth.demo.evaluate` measured, less three standard errors of this sample.
-HELD_OUT_FLOOR = {"topics": 0.8, "follow-ups": 0.7, "copying": 0.6, "refusals": 0.8}
-BY_HAND_FLOOR = {"greeting and identity": 0.4}
+# What `python -m anzoth.demo.evaluate` measured (94, 96, 93 and 98 of a hundred), less three
+# standard errors of a sample of 24.
+HELD_OUT_FLOOR = {"topics": 0.79, "follow-ups": 0.83, "copying": 0.77, "refusals": 0.89}
+# 9 of 15, 24 of 35, 9 of 10, 4 of 12, 19 of 20, less one or two questions that may flip where
+# another processor rounds differently.
+BY_HAND_FLOOR = {
+    "greeting and identity": 0.5,
+    "documentation": 0.6,
+    "follow-up questions": 0.7,
+    "recall": 0.2,
+    "outside of its knowledge": 0.85,
+}
 
 
 @pytest.mark.slow

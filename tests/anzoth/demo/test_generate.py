@@ -23,6 +23,14 @@ def test_another_seed_makes_another_text() -> None:
     assert conversations(5, 100) != conversations(6, 100)
 
 
+def test_every_answer_contains_its_key() -> None:
+    for turns in conversations(4, 1000):
+        for turn in turns:
+            if turn.role == "assistant":
+                assert turn.key
+                assert turn.key.lower() in turn.content.lower()
+
+
 def test_users_and_the_assistant_take_turns_and_nobody_is_silent() -> None:
     for turns in conversations(1, 1000):
         roles = [turn.role for turn in turns if turn.role != "system"]
