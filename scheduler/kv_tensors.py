@@ -8,10 +8,12 @@ Does not know: which block belongs to whom (scheduler/kv_cache.py), or what is s
 
 from __future__ import annotations
 
+import math
 import os
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from anzoth.config import ConfigError, EngineConfig
@@ -87,7 +89,12 @@ def allocate(
     """A zeroed cache of `num_blocks` blocks for each layer."""
     num_slots = num_blocks * block_size_tokens
     shape = (spec.num_layers, 2, num_slots, spec.num_kv_heads, spec.head_dim)
-    cache = torch.zeros(shape, dtype=dtype, device=device)
+    if device.type == "cpu":
+        # numpy asks for zero pages, which the system hands out on first use; torch would write them.
+        num_bytes = math.prod(shape) * dtype.itemsize
+        cache = torch.from_numpy(np.zeros(num_bytes, np.uint8)).view(dtype).view(shape)
+    else:
+        cache = torch.zeros(shape, dtype=dtype, device=device)
     return tuple(LayerCache(k_SKD=keys, v_SKD=values) for keys, values in cache)
 
 

@@ -113,6 +113,4 @@ class Router(Generic[T]):
         if allow:
             message = f"{method} is not allowed on {quoted}. Allowed: {', '.join(allow)}."
             return MethodNotAllowed(message, allow=allow)
-        return NotFound(
-            f"Unknown request URL: {method} {quoted}. Check it for typos; /docs lists all URLs."
-        )
+        return NotFound(f"Unknown request URL: {method} {quoted}. Check it for typos.")
