@@ -90,7 +90,7 @@ def allocate(
     num_slots = num_blocks * block_size_tokens
     shape = (spec.num_layers, 2, num_slots, spec.num_kv_heads, spec.head_dim)
     if device.type == "cpu":
-        # numpy asks for zero pages, which the system hands out on first use; torch would write them.
+        # numpy asks for zero pages, which the system hands out on first use; torch writes them.
         num_bytes = math.prod(shape) * dtype.itemsize
         cache = torch.from_numpy(np.zeros(num_bytes, np.uint8)).view(dtype).view(shape)
     else:
