@@ -5,13 +5,16 @@ The native CPU kernels will be built here; until they land, installation needs n
 
 from setuptools import setup
 
-# Import package -> folder. One line per package: nothing is discovered by accident.
+# Import package -> folder. One line per package: nothing is discovered by accident. Folders that
+# hold only data are packages to setuptools too.
 PACKAGES = {
     "anzoth": "anzoth",
     "anzoth.api": "anzoth/api",
     "anzoth.commands": "anzoth/commands",
     "anzoth.db": "anzoth/db",
+    "anzoth.db.migrations": "anzoth/db/migrations",
     "anzoth.demo": "anzoth/demo",
+    "anzoth.demo.model": "anzoth/demo/model",
     "anzoth.gateway": "anzoth/gateway",
     "anzoth.http": "anzoth/http",
     "anzoth.text": "anzoth/text",
@@ -26,7 +29,8 @@ setup(
     packages=list(PACKAGES),
     package_dir=PACKAGES,
     package_data={
-        "anzoth.db": ["*.sql", "migrations/*.sql"],
-        "anzoth.demo": ["model/*"],
+        "anzoth.db": ["*.sql"],
+        "anzoth.db.migrations": ["*.sql"],
+        "anzoth.demo.model": ["*"],
     },
 )
