@@ -18,6 +18,7 @@ from anzoth.gateway.generation import GenerationRequest
 from anzoth.gateway.models import ServedModel
 from anzoth.http.messages import Response
 from anzoth.text.chat_template import ChatTemplateError
+from anzoth.text.prompt import chat_prompt
 
 
 async def create(call: Call) -> Answer:
@@ -77,11 +78,11 @@ def _prompt(model: ServedModel, request: ChatRequest) -> list[int]:
             f"The model '{model.name}' has no chat template: use /v1/completions.", param="model"
         )
     try:
-        text = model.template.render(request.messages, request.template_variables)
+        return chat_prompt(
+            model.tokenizer, model.template, request.messages, request.template_variables
+        )
     except ChatTemplateError as error:
         raise InvalidValue(str(error), param="messages") from error
-    # The template has written the special tokens itself.
-    return model.tokenizer.encode(text, add_special_tokens=False)
 
 
 def _choice(

@@ -18,6 +18,7 @@ from typing import Any
 import orjson
 import tokenizers
 
+from anzoth.text.control_tokens import ControlTokens
 from anzoth.text.detokenizer import detokenize
 from anzoth.text.pieces import TokenPieces, UnsupportedDecoder
 
@@ -31,7 +32,15 @@ class TokenizerError(Exception):
 class Tokenizer:
     """One checkpoint's tokenizer. Safe to use from several threads."""
 
-    __slots__ = ("_backend", "_decoder", "_pieces", "chat_template", "special_tokens")
+    __slots__ = (
+        "_backend",
+        "_decoder",
+        "_literal",
+        "_pieces",
+        "chat_template",
+        "control_tokens",
+        "special_tokens",
+    )
 
     def __init__(
         self,
@@ -47,6 +56,9 @@ class Tokenizer:
         self._backend = backend
         self._decoder = decoder
         self._pieces: TokenPieces | None = None
+        self._literal: tokenizers.Tokenizer | None = None
+        added = backend.get_added_tokens_decoder().values()
+        self.control_tokens = ControlTokens(token.content for token in added if token.special)
         self.special_tokens = dict(special_tokens)
         """`bos_token` and so on, as chat templates read them."""
         self.chat_template = chat_template
@@ -90,6 +102,13 @@ class Tokenizer:
         """
         (encoding,) = self._backend.encode_batch_fast([text], add_special_tokens=add_special_tokens)
         return encoding.ids
+
+    def encode_literally(self, text: str) -> list[int]:
+        """The ids of `text` as ordinary text, whatever control tokens it spells."""
+        if self._literal is None:  # a second object, because other threads may be encoding
+            self._literal = tokenizers.Tokenizer.from_str(self._backend.to_str())
+            self._literal.encode_special_tokens = True
+        return self._literal.encode(text, add_special_tokens=False).ids
 
     def decode(self, token_ids: Iterable[int]) -> str:
         """The text of `token_ids`, without special tokens."""
