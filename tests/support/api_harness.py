@@ -307,3 +307,12 @@ async def until(condition: Callable[[], bool]) -> None:
 
 
 Scenario = Callable[[Api], Awaitable[None]]
+
+
+def record(api: Api) -> dict[str, Any]:
+    """The one record there is."""
+    (found,) = api.ledger.records
+    return {
+        name: getattr(found, name)
+        for name in ("status", "finish_reason", "error_code", "completion_tokens", "streamed")
+    }
