@@ -63,6 +63,7 @@ class Child:
             self.module,
             stdin=asyncio.subprocess.PIPE,  # stays open: its end is how the child learns of ours
             pass_fds=self.pass_fds,
+            start_new_session=True,  # a signal to our whole group is ours alone to act on, in order
         )
         assert self._process.stdin is not None
         self._process.stdin.write(orjson.dumps(self.settings) + b"\n")

@@ -187,6 +187,17 @@ def test_drain_finishes_what_runs_and_refuses_what_is_new(fragile_server) -> Non
         assert payloads[-1] == "[DONE]"
 
 
+def test_a_signal_to_the_whole_group_drains_in_order_too(fragile_server) -> None:
+    """As `timeout`, a shell's job control and a terminal send it."""
+    server = fragile_server
+    streams = Streams(server, server.create_key("chaos"), count=2, max_tokens=200)
+    assert server.process is not None
+    os.killpg(server.process.pid, signal.SIGTERM)
+    for payloads in streams.join(60):
+        assert payloads[-1] == "[DONE]"
+    assert server.stop() == 0
+
+
 def test_a_drain_that_takes_too_long_ends_streams_with_an_error() -> None:
     with installation(ANZOTH_DRAIN_S="0.2") as server:
         server.start()

@@ -41,6 +41,7 @@ class Installation:
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 text=True,
+                start_new_session=True,  # tests may signal its whole group
             )
         deadline_s = time.monotonic() + START_TIMEOUT_S
         while True:
