@@ -27,7 +27,7 @@ import uvloop
 from anzoth import child
 from anzoth.api.app import App
 from anzoth.api.call import Services
-from anzoth.config import HttpConfig, ModelConfig, from_json
+from anzoth.config import ConfigError, HttpConfig, ModelConfig, from_json
 from anzoth.db.pool import Database
 from anzoth.errors import CapacityUnavailable
 from anzoth.gateway import keys
@@ -50,7 +50,7 @@ def main() -> None:
     settings = child.begin("gateway")
     try:
         uvloop.run(_serve(settings))
-    except (ModelLoadError, OSError, ValueError) as error:
+    except ConfigError as error:
         raise child.fail_config("gateway", error) from error
 
 
@@ -90,16 +90,37 @@ async def _drain(
 
 
 async def _build(stack: contextlib.AsyncExitStack, settings: Mapping[str, Any]) -> Services:
-    """All parts, running; `stack` ends them in the reverse order."""
+    """All parts, running; `stack` ends them in the reverse order.
+
+    Raises ConfigError for what starting again cannot mend: models or a pepper that are unusable.
+    """
     metrics = Metrics()
+    try:
+        pepper = keys.load_pepper(Path(settings["data_dir"]))
+        models = _models(settings, metrics)
+    except (ModelLoadError, OSError, ValueError) as error:
+        raise ConfigError(str(error)) from error
     database = await Database.open(settings["dsn"])
     stack.push_async_callback(database.close)
-    pepper = keys.load_pepper(Path(settings["data_dir"]))
     authenticator = Authenticator(database, settings["dsn"], pepper)
     stack.push_async_callback(authenticator.close)
     ledger = Ledger(database)
     stack.push_async_callback(ledger.close, _LEDGER_FLUSH_S)
-    models = ModelRegistry(
+    background = await stack.enter_async_context(asyncio.TaskGroup())
+    tasks = [background.create_task(part.run()) for part in (authenticator, ledger, models)]
+    stack.callback(lambda: [task.cancel() for task in tasks])
+    return Services(
+        authenticator=authenticator,
+        models=models,
+        generator=Generator(Limiter(), metrics),
+        ledger=ledger,
+        metrics=metrics,
+        health=Health(models, database),
+    )
+
+
+def _models(settings: Mapping[str, Any], metrics: Metrics) -> ModelRegistry:
+    return ModelRegistry(
         tuple(
             load_model(
                 ModelConfig(model["name"], Path(model["path"])),
@@ -112,17 +133,6 @@ async def _build(stack: contextlib.AsyncExitStack, settings: Mapping[str, Any]) 
             )
             for model in settings["models"]
         )
-    )
-    background = await stack.enter_async_context(asyncio.TaskGroup())
-    tasks = [background.create_task(part.run()) for part in (authenticator, ledger, models)]
-    stack.callback(lambda: [task.cancel() for task in tasks])
-    return Services(
-        authenticator=authenticator,
-        models=models,
-        generator=Generator(Limiter(), metrics),
-        ledger=ledger,
-        metrics=metrics,
-        health=Health(models, database),
     )
 
 

@@ -187,6 +187,27 @@ def test_drain_finishes_what_runs_and_refuses_what_is_new(fragile_server) -> Non
         assert payloads[-1] == "[DONE]"
 
 
+@pytest.mark.parametrize("after_s", [0.3, 0.8, 1.3])
+def test_a_signal_during_the_start_undoes_the_start(after_s: float) -> None:
+    with installation() as server:
+        log = server.data_dir / "serve.log"
+        with log.open("w") as output:
+            server.process = subprocess.Popen(
+                [sys.executable, "-P", "-m", "anzoth.cli", "serve", "--port", "0"]
+                + ["--data-dir", str(server.data_dir)],
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                text=True,
+            )
+        time.sleep(after_s)
+        pids = server.pids()
+        server.process.terminate()
+        # Before the handler is set, the signal simply ends the process.
+        assert server.process.wait(30) in (0, -signal.SIGTERM), log.read_text()
+        until(lambda: not alive(pids), 20, f"all of {sorted(pids)} are gone")
+        assert "Traceback" not in log.read_text()
+
+
 def test_a_signal_to_the_whole_group_drains_in_order_too(fragile_server) -> None:
     """As `timeout`, a shell's job control and a terminal send it."""
     server = fragile_server
