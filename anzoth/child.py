@@ -11,11 +11,13 @@ Does not know: what any process does.
 
 from __future__ import annotations
 
+import asyncio
 import ctypes
 import logging
 import os
 import signal
 import sys
+from collections.abc import Mapping, Sequence
 
 import orjson
 
@@ -23,6 +25,29 @@ EXIT_CONFIG = 78
 """Exit status (sysexits' EX_CONFIG): the settings are impossible, starting again will not help."""
 
 _PR_SET_PDEATHSIG = 1
+
+
+async def start(
+    module: str,
+    settings: Mapping[str, object],
+    *,
+    stdout: int | None = None,
+    pass_fds: Sequence[int] = (),
+) -> asyncio.subprocess.Process:
+    """The parent's side: runs `module`, whose `main` calls `begin`, and tells it its settings."""
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-P",  # what is in the current directory must not stand in for what is installed
+        "-m",
+        module,
+        stdin=asyncio.subprocess.PIPE,  # stays open: its end is how the child learns of ours
+        stdout=stdout,
+        pass_fds=pass_fds,
+        start_new_session=True,  # a signal to our whole group is ours alone to act on, in order
+    )
+    assert process.stdin is not None
+    process.stdin.write(orjson.dumps(settings) + b"\n")
+    return process
 
 
 def begin(process_name: str) -> dict[str, object]:

@@ -8,15 +8,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import signal
-import sys
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-import orjson
-
-from anzoth.child import EXIT_CONFIG
+from anzoth import child
 from anzoth.config import ConfigError
 
 _RESTART_PAUSE_S = (0.1, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0)
@@ -48,7 +45,7 @@ class Child:
             status = await self._run_once()
             if self._stopping:
                 return
-            if status == EXIT_CONFIG:
+            if status == child.EXIT_CONFIG:
                 raise ConfigError(f"the {self.name} cannot start; its last line says why")
             failures = 0 if time.monotonic() - started_s > _HEALTHY_AFTER_S else failures + 1
             pause_s = _RESTART_PAUSE_S[min(failures, len(_RESTART_PAUSE_S)) - 1]
@@ -56,17 +53,7 @@ class Child:
             await asyncio.sleep(pause_s)
 
     async def _run_once(self) -> int:
-        self._process = await asyncio.create_subprocess_exec(
-            sys.executable,
-            "-P",  # what is in the current directory must not stand in for what is installed
-            "-m",
-            self.module,
-            stdin=asyncio.subprocess.PIPE,  # stays open: its end is how the child learns of ours
-            pass_fds=self.pass_fds,
-            start_new_session=True,  # a signal to our whole group is ours alone to act on, in order
-        )
-        assert self._process.stdin is not None
-        self._process.stdin.write(orjson.dumps(self.settings) + b"\n")
+        self._process = await child.start(self.module, self.settings, pass_fds=self.pass_fds)
         try:
             return await self._process.wait()
         finally:

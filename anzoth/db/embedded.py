@@ -12,7 +12,6 @@ import asyncio
 import contextlib
 import fcntl
 import os
-import sys
 import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
@@ -21,6 +20,7 @@ from pathlib import Path
 import asyncpg
 import orjson
 
+from anzoth import child
 from anzoth.db import cluster
 from anzoth.db.errors import DatabaseDown, DatabaseError, DatabaseUnusable
 
@@ -45,22 +45,13 @@ class Warden:
 
         The new warden waits up to `lock_timeout_s` for the Postgres of an earlier one to be gone.
         """
-        process = await asyncio.create_subprocess_exec(
-            sys.executable,
-            "-P",  # what is in the current directory must not stand in for what is installed
-            "-m",
-            "anzoth.db.warden",
-            stdin=asyncio.subprocess.PIPE,  # its end tells the warden that we are gone
-            stdout=asyncio.subprocess.PIPE,
-        )
         settings = {
             "data_dir": str(data_dir),
             "lock_timeout_s": lock_timeout_s,
             "log_level": log_level,
             "report": True,
         }
-        assert process.stdin is not None
-        process.stdin.write(orjson.dumps(settings) + b"\n")
+        process = await child.start("anzoth.db.warden", settings, stdout=asyncio.subprocess.PIPE)
         return cls(data_dir, process)
 
     @property
