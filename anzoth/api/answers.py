@@ -1,4 +1,4 @@
-"""What do the parts look like that several answers share: ids, usage, log probabilities?
+"""What do the parts look like that several answers share: ids, usage, calls, log probabilities?
 
 Key order and presence follow OpenAI's own answers: SDKs validate some, people diff the rest.
 
@@ -17,6 +17,7 @@ from typing import Any
 from anzoth.gateway.choices import TokenLogprob
 from anzoth.gateway.generation import Generation
 from anzoth.text.tokenizer import Tokenizer
+from anzoth.text.tool_calls import ToolCall
 
 LEAST_LOGPROB = -9999.0
 """Stands for minus infinity, which JSON does not have."""
@@ -64,6 +65,15 @@ def usage(generation: Generation) -> dict[str, Any]:
             "accepted_prediction_tokens": 0,
             "rejected_prediction_tokens": 0,
         },
+    }
+
+
+def tool_call(call: ToolCall) -> dict[str, Any]:
+    """A call as callers see it, under a new id."""
+    return {
+        "id": f"call_{secrets.token_hex(12)}",
+        "type": "function",
+        "function": {"name": call.name, "arguments": call.arguments},
     }
 
 

@@ -5,20 +5,26 @@ Does not know: limits, the engine, or what a valid field is (see `requests`).
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import orjson
 
 from anzoth.api import answers, streams
 from anzoth.api.call import Answer, Call
+from anzoth.api.fields import unsupported
 from anzoth.api.requests import ChatRequest, parse_chat
+from anzoth.api.tool_calls import CallConsumer, ChatCollector, ToolCallReader
+from anzoth.api.tools import ToolUse
 from anzoth.errors import InvalidValue
-from anzoth.gateway.choices import ChoiceText
+from anzoth.gateway.choices import Consumer
 from anzoth.gateway.generation import GenerationRequest
 from anzoth.gateway.models import ServedModel
 from anzoth.http.messages import Response
 from anzoth.text.chat_template import ChatTemplateError
+from anzoth.text.passages import with_passages
 from anzoth.text.prompt import chat_prompt
+from anzoth.text.tool_calls import ToolCall, ToolCallParser
 
 
 async def create(call: Call) -> Answer:
@@ -27,6 +33,7 @@ async def create(call: Call) -> Answer:
     call.describe(options)
     model = call.model(options.model)
     model.engine.require_ready()  # before work that would be for nothing
+    make_parser = _parser_of_calls(model, request.tools)
     prompt = await call.off_loop(lambda: _prompt(model, request))
     generation = await call.begin(
         model,
@@ -38,6 +45,15 @@ async def create(call: Call) -> Answer:
             stop=options.stop,
         ),
     )
+
+    def read(answer: CallConsumer) -> Consumer:
+        """What takes the text: the answer itself, unless there may be calls in it."""
+        if make_parser is None or request.tools is None:
+            return answer
+        parsers = [make_parser() for _ in range(generation.num_choices)]
+        is_parallel = request.tools.is_parallel
+        return ToolCallReader(answer, parsers, generation.end, is_parallel=is_parallel)
+
     identity = answers.identify("chatcmpl", generation, options.service_tier)
     has_logprobs = options.sampling.num_logprobs is not None
     if options.stream:
@@ -53,23 +69,45 @@ async def create(call: Call) -> Answer:
             ),
             call.headers,
             include_usage=options.include_usage,
+            read=read,
         )
-    choices = await generation.collect()
-    body: dict[str, Any] = {
+    collector = ChatCollector(generation.num_choices)
+    await generation.run(read(collector))
+    body = {
         "id": identity.id,
         "object": "chat.completion",
         "created": identity.created,
         "model": identity.model,
-        "choices": [
-            _choice(index, choice, model, has_logprobs=has_logprobs)
-            for index, choice in enumerate(choices)
-        ],
+        "choices": _choices(collector, model, has_logprobs=has_logprobs),
         "usage": answers.usage(generation),
+        **({} if identity.service_tier is None else {"service_tier": identity.service_tier}),
+        "system_fingerprint": identity.fingerprint,
     }
-    if identity.service_tier is not None:
-        body["service_tier"] = identity.service_tier
-    body["system_fingerprint"] = identity.fingerprint
     return Response(200, orjson.dumps(body), headers=call.headers)
+
+
+def _parser_of_calls(
+    model: ServedModel, tools: ToolUse | None
+) -> Callable[[], ToolCallParser] | None:
+    """Makes the parser of each choice's text. Raises UnsupportedParameter for a model that cannot
+    be told of tools, or whose calls cannot be read.
+    """
+    if tools is None or model.template is None:
+        return None
+    if not model.template.takes_tools:
+        raise unsupported(
+            "tools",
+            f"is not supported by the model '{model.name}': its chat template has no place for "
+            "tools",
+        )
+    if (written := model.tool_calls) is None:
+        raise unsupported(
+            "tools",
+            f"is not supported for the model '{model.name}': this server cannot read the way in "
+            "which it writes calls",
+        )
+    names = tools.names
+    return lambda: written.parser(names)
 
 
 def _prompt(model: ServedModel, request: ChatRequest) -> list[int]:
@@ -78,20 +116,42 @@ def _prompt(model: ServedModel, request: ChatRequest) -> list[int]:
             f"The model '{model.name}' has no chat template: use /v1/completions.", param="model"
         )
     try:
-        return chat_prompt(
-            model.tokenizer, model.template, request.messages, request.template_variables
-        )
+        messages = with_passages(request.messages, request.documents)
+    except ValueError as error:
+        raise InvalidValue(
+            "'documents' needs a message with the role 'user': they are shown with it.",
+            param="documents",
+        ) from error
+    variables = request.template_variables
+    if request.tools is not None:
+        variables = {**variables, "tools": list(request.tools.tools)}
+    try:
+        return chat_prompt(model.tokenizer, model.template, messages, variables)
     except ChatTemplateError as error:
         raise InvalidValue(str(error), param="messages") from error
 
 
-def _choice(
-    index: int, choice: ChoiceText, model: ServedModel, *, has_logprobs: bool
-) -> dict[str, Any]:
-    logprobs = answers.chat_logprobs(choice.logprobs, model.tokenizer) if has_logprobs else None
-    return {
-        "index": index,
-        "message": {"role": "assistant", "content": choice.text, "refusal": None},
-        "logprobs": logprobs,
-        "finish_reason": choice.ending,
-    }
+def _choices(
+    collector: ChatCollector, model: ServedModel, *, has_logprobs: bool
+) -> list[dict[str, Any]]:
+    return [
+        {
+            "index": index,
+            "message": _message(choice.text, calls),
+            "logprobs": answers.chat_logprobs(choice.logprobs, model.tokenizer)
+            if has_logprobs
+            else None,
+            "finish_reason": choice.ending,
+        }
+        for index, (choice, calls) in enumerate(
+            zip(collector.choices(), collector.calls, strict=True)
+        )
+    ]
+
+
+def _message(text: str, calls: Sequence[ToolCall]) -> dict[str, Any]:
+    message: dict[str, Any] = {"role": "assistant", "content": text}
+    if calls:  # the key is absent otherwise: clients take [] for calls
+        message["content"] = text or None
+        message["tool_calls"] = [answers.tool_call(call) for call in calls]
+    return {**message, "refusal": None}

@@ -45,19 +45,20 @@ class Field:
     required: bool = False
 
 
-def parse(fields: Sequence[Field], body: Mapping[str, Any]) -> dict[str, Any]:
-    """Every field's value or default. Fields that no table names are ignored."""
+def parse(fields: Sequence[Field], body: Mapping[str, Any], within: str = "") -> dict[str, Any]:
+    """Every field's value or default. Fields that no table names are ignored.
+
+    `within` stands before each name: the path of `body` and a dot.
+    """
     values: dict[str, Any] = {}
     for field in fields:
-        value = body.get(field.name)
+        value, param = body.get(field.name), within + field.name
         if value is None and not (field.required and field.name in body):
             if field.required:
-                raise MissingParameter(
-                    f"Missing required parameter: '{field.name}'.", param=field.name
-                )
+                raise MissingParameter(f"Missing required parameter: '{param}'.", param=param)
             values[field.name] = field.default
         else:
-            values[field.name] = field.check(value, field.name)
+            values[field.name] = field.check(value, param)
     return values
 
 
@@ -192,13 +193,7 @@ def nested(*fields: Field) -> Check:
     """An object with a table of its own."""
 
     def check(value: Any, param: str) -> dict[str, Any]:
-        body = json_object(value, param)
-        return {
-            field.name: field.default
-            if (entry := body.get(field.name)) is None
-            else field.check(entry, f"{param}.{field.name}")
-            for field in fields
-        }
+        return parse(fields, json_object(value, param), f"{param}.")
 
     return check
 

@@ -6,6 +6,7 @@
     content parts              their text, one part per line
     assistant content absent   ""                        (templates concatenate it)
     tool call arguments        an object, when the JSON text is one: what templates expect
+    tool result without name   the name in the call that it answers (some templates insist on one)
 
 Parts that are not text are refused by name, not dropped: an answer about an image that nobody
 looked at is worse than an error.
@@ -37,11 +38,22 @@ Message = dict[str, Any]
 def messages(value: Any, param: str) -> list[Message]:
     """A check (see `fields`): the messages as a template takes them."""
     checked = fields.array(_message, MAX_MESSAGES, min_items=1)(value, param)
+    _name_results(checked)
     instructions = [message["content"] for message in checked if message["role"] == "system"]
     others = [message for message in checked if message["role"] != "system"]
     if not instructions:
         return others
     return [{"role": "system", "content": "\n\n".join(instructions)}, *others]
+
+
+def _name_results(conversation: Sequence[Message]) -> None:
+    names: dict[str, str] = {}
+    for message in conversation:
+        for call in message.get("tool_calls", ()):
+            if "id" in call:
+                names[call["id"]] = call["function"]["name"]
+        if message["role"] == "tool" and (name := names.get(message.get("tool_call_id", ""))):
+            message.setdefault("name", name)
 
 
 def _message(value: Any, param: str) -> Message:

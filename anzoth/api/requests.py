@@ -35,8 +35,10 @@ from anzoth.api.fields import (
     wrong_value,
 )
 from anzoth.api.messages import Message, messages
+from anzoth.api.tools import ToolUse, tool_choice, tool_use, tools
 from anzoth.errors import InvalidValue
 from anzoth.frames import SamplingParams
+from anzoth.text.passages import Passage
 
 # What one request may ask for. Texts are bounded by the body's size besides.
 MAX_CHOICES = 128
@@ -52,6 +54,8 @@ MAX_METADATA_PAIRS = 16
 MAX_METADATA_KEY = 64
 MAX_METADATA_VALUE = 512
 MAX_TEMPLATE_VARIABLES = 32
+MAX_DOCUMENTS = 64
+MAX_DOCUMENT_TITLE = 1024
 MAX_MODEL_NAME = 256
 DEFAULT_COMPLETION_MAX_TOKENS = 16
 LEAST_TOP_P = 1e-6
@@ -105,6 +109,16 @@ def _template_variable(value: Any, param: str) -> Any:
     if not isinstance(value, bool | int | float | str):
         raise wrong_type(param, "values that are strings, numbers or booleans", value)
     return value
+
+
+_DOCUMENT = nested(
+    Field("text", string(INT32_MAX, min_characters=1), required=True),
+    Field("title", string(MAX_DOCUMENT_TITLE)),
+)
+
+
+def _document(value: Any, param: str) -> Passage:
+    return Passage(**_DOCUMENT(value, param))
 
 
 def _token_ids(value: Any, param: str) -> Sequence[int]:
@@ -178,9 +192,12 @@ CHAT_FIELDS = (
         mapping(_template_variable, MAX_TEMPLATE_VARIABLES, 64),
         default={},
     ),
+    Field("tools", tools, default=()),
+    Field("tool_choice", tool_choice),
+    Field("parallel_tool_calls", boolean, default=True),
+    # An extension: passages to answer from (`anzoth.text.passages` lays them out).
+    Field("documents", array(_document, MAX_DOCUMENTS), default=()),
     Field("response_format", _response_format, _REFUSED),
-    Field("tools", harmless([]), _REFUSED),
-    Field("tool_choice", harmless("none", "auto"), _REFUSED),
     Field("functions", harmless([]), _REFUSED),
     Field("function_call", harmless("none", "auto"), _REFUSED),
     Field("modalities", _modalities, _REFUSED),
@@ -189,7 +206,6 @@ CHAT_FIELDS = (
     Field("prediction", harmless(), _REFUSED),
     Field("web_search_options", harmless(), _REFUSED),
     Field("moderation", harmless(), _REFUSED),
-    Field("parallel_tool_calls", boolean, _IGNORED),
     # Never refused for its value: new efforts appear, and these models have none.
     Field("reasoning_effort", string(64), _IGNORED),
     Field("verbosity", one_of("low", "medium", "high"), _IGNORED),
@@ -234,6 +250,9 @@ class ChatRequest:
     options: Options
     messages: Sequence[Message] = field(repr=False)
     template_variables: Mapping[str, Any] = field(repr=False)
+    tools: ToolUse | None
+    """None: the model is not told of any."""
+    documents: Sequence[Passage] = field(repr=False)
 
 
 @dataclass(slots=True, frozen=True)
@@ -258,7 +277,13 @@ def parse_chat(body: Mapping[str, Any]) -> ChatRequest:
         raise InvalidValue("'top_logprobs' needs 'logprobs' to be true.", param="top_logprobs")
     num_logprobs = (values["top_logprobs"] or 0) if values["logprobs"] else None
     options = _options(values, newer if older is None else older, num_logprobs)
-    return ChatRequest(options, values["messages"], values["chat_template_kwargs"])
+    return ChatRequest(
+        options,
+        values["messages"],
+        values["chat_template_kwargs"],
+        tool_use(values),
+        values["documents"],
+    )
 
 
 def parse_completion(body: Mapping[str, Any]) -> CompletionRequest:

@@ -5,7 +5,8 @@ and after the text; an event is then one JSON string between two constants (0.17
 0.30 µs of rendering the object, research/http-reliability §3). Chunks go to the sink from inside
 the engine's step loop: no task and no queue per stream.
 
-    chat         role chunk per choice · text chunks · empty delta with finish_reason per choice
+    chat         role chunk per choice · text chunks, tool calls (a chunk each) · empty delta with
+                 finish_reason per choice
     completions  text chunks · empty text with finish_reason per choice
     both         usage chunk with no choices, if asked for · [DONE], only after a whole answer
 
@@ -15,7 +16,7 @@ Does not know: tokens, HTTP, or when a stream ends.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import orjson
 
@@ -26,6 +27,7 @@ from anzoth.gateway.generation import Generation, GenerationCancelled
 from anzoth.http import sse
 from anzoth.http.messages import ClientDisconnected, HeaderList, Sink, StreamingResponse
 from anzoth.text.tokenizer import Tokenizer
+from anzoth.text.tool_calls import ToolCall
 
 Write = Callable[[bytes], None]
 
@@ -87,15 +89,29 @@ class ChatChunks:
             after = b'},"logprobs":' + rendered + b',"finish_reason":null}' + self._tail
         self._write(sse.data_frame(self._before[choice] + orjson.dumps(text) + after))
 
+    def tool_call(
+        self, choice: int, number: int, call: ToolCall, logprobs: Sequence[TokenLogprob]
+    ) -> None:
+        """The whole call in one chunk: clients join pieces of arguments, and one will do."""
+        delta = {"tool_calls": [{"index": number, **answers.tool_call(call)}]}
+        rendered = answers.chat_logprobs(logprobs, self._tokenizer) if self._has_logprobs else None
+        self._chunk(choice, delta, None, rendered)
+
     def finished(self, choice: int, ending: Ending) -> None:
         self._chunk(choice, {}, ending)
 
     def usage(self, usage: dict[str, Any]) -> None:
         self._write(sse.data_frame(self._head + b'],"usage":' + orjson.dumps(usage) + b"}"))
 
-    def _chunk(self, choice: int, delta: dict[str, Any], finish_reason: Ending | None) -> None:
+    def _chunk(
+        self,
+        choice: int,
+        delta: dict[str, Any],
+        finish_reason: Ending | None,
+        logprobs: dict[str, Any] | None = None,
+    ) -> None:
         body = orjson.dumps(
-            {"index": choice, "delta": delta, "logprobs": None, "finish_reason": finish_reason}
+            {"index": choice, "delta": delta, "logprobs": logprobs, "finish_reason": finish_reason}
         )
         self._write(sse.data_frame(self._head + body + self._tail))
 
@@ -163,21 +179,28 @@ class CompletionChunks:
         )
 
 
+W = TypeVar("W", bound=ChunkWriter)
+
+
 def stream(
     generation: Generation,
-    make_writer: Callable[[Write], ChunkWriter],
+    make_writer: Callable[[Write], W],
     headers: HeaderList,
     *,
     include_usage: bool,
+    read: Callable[[W], Consumer] | None = None,
 ) -> StreamingResponse:
-    """The response that runs `generation` into a stream. What it raises, `app` renders."""
+    """The response that runs `generation` into a stream. What it raises, `app` renders.
+
+    `read`: makes the consumer that stands between the generation and the writer, if one does.
+    """
 
     async def run(sink: Sink) -> None:
         try:
             sink.on_disconnect(generation.cancel)
             writer = make_writer(sink.write)
             writer.begin()
-            await generation.run(writer)
+            await generation.run(writer if read is None else read(writer))
         except GenerationCancelled:
             raise ClientDisconnected from None
         finally:

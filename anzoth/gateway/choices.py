@@ -17,7 +17,8 @@ from anzoth.frames import Row
 from anzoth.text.detokenizer import Detokenizer
 from anzoth.text.stops import StopMatcher
 
-Ending = Literal["stop", "length"]
+Ending = Literal["stop", "length", "tool_calls"]
+"""`tool_calls` is what a consumer makes of a `stop`, when it read calls in the text."""
 
 
 @dataclass(slots=True, frozen=True)

@@ -137,6 +137,18 @@ class Generation:
         await self.run(collector)
         return collector.choices()
 
+    def end(self, choice_index: int, ending: Ending) -> None:
+        """The consumer's word on how a choice ended, whether or not the engine knows of it.
+
+        It gets no more of that choice; what the engine still does for it is stopped.
+        """
+        if choice_index == 0:
+            self._first_ending = ending
+        if choice_index in self._open:
+            prompt, choice = divmod(choice_index, self._request.num_choices)
+            self.model.engine.abort(self._engine_requests[prompt], choice)
+            self._close_choice(choice_index)
+
     def cancel(self) -> None:
         """The client is gone: stops the engine's work at once, and then `run`."""
         self._end(GenerationCancelled())
@@ -202,7 +214,8 @@ class Generation:
         logprobs = choice.take_logprobs(is_last=ending is not None)
         if text or logprobs:
             self._consumer.text(choice_index, text, logprobs)
-        if ending is not None:
+        # The consumer may have ended the choice itself, with this text.
+        if ending is not None and choice_index in self._open:
             self._finish(choice_index, row, ending)
 
     def lost(self, error: AnzothError) -> None:
@@ -226,8 +239,11 @@ class Generation:
             self.model.engine.abort(row.request, row.choice)
         if choice_index == 0:
             self._first_ending = ending
-        self._open.discard(choice_index)
+        self._close_choice(choice_index)
         self._consumer.finished(choice_index, ending)
+
+    def _close_choice(self, choice_index: int) -> None:
+        self._open.discard(choice_index)
         if not self._open:
             self._over.set()
 

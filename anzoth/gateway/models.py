@@ -18,6 +18,7 @@ from anzoth.errors import AnzothError, ModelNotFound
 from anzoth.gateway.engine_client import EngineClient
 from anzoth.text.chat_template import ChatTemplate, ChatTemplateError
 from anzoth.text.tokenizer import Tokenizer, TokenizerError
+from anzoth.text.tool_calls import ToolCallFormat, format_of
 
 
 class ModelLoadError(Exception):
@@ -35,6 +36,8 @@ class ServedModel:
     template: ChatTemplate | None
     """None: the checkpoint has none, so the model completes text but does not chat."""
     engine: EngineClient
+    tool_calls: ToolCallFormat | None = None
+    """How the model writes tool calls. None: in no way that this server can read."""
 
 
 def load_model(config: ModelConfig, engine: EngineClient) -> ServedModel:
@@ -46,7 +49,8 @@ def load_model(config: ModelConfig, engine: EngineClient) -> ServedModel:
         template = ChatTemplate(source, tokenizer.special_tokens) if source is not None else None
     except (TokenizerError, ChatTemplateError) as error:
         raise ModelLoadError(f"model {config.name}: {error}") from error
-    return ServedModel(config.name, _created(config.path), tokenizer, template, engine)
+    calls = format_of(source) if source is not None else None
+    return ServedModel(config.name, _created(config.path), tokenizer, template, engine, calls)
 
 
 def _created(directory: Path) -> int:

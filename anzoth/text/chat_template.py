@@ -59,7 +59,7 @@ class _GenerationTag(Extension):
 class ChatTemplate:
     """One compiled template. Safe to use from several threads."""
 
-    __slots__ = ("_special_tokens", "_template")
+    __slots__ = ("_special_tokens", "_template", "takes_tools")
 
     def __init__(self, source: str, special_tokens: Mapping[str, str]) -> None:
         """Raises ChatTemplateError when `source` is not a template."""
@@ -71,9 +71,14 @@ class ChatTemplate:
         environment.globals["strftime_now"] = _strftime_now
         try:
             self._template = environment.from_string(source)
+            names = environment.parse(source).find_all(nodes.Name)
         except jinja2.TemplateError as error:
             raise ChatTemplateError(f"the chat template is broken: {error}") from error
         self._special_tokens = dict(special_tokens)
+        # By name, not as an undeclared variable: templates also set `tools` themselves when it is
+        # missing, and whether Jinja then counts it as declared depends on the branches.
+        self.takes_tools = any(name.name == "tools" for name in names)
+        """Whether the template has a place for tools at all."""
 
     def render(
         self, messages: Sequence[Mapping[str, Any]], extra: Mapping[str, Any] | None = None

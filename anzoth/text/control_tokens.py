@@ -4,9 +4,10 @@
 user, or a document that was pasted in) could otherwise write the rest of it too. Tokenizers do not
 see the difference, because by then the text stands in one rendered prompt.
 
-So before rendering, each control token in a message is replaced by a marker that nobody can guess;
-afterwards the prompt is cut at the markers, and what they stand for is encoded as ordinary text.
-Prompts without control tokens in their messages are encoded exactly as ever.
+So before rendering, each control token in what the caller sent (messages, tools, variables) is
+replaced by a marker that nobody can guess; afterwards the prompt is cut at the markers, and what
+they stand for is encoded as ordinary text. Prompts without control tokens in what was sent are
+encoded exactly as ever.
 
 Does not know: what a template does with messages, or which messages an API takes.
 """
@@ -30,21 +31,19 @@ class ControlTokens:
         ordered = sorted({text for text in texts if text}, key=len, reverse=True)
         self._pattern = re.compile("|".join(map(re.escape, ordered))) if ordered else None
 
-    def hide(self, messages: Any) -> Hidden:  # JSON: what the template will read
-        """`messages` with each control token in any of its strings replaced by a marker."""
-        pattern, hidden = self._pattern, Hidden(messages)
+    def hide(self, value: Any) -> Hidden:  # JSON: what the template will read
+        """`value` with each control token in any of its strings replaced by a marker."""
+        pattern, hidden = self._pattern, Hidden(value)
         if pattern is not None:
-            hidden.messages = _map_strings(
-                messages, lambda text: pattern.sub(hidden.marker_for, text)
-            )
+            hidden.value = _map_strings(value, lambda text: pattern.sub(hidden.marker_for, text))
         return hidden
 
 
 @dataclass(slots=True)
 class Hidden:
-    """Messages without control tokens, and what their markers stand for."""
+    """A caller's values without control tokens, and what their markers stand for."""
 
-    messages: Any  # JSON
+    value: Any  # JSON
     literals: list[str] = field(default_factory=list)
     # Digits only: templates trim, quote and change case, and none of that touches digits.
     _key: str = field(default_factory=lambda: f"{secrets.randbelow(10**24):024d}")
@@ -70,7 +69,10 @@ def _map_strings(value: Any, change: Any) -> Any:
     if isinstance(value, str):
         return change(value)
     if isinstance(value, dict):
-        return {key: _map_strings(entry, change) for key, entry in value.items()}
+        # Keys too: the arguments and parameters of tools have names of the caller's choosing.
+        return {
+            _map_strings(key, change): _map_strings(entry, change) for key, entry in value.items()
+        }
     if isinstance(value, list | tuple):
         return [_map_strings(entry, change) for entry in value]
     return value

@@ -12,7 +12,7 @@ Does not know: sequences of tokens, streams or stop strings.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 import tokenizers
@@ -37,14 +37,21 @@ class TokenPieces:
         "num_leading_spaces_dropped",
     )
 
-    def __init__(self, backend: tokenizers.Tokenizer, decoder: Mapping[str, Any] | None) -> None:
-        """`decoder`: that part of tokenizer.json. Raises UnsupportedDecoder."""
+    def __init__(
+        self,
+        backend: tokenizers.Tokenizer,
+        decoder: Mapping[str, Any] | None,
+        shown: Collection[str] = (),
+    ) -> None:
+        """`decoder`: that part of tokenizer.json. `shown`: special tokens that are text all the
+        same. Raises UnsupportedDecoder.
+        """
         self._backend = backend
         self._transforms, self.num_leading_spaces_dropped = _compile(decoder)
         self._special_ids = frozenset(
             token_id
             for token_id, token in backend.get_added_tokens_decoder().items()
-            if token.special
+            if token.special and token.content not in shown
         )
         self._literal: dict[int, bytes] = {}
 

@@ -21,6 +21,7 @@ import tokenizers
 from anzoth.text.control_tokens import ControlTokens
 from anzoth.text.detokenizer import detokenize
 from anzoth.text.pieces import TokenPieces, UnsupportedDecoder
+from anzoth.text.tool_calls import format_of
 
 _SPECIAL_NAMES = ("bos_token", "eos_token", "unk_token", "pad_token", "sep_token", "cls_token")
 
@@ -89,8 +90,10 @@ class Tokenizer:
     def pieces(self) -> TokenPieces:
         """The bytes of each token. Raises TokenizerError for one that only encodes."""
         if self._pieces is None:
+            calls = format_of(self.chat_template) if self.chat_template is not None else None
+            shown = calls.markers if calls is not None else ()
             try:
-                self._pieces = TokenPieces(self._backend, self._decoder)
+                self._pieces = TokenPieces(self._backend, self._decoder, shown)
             except UnsupportedDecoder as error:
                 raise TokenizerError(f"this tokenizer cannot produce text: {error}") from error
         return self._pieces

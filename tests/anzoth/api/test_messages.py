@@ -85,6 +85,27 @@ def test_tool_results_pass_through() -> None:
     assert translated({"role": "function", "name": "f", "content": "1"})[0]["role"] == "tool"
 
 
+def test_a_tool_result_has_the_name_of_the_call_that_it_answers() -> None:
+    def calling(name: str) -> dict[str, Any]:
+        call = {"id": "c1", "type": "function", "function": {"name": name, "arguments": "{}"}}
+        return {"role": "assistant", "content": None, "tool_calls": [call]}
+
+    def result(tool_call_id: str, **fields: str) -> dict[str, Any]:
+        return {"role": "tool", "content": "42", "tool_call_id": tool_call_id, **fields}
+
+    conversation = [
+        result("c1"),  # before any call
+        calling("f"),
+        result("c1"),
+        result("c2"),
+        result("c1", name="mine"),
+        calling("g"),  # some models use an id again
+        result("c1"),
+    ]
+    names = [m.get("name") for m in translated(*conversation) if m["role"] == "tool"]
+    assert names == [None, "f", None, "mine", "g"]
+
+
 def test_unknown_fields_of_a_message_are_dropped() -> None:
     assert translated({**user("hi"), "cache_control": {"type": "x"}}) == [user("hi")]
 

@@ -31,6 +31,13 @@ def completion(**fields: Any) -> Any:
     return parse_completion({"model": "m", "prompt": "hi", **fields})
 
 
+TOOL = {"type": "function", "function": {"name": "f"}}
+
+
+def tool(**function: Any) -> dict[str, Any]:
+    return {"type": "function", "function": {"name": "f", **function}}
+
+
 # field: (values that are accepted, values that are refused)
 COMMON: dict[str, tuple[list[Any], list[Any]]] = {
     "max_tokens": ([1, 2**31 - 1], [0, -1, 2**31, 1.5, True, "5"]),
@@ -96,6 +103,50 @@ CHAT_ONLY: dict[str, tuple[list[Any], list[Any]]] = {
     ),
     "response_format": ([{"type": "text"}], [{"type": "xml"}, {}, "text"]),
     "modalities": ([["text"], []], [["video"], "text"]),
+    "tools": (
+        [
+            [],
+            [TOOL],
+            [tool(name="A-z_9" * 12)],
+            [tool(description="", parameters={}, strict=False)],
+            [tool(description=None, parameters=None, strict=None)],
+            [tool(name=f"f{index}") for index in range(128)],
+        ],
+        [
+            "x",
+            [5],
+            [{}],
+            [{"type": "function"}],
+            [{"type": 5, "function": {"name": "f"}}],
+            [{"function": {"name": "f"}}],
+            [tool(name="")],
+            [tool(name="a b")],
+            [tool(name="é")],
+            [tool(name="f\n")],
+            [tool(name="x" * 65)],
+            [tool(name=5)],
+            [tool(description=5)],
+            [tool(parameters=[])],
+            [tool(strict="no")],
+            [TOOL, TOOL],
+            [tool(name=f"f{index}") for index in range(129)],
+        ],
+    ),
+    "tool_choice": (["none", "auto"], ["any", 5, ["auto"], {}, {"type": "x"}]),
+    "documents": (
+        [[], [{"text": "x"}] * 64, [{"text": "x", "title": "t" * 1024, "id": 5}]],
+        [
+            "x",
+            ["x"],
+            [{}],
+            [{"text": ""}],
+            [{"text": 5}],
+            [{"content": "x"}],
+            [{"text": "x", "title": "t" * 1025}],
+            [{"text": "x", "title": 5}],
+            [{"text": "x"}] * 65,
+        ],
+    ),
     "parallel_tool_calls": ([True, False], ["no"]),
     "reasoning_effort": (["none", "an effort of next year"], [5, "x" * 65]),
     "verbosity": (["low", "medium", "high"], ["loud"]),
@@ -114,8 +165,6 @@ COMPLETION_ONLY: dict[str, tuple[list[Any], list[Any]]] = {
 }
 # field: (harmless values, values this server cannot honour)
 REFUSED: dict[str, tuple[list[Any], list[Any]]] = {
-    "tools": ([[]], [[{"type": "function", "function": {"name": "f"}}], "x"]),
-    "tool_choice": (["none", "auto"], ["required", {"type": "function"}]),
     "functions": ([[]], [[{"name": "f"}]]),
     "function_call": (["none", "auto"], [{"name": "f"}]),
     "response_format": ([{"type": "text"}], [{"type": "json_object"}, {"type": "json_schema"}]),
@@ -154,6 +203,68 @@ def test_what_this_server_cannot_do_is_refused_and_not_dropped(field: str, value
     with pytest.raises(UnsupportedParameter) as caught:
         chat(**{field: value})
     assert (caught.value.param, caught.value.code) == (field, "unsupported_parameter")
+
+
+@pytest.mark.parametrize(
+    ("fields", "param"),
+    [
+        ({"tools": [TOOL, {"type": "custom", "custom": {"name": "x"}}]}, "tools[1].type"),
+        ({"tools": [{"type": "web_search"}]}, "tools[0].type"),
+        ({"tools": [tool(strict=True)]}, "tools[0].function.strict"),
+        ({"tools": [TOOL], "tool_choice": "required"}, "tool_choice"),
+        ({"tool_choice": {"type": "function", "function": {"name": "f"}}}, "tool_choice"),
+        ({"tool_choice": {"type": "allowed_tools", "allowed_tools": {}}}, "tool_choice"),
+        ({"tool_choice": {"type": "custom", "custom": {"name": "f"}}}, "tool_choice"),
+    ],
+)
+def test_what_would_need_the_output_to_be_constrained_is_refused(
+    fields: dict[str, Any], param: str
+) -> None:
+    with pytest.raises(UnsupportedParameter) as caught:
+        chat(**fields)
+    assert caught.value.param == param
+
+
+def test_a_second_tool_of_the_same_name_is_named() -> None:
+    with pytest.raises(InvalidValue) as caught:
+        chat(tools=[TOOL, tool(name="g"), TOOL])
+    assert caught.value.param == "tools[2].function.name"
+
+
+def test_tools_are_kept_in_one_order_without_what_templates_do_not_read() -> None:
+    given = {
+        "function": {
+            "strict": False,
+            "parameters": {"type": "object", "b": 1, "a": 2},
+            "name": "f",
+            "description": "d",
+        },
+        "type": "function",
+        "cache_control": {},
+    }
+    used = chat(tools=[given, TOOL | {"function": {"name": "g", "description": None}}]).tools
+    assert used is not None
+    assert used.names == {"f", "g"}
+    assert [list(entry) for entry in used.tools] == [["type", "function"]] * 2
+    assert list(used.tools[0]["function"].items()) == [
+        ("name", "f"),
+        ("description", "d"),
+        ("parameters", {"type": "object", "b": 1, "a": 2}),
+    ]
+    assert used.tools[1]["function"] == {"name": "g"}
+
+
+def test_tools_are_used_unless_the_caller_says_none() -> None:
+    assert chat().tools is None
+    assert chat(tools=[]).tools is None
+    assert chat(tools=[TOOL], tool_choice="none").tools is None
+    for choice in ("auto", None):
+        used = chat(tools=[TOOL], tool_choice=choice, parallel_tool_calls=None).tools
+        assert used is not None
+        assert used.is_parallel
+    used = chat(tools=[TOOL], parallel_tool_calls=False).tools
+    assert used is not None
+    assert not used.is_parallel
 
 
 @pytest.mark.parametrize(("field", "value"), cases({**COMMON, **COMPLETION_ONLY}, 0))
@@ -239,7 +350,8 @@ def test_errors_do_not_repeat_the_callers_text() -> None:
 
 
 def test_requests_do_not_show_the_callers_words_when_printed() -> None:
-    words = {"stop": "secret", "user": "secret", "metadata": {"k": "secret"}}
+    words: dict[str, Any] = {"stop": "secret", "user": "secret", "metadata": {"k": "secret"}}
+    words |= {"documents": [{"text": "secret"}], "tools": [tool(description="secret")]}
     shown = repr(chat(messages=[{"role": "user", "content": "secret"}], **words))
     shown += repr(completion(prompt="secret"))
     assert "secret" not in shown

@@ -114,3 +114,18 @@ def test_a_broken_template_is_refused_when_it_is_loaded() -> None:
 
 def test_the_date_is_available() -> None:
     assert ChatTemplate("{{ strftime_now('%Y') }}", SPECIAL).render([]).isdigit()
+
+
+@pytest.mark.parametrize(
+    ("source", "expected"),
+    [
+        ("{% for tool in tools %}{{ tool }}{% endfor %}", True),
+        ("{% macro listed() %}{{ tools | tojson }}{% endmacro %}{{ listed() }}", True),
+        # As Llama's do: set where it is missing.
+        ("{% if not tools is defined %}{% set tools = none %}{% endif %}{{ tools }}", True),
+        ("{% generation %}{{ tools }}{% endgeneration %}", True),
+        ("You have tools: {{ messages[0].tools }} {# tools #}", False),
+    ],
+)
+def test_a_template_with_a_place_for_tools_is_known(source: str, expected: bool) -> None:
+    assert ChatTemplate(source, SPECIAL).takes_tools is expected

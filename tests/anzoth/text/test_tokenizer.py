@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
+import tokenizers
 from tokenizers import decoders
 from transformers import PreTrainedTokenizerFast
 
@@ -112,3 +113,19 @@ def test_a_tokenizer_that_cannot_produce_text_still_encodes(byte_level_dir: Path
     assert ours.encode("hello", add_special_tokens=False)
     with pytest.raises(TokenizerError, match="WordPiece"):
         _ = ours.pieces
+
+
+@pytest.mark.parametrize("is_hermes", [True, False])
+def test_the_marks_of_tool_calls_are_text_even_where_they_are_special(
+    byte_level_dir: Path, is_hermes: bool
+) -> None:
+    """Otherwise a call would come out as bare JSON, and nobody could tell that it is one."""
+    backend = tokenizers.Tokenizer.from_file(str(byte_level_dir / "tokenizer.json"))
+    backend.add_special_tokens(["<tool_call>", "</tool_call>"])
+    backend.save(str(byte_level_dir / "tokenizer.json"))
+    template = "{{ '<tool_call>{\"arguments\": 1}' }}" if is_hermes else "{{ messages }}"
+    (byte_level_dir / "tokenizer_config.json").write_text(json.dumps({"chat_template": template}))
+    tokenizer = Tokenizer.load(byte_level_dir)
+    call = '{"name": "f", "arguments": {}}'
+    ids = tokenizer.encode(f"<tool_call>{call}</tool_call><|end|>", add_special_tokens=False)
+    assert tokenizer.decode(ids) == (f"<tool_call>{call}</tool_call>" if is_hermes else call)

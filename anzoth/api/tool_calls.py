@@ -1,0 +1,116 @@
+"""How do tool calls in a generated text reach an answer, streamed or whole?
+
+    Generation ── text ──▶ ToolCallReader ── text, calls ──▶ ChatChunks (a stream)
+                                                        └──▶ ChatCollector (a whole answer)
+
+The reader stands between a generation and what takes its text, so neither of them has to look for
+calls, and an answer without tools does not pass through here at all. A call is held back until it
+is complete and valid, and then comes as one event: a client never sees half of a call that turns
+out to be none.
+
+Does not know: how calls are written (see `anzoth.text.tool_calls`), JSON.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from anzoth.gateway.choices import Collector, Consumer, Ending, TokenLogprob
+from anzoth.text.tool_calls import Event, ToolCall, ToolCallParser
+
+
+class CallConsumer(Consumer, Protocol):
+    """Takes text and calls."""
+
+    def tool_call(
+        self, choice: int, number: int, call: ToolCall, logprobs: Sequence[TokenLogprob]
+    ) -> None:
+        """Call `number` (from 0) of this choice; `logprobs` as with text."""
+        ...
+
+
+class ChatCollector(Collector):
+    """The consumer of chat answers that are not streamed."""
+
+    __slots__ = ("calls",)
+
+    def __init__(self, num_choices: int) -> None:
+        super().__init__(num_choices)
+        self.calls: list[list[ToolCall]] = [[] for _ in range(num_choices)]
+
+    def tool_call(
+        self, choice: int, number: int, call: ToolCall, logprobs: Sequence[TokenLogprob]
+    ) -> None:
+        self.calls[choice].append(call)
+        self.text(choice, "", logprobs)
+
+
+@dataclass(slots=True)
+class _Reading:
+    """One choice, as far as it was read."""
+
+    parser: ToolCallParser
+    num_calls: int = 0
+    logprobs: list[TokenLogprob] = field(default_factory=list)
+    """Of tokens whose text is still held back."""
+    is_over: bool = False
+
+
+class ToolCallReader:
+    """The consumer that finds calls in the text it gets and hands both on."""
+
+    __slots__ = ("_consumer", "_end", "_is_parallel", "_readings")
+
+    def __init__(
+        self,
+        consumer: CallConsumer,
+        parsers: Sequence[ToolCallParser],
+        end: Callable[[int, Ending], None],
+        *,
+        is_parallel: bool,
+    ) -> None:
+        """`parsers`: one per choice. `end` tells the generation how a choice ended; without
+        `is_parallel`, that is after its first call.
+        """
+        self._consumer = consumer
+        self._readings = [_Reading(parser) for parser in parsers]
+        self._end = end
+        self._is_parallel = is_parallel
+
+    def text(self, choice: int, text: str, logprobs: Sequence[TokenLogprob]) -> None:
+        reading = self._readings[choice]
+        if reading.is_over:
+            return
+        reading.logprobs.extend(logprobs)
+        self._give(choice, reading, reading.parser.push(text))
+
+    def finished(self, choice: int, ending: Ending) -> None:
+        reading = self._readings[choice]
+        if reading.is_over:
+            return
+        self._give(choice, reading, reading.parser.flush())
+        if not reading.is_over:
+            # An answer that was cut says so, whatever it holds: its last call may be missing.
+            has_calls = reading.num_calls > 0 and ending == "stop"
+            self._finish(choice, reading, "tool_calls" if has_calls else ending)
+
+    def _give(self, choice: int, reading: _Reading, events: Sequence[Event]) -> None:
+        for event in events:
+            logprobs, reading.logprobs = reading.logprobs, []
+            if isinstance(event, str):
+                self._consumer.text(choice, event, logprobs)
+                continue
+            self._consumer.tool_call(choice, reading.num_calls, event, logprobs)
+            reading.num_calls += 1
+            if not self._is_parallel:
+                self._finish(choice, reading, "tool_calls")
+                return
+
+    def _finish(self, choice: int, reading: _Reading, ending: Ending) -> None:
+        reading.is_over = True
+        if reading.logprobs:
+            self._consumer.text(choice, "", reading.logprobs)
+        self._consumer.finished(choice, ending)
+        self._end(choice, ending)
