@@ -17,8 +17,8 @@ from anzoth.frames import SamplingParams
 from anzoth.kernels.dispatch import select
 from anzoth.kernels.paging import PagedLayout, padded_rows
 from anzoth.scheduler.model_runner import ModelRunner
-from anzoth.scheduler.models.decoder import wanted_parts
-from anzoth.scheduler.models.specs import read_spec
+from anzoth.scheduler.models.families import read_spec
+from anzoth.scheduler.models.loading import wanted_parts
 from anzoth.scheduler.sequence import ScheduledSequence, Sequence
 
 BLOCK_SIZE = 16

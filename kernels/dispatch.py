@@ -41,14 +41,17 @@ class Kernels:
     prepare_head: Callable[[torch.Tensor], Linear]
     """Like `prepare_linear`, giving float32."""
     rms_norm: Callable[[torch.Tensor, torch.Tensor | None, float], torch.Tensor]
+    """(x, weight | None, eps); a float32 weight is applied before rounding to the type of x."""
     rope: Callable[[torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]
+    """(x, cosines, sines); fewer angles than pairs leave the last dimensions as they are."""
     swiglu: Callable[[torch.Tensor], torch.Tensor]
+    geglu: Callable[[torch.Tensor], torch.Tensor]
     write_kv: Callable[..., None]
     """(k_cache, v_cache, k, v, slots)"""
     plan_attention: Callable[..., Any]
     """Once per step and window. What it returns is private to the backend."""
     paged_attention: Callable[..., torch.Tensor]
-    """(q, k_cache, v_cache, plan, *, scale)"""
+    """(q, k_cache, v_cache, plan, *, scale, softcap=None); the plan has the window."""
 
 
 def select(device: str | None = None, dtype: str | None = None) -> Kernels:
@@ -82,6 +85,7 @@ def _cpu(dtype: torch.dtype | None) -> Kernels:
         rms_norm=cpu_pointwise.rms_norm,
         rope=cpu_pointwise.rope,
         swiglu=cpu_pointwise.swiglu,
+        geglu=cpu_pointwise.geglu,
         write_kv=cpu_pointwise.write_kv,
         plan_attention=cpu_attention.plan_attention,
         paged_attention=cpu_attention.paged_attention,

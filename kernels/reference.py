@@ -4,10 +4,12 @@ Slow on purpose, in whatever precision the inputs have: float64 inputs give floa
 tests compare every fast kernel with these. Nothing here is used while serving.
 
 Shape suffixes: T token rows · H query heads · K key/value heads · D head dimension · N cache slots
-· E model width · I feed-forward width.
+· E model width · I feed-forward width · C ≤ D/2 pairs that turn.
 """
 
 from __future__ import annotations
+
+import math
 
 import torch
 
@@ -21,12 +23,13 @@ def paged_attention(
     layout: PagedLayout,
     *,
     scale: float,
+    softcap: float | None = None,
     window: int | None = None,
 ) -> torch.Tensor:
-    """softmax(scale · q kᵀ) v over the positions each token may see; [T, H·D], padding rows zero.
+    """softmax(cap(scale · q kᵀ)) v over the positions each token may see; [T, H·D], padding zero.
 
     Token at position p sees positions (p - window, p]. Query head h reads key/value head
-    h // (H / K).
+    h // (H / K). cap(s) = softcap · tanh(s / softcap), or s itself without a soft-cap.
     """
     num_rows, num_heads, head_dim = q_THD.shape
     group = num_heads // k_cache_NKD.shape[1]
@@ -44,6 +47,8 @@ def paged_attention(
             for head in range(num_heads):
                 keys_LD = k_cache_NKD[slots, head // group]
                 scores_L = scale * (keys_LD @ q_THD[row, head])
+                if softcap is not None:
+                    scores_L = softcap * torch.tanh(scores_L / softcap)
                 values_LD = v_cache_NKD[slots, head // group]
                 out_THD[row, head] = torch.softmax(scores_L, 0) @ values_LD
     return out_THD.reshape(num_rows, num_heads * head_dim)
@@ -56,11 +61,20 @@ def rms_norm(x: torch.Tensor, weight: torch.Tensor | None, eps: float) -> torch.
 
 
 def rope(x_TND: torch.Tensor, cos_TC: torch.Tensor, sin_TC: torch.Tensor) -> torch.Tensor:
-    """Rotates the pairs (x[c], x[c + D/2]) by the angles with these cosines and sines; C = D/2."""
-    half = x_TND.shape[-1] // 2
-    a, b = x_TND[..., :half], x_TND[..., half:]
+    """Rotates the pairs (x[c], x[c + C]) by the angles with these cosines and sines.
+
+    Dimensions from 2·C on, if there are any, stay as they are.
+    """
+    a, b, rest = x_TND.tensor_split((cos_TC.shape[-1], 2 * cos_TC.shape[-1]), dim=-1)
     cos, sin = cos_TC[:, None], sin_TC[:, None]
-    return torch.cat((a * cos - b * sin, b * cos + a * sin), dim=-1)
+    return torch.cat((a * cos - b * sin, b * cos + a * sin, rest), dim=-1)
+
+
+def geglu(gate_up_TJ: torch.Tensor) -> torch.Tensor:
+    """gelu(gate) · up, with gelu(g) = g/2 · (1 + tanh(√(2/π) · (g + 0.044715 g³))); J = 2·I."""
+    gate, up = gate_up_TJ.chunk(2, dim=-1)
+    bent = torch.tanh(math.sqrt(2 / math.pi) * (gate + 0.044715 * gate**3))
+    return gate / 2 * (1 + bent) * up
 
 
 def swiglu(gate_up_TJ: torch.Tensor) -> torch.Tensor:

@@ -22,8 +22,10 @@ from anzoth.kernels.dispatch import DeviceError, Kernels, dtype_name, select
 from anzoth.scheduler.batch import Batch, build_batch
 from anzoth.scheduler.checkpoint import raw_header, weight_files
 from anzoth.scheduler.kv_tensors import KVSize, allocate, available_memory_bytes, choose_size
-from anzoth.scheduler.models.decoder import Decoder, LayerCache, StepInputs, load_decoder
-from anzoth.scheduler.models.specs import ModelSpec, read_spec
+from anzoth.scheduler.models.decoder import Decoder, LayerCache, StepInputs
+from anzoth.scheduler.models.families import read_spec
+from anzoth.scheduler.models.loading import load_decoder
+from anzoth.scheduler.models.specs import ModelSpec
 from anzoth.scheduler.sampler import sample
 from anzoth.scheduler.sequence import RowFailure, SampledToken, ScheduledSequence
 from anzoth.scheduler.weights import Progress

@@ -8,12 +8,15 @@ key/value head folded into one axis. The index tensors and masks are made once p
 Only slots of a sequence's own context are ever read; padding reads its last position once more, and
 masks it. So what lies in other slots cannot reach an answer, not even multiplied by a zero weight.
 
+Torch's fused attention cannot bend the scores, so with a soft-cap they are made here, in float32.
+
 The answer for one token does not depend on its neighbours, because torch's kernel then forms the
 same partial sums alone, in a batch and in any chunking. It walks the context in runs of 512; MKL
 multiplies a run in pieces of 192, but cuts a run between 192 and 384 into two halves; exponentials
 are summed 16 at a time. So contexts start at multiples of 512, are padded to multiples of 16, and
-never end between 192 and 384 of a run; query rows are padded to multiples of 4. Checked bit for bit
-on AVX-512-BF16 without AMX (EPYC Zen 5, torch 2.13); elsewhere the last bit may differ.
+never end between 192 and 384 of a run; query rows are padded to multiples of 4. The path with a
+soft-cap cuts its sums at the same places. Checked bit for bit on AVX-512-BF16 without AMX (EPYC
+Zen 5, torch 2.13); elsewhere the last bit may differ.
 
 Shape suffixes: T token rows · H query heads · K key/value heads · G = H/K · D head dimension
 · N cache slots · B sequences of a group · Q padded queries each · M = Q·G · L padded context.
@@ -40,6 +43,8 @@ _MAX_GROUP_CONTEXT = 8 * 1024
 """Padded positions gathered at once, so that they are still in the processor's cache when used.
 64 sequences of 330 positions, 2 heads of 64, bf16, one thread of a busy EPYC (Zen 5), 2026-11:
 2.5 ms; 3.2 ms with twice as many at once, 4.3 ms with all."""
+_MAX_SCORES = 4 << 20
+"""Soft-capped scores that exist at once: 16 MiB in float32."""
 
 
 @dataclass(slots=True, frozen=True)
@@ -100,8 +105,9 @@ def paged_attention(
     plan: AttentionPlan,
     *,
     scale: float,
+    softcap: float | None = None,
 ) -> torch.Tensor:
-    """softmax(scale · q kᵀ) v over what each token may see; [T, H·D] in the queries' type."""
+    """softmax(cap(scale · q kᵀ)) v over what each token may see; [T, H·D] in the queries' type."""
     num_kv_heads, head_dim = k_cache_NKD.shape[1:]
     answers: list[torch.Tensor] = []
     for group in plan.groups:
@@ -112,17 +118,50 @@ def paged_attention(
         q_BKMD = q_BQKGD.transpose(1, 2).reshape(size, num_kv_heads, -1, head_dim)
         k_BLKD = k_cache_NKD.index_select(0, group.slots).view(size, -1, num_kv_heads, head_dim)
         v_BLKD = v_cache_NKD.index_select(0, group.slots).view(size, -1, num_kv_heads, head_dim)
-        out_BKMD = F.scaled_dot_product_attention(
-            q_BKMD,
-            k_BLKD.transpose(1, 2),
-            v_BLKD.transpose(1, 2),
-            attn_mask=group.mask_B1ML,
-            scale=scale,
-        )
+        k_BKLD, v_BKLD, mask_B1ML = k_BLKD.transpose(1, 2), v_BLKD.transpose(1, 2), group.mask_B1ML
+        if softcap is None:
+            out_BKMD = F.scaled_dot_product_attention(
+                q_BKMD, k_BKLD, v_BKLD, attn_mask=mask_B1ML, scale=scale
+            )
+        else:
+            out_BKMD = _soft_capped(q_BKMD, k_BKLD, v_BKLD, mask_B1ML, scale, softcap)
         out_BQKGD = out_BKMD.unflatten(2, (queries, -1)).transpose(1, 2)
         answers.append(out_BQKGD.reshape(size * queries, -1))
     together = answers[0] if len(answers) == 1 else torch.cat(answers)
     return together.index_select(0, plan.output_rows)
+
+
+def _soft_capped(
+    q_BKMD: torch.Tensor,
+    k_BKLD: torch.Tensor,
+    v_BKLD: torch.Tensor,
+    mask_B1ML: torch.Tensor,
+    scale: float,
+    softcap: float,
+) -> torch.Tensor:
+    """softmax(softcap · tanh(scale · q kᵀ / softcap) + mask) v, some queries at a time."""
+    # Contiguous: a batched product of transposed keys took seven times as long.
+    k_BKLD, v_BKLD = (
+        x.to(torch.float32, memory_format=torch.contiguous_format).contiguous()
+        for x in (k_BKLD, v_BKLD)
+    )
+    k_BKDL = k_BKLD.transpose(2, 3)
+    num_scores_per_row = q_BKMD.shape[0] * q_BKMD.shape[1] * k_BKDL.shape[3]
+    num_rows = max(_MAX_SCORES // num_scores_per_row // _QUERY_MULTIPLE, 1) * _QUERY_MULTIPLE
+    masks = mask_B1ML.expand(-1, -1, q_BKMD.shape[2], -1).split(num_rows, dim=2)
+    answers: list[torch.Tensor] = []
+    for rows_BKMD, mask in zip(q_BKMD.split(num_rows, dim=2), masks, strict=True):
+        scores_BKML = (rows_BKMD.float() @ k_BKDL).mul_(scale / softcap).tanh_().mul_(softcap)
+        weights_BKML = scores_BKML.add_(mask).softmax(dim=-1)
+        # One product per run: a longer one would be cut at places that depend on its length.
+        runs = zip(
+            weights_BKML.split(_CONTEXT_RUN, dim=3), v_BKLD.split(_CONTEXT_RUN, dim=2), strict=True
+        )
+        out_BKMD = torch.zeros_like(rows_BKMD, dtype=torch.float32)
+        for weights, values in runs:
+            out_BKMD += weights @ values
+        answers.append(out_BKMD.to(q_BKMD.dtype))
+    return answers[0] if len(answers) == 1 else torch.cat(answers, dim=2)
 
 
 def _similar(num_queries: IntArray, spans: IntArray) -> list[IntArray]:

@@ -3,8 +3,8 @@
 At decode sizes these are bound by the cost of calling torch at all (1–10 µs each), so each function
 is as few calls as it can be. Sums are taken in float32 whatever the tensors' type.
 
-Shape suffixes: T token rows · N heads · D head dimension · C = D/2 · K key/value heads · S slots
-· I feed-forward width, J = 2·I.
+Shape suffixes: T token rows · N heads · D head dimension · C ≤ D/2 pairs that turn · K key/value
+heads · S slots · I feed-forward width, J = 2·I.
 """
 
 from __future__ import annotations
@@ -14,15 +14,24 @@ import torch.nn.functional as F
 
 
 def rms_norm(x: torch.Tensor, weight: torch.Tensor | None, eps: float) -> torch.Tensor:
-    """x / sqrt(mean(x²) + eps) · weight over the last dimension, rounded once."""
+    """x / sqrt(mean(x²) + eps) · weight over the last dimension, rounded once.
+
+    The weight may be float32 while x is not; the answer has the type of x.
+    """
+    if weight is not None and weight.dtype != x.dtype:
+        return F.rms_norm(x.to(weight.dtype), (x.shape[-1],), weight, eps).to(x.dtype)
     return F.rms_norm(x, (x.shape[-1],), weight, eps)
 
 
 def rope(x_TND: torch.Tensor, cos_TC: torch.Tensor, sin_TC: torch.Tensor) -> torch.Tensor:
-    """Rotates the pairs (x[c], x[c + D/2]); float32 inside, rounded once.
+    """Rotates the pairs (x[c], x[c + C]); float32 inside, rounded once. The rest stays.
 
-    Written as x · (cos, cos) + roll(x, D/2) · (-sin, sin): three calls instead of seven.
+    Written as x · (cos, cos) + roll(x, C) · (-sin, sin): three calls instead of seven.
     """
+    num_turning = 2 * cos_TC.shape[-1]
+    if num_turning < x_TND.shape[-1]:
+        turned = rope(x_TND[..., :num_turning], cos_TC, sin_TC)
+        return torch.cat((turned, x_TND[..., num_turning:]), dim=-1)
     cos_T1D = torch.cat((cos_TC, cos_TC), dim=-1)[:, None]
     sin_T1D = torch.cat((-sin_TC, sin_TC), dim=-1)[:, None]
     x = x_TND.float()
@@ -34,6 +43,12 @@ def swiglu(gate_up_TJ: torch.Tensor) -> torch.Tensor:
     """silu(gate) · up, where the last dimension holds gate, then up."""
     half = gate_up_TJ.shape[-1] // 2
     return F.silu(gate_up_TJ[:, :half]).mul_(gate_up_TJ[:, half:])
+
+
+def geglu(gate_up_TJ: torch.Tensor) -> torch.Tensor:
+    """gelu(gate) · up in the tanh form, where the last dimension holds gate, then up."""
+    half = gate_up_TJ.shape[-1] // 2
+    return F.gelu(gate_up_TJ[:, :half], approximate="tanh").mul_(gate_up_TJ[:, half:])
 
 
 def write_kv(

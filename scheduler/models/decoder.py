@@ -1,34 +1,34 @@
-"""What does a Llama, Mistral or Qwen decoder compute?
+"""What does a decoder compute?
 
-    x = embedding[tokens]
-    per layer:  x += o(attention(rope(qk_norm(q)), rope(qk_norm(k)), v)),  q k v from norm(x)
-                x += down(silu(gate) · up),                               gate up from norm(x)
-    logits = head(norm(x)) for the rows that sample
+    x = scale · embedding[tokens]
+    per layer:  x += scale · norm(o(attention(rope(norm(q)), rope(norm(k)), v))),  qkv from norm(x)
+                x += scale · norm(feed_forward(norm(x)))
+    logits = cap(scale · head(norm(x))) for the rows that sample
 
-One file, one path: what the families do differently is in the spec (scheduler/models/specs.py), and
-what the backends do differently is in the kernel table (kernels/dispatch.py). q, k and v are one
-matrix, and so are gate and up: fewer, larger products.
+One file, one path. Which norms, caps and rotations there are is in the spec
+(scheduler/models/specs.py); a norm that a model lacks is the identity here. What the backends do
+differently is in the kernel table (kernels/dispatch.py). q, k and v are one matrix.
 
-Does not know: sequences, scheduling, sampling, or how the cache is shared.
+Does not know: families, checkpoints, sequences, scheduling, sampling, or how the cache is shared.
 
 Shape suffixes: T token rows · R rows to sample · E model width · H query heads · K key/value heads
-· N = H + K · D head dimension · C = D/2 · J = 2 × feed-forward width · V vocabulary · S slots.
+· N = H + K · D head dimension · C pairs of dimensions that turn · P positions · V vocabulary
+· S slots.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 
 from anzoth.kernels.dispatch import Kernels
+from anzoth.scheduler.models.feed_forward import FeedForward, Linear
 from anzoth.scheduler.models.rotary import cos_sin_tables
-from anzoth.scheduler.models.specs import ModelSpec
-from anzoth.scheduler.weights import Part, Progress, WeightReader
+from anzoth.scheduler.models.specs import ModelSpec, RopeSpec
 
 
 @dataclass(slots=True, frozen=True, eq=False)
@@ -53,17 +53,23 @@ class StepInputs:
 
 
 @dataclass(slots=True, frozen=True, eq=False)
-class _Layer:
+class Layer:
     """The weights of one layer. Linear weights are functions (kernels/dispatch.py)."""
 
     window: int | None
-    input_norm_E: torch.Tensor
-    qkv: Any  # Linear; Any keeps the annotations of this table short
+    rope: RopeSpec | None
+    norm_before_attention_E: torch.Tensor | None
+    qkv: Linear
     qk_norm_ND: torch.Tensor | None
-    output: Any
-    mlp_norm_E: torch.Tensor
-    gate_up: Any
-    down: Any
+    output: Linear
+    norm_after_attention_E: torch.Tensor | None
+    norm_before_feed_forward_E: torch.Tensor | None
+    feed_forward: FeedForward
+    norm_after_feed_forward_E: torch.Tensor | None
+
+
+Angles = tuple[torch.Tensor, torch.Tensor] | None
+"""Cosines and sines [T, C] of a step's tokens; None: no rotation."""
 
 
 class Decoder:
@@ -75,7 +81,7 @@ class Decoder:
         kernels: Kernels,
         *,
         embedding_VE: torch.Tensor,
-        layers: Sequence[_Layer],
+        layers: Sequence[Layer],
         norm_E: torch.Tensor,
         head_VE: torch.Tensor,
         max_model_tokens: int,
@@ -86,149 +92,77 @@ class Decoder:
         self._layers = tuple(layers)
         self._norm_E = norm_E
         self._head = kernels.prepare_head(head_VE)
-        self._cos_PC, self._sin_PC = cos_sin_tables(spec.rope, spec.head_dim, max_model_tokens)
-        self._scale = spec.head_dim**-0.5
+        self._tables_PC = {
+            rope: cos_sin_tables(rope, spec.head_dim, max_model_tokens)
+            for rope in set(spec.ropes)
+            if rope is not None
+        }
 
     def forward(self, step: StepInputs, cache: Sequence[LayerCache]) -> torch.Tensor:
         """Stores the step's keys and values; logits of the rows to sample, float32 [R, V]."""
+        scales = self._spec.scales
         x_TE = F.embedding(step.token_ids_T, self._embedding_VE)
-        cos_TC = self._cos_PC.index_select(0, step.positions_T)
-        sin_TC = self._sin_PC.index_select(0, step.positions_T)
+        if scales.embedding != 1:
+            x_TE = x_TE * scales.embedding
+        angles = self._angles(step.positions_T)
         for layer, layer_cache in zip(self._layers, cache, strict=True):
-            x_TE = x_TE + self._attend(layer, layer_cache, x_TE, cos_TC, sin_TC, step)
-            x_TE = x_TE + self._feed_forward(layer, x_TE)
+            y_TE = self._norm(x_TE, layer.norm_before_attention_E)
+            y_TE = self._attend(layer, layer_cache, y_TE, angles[layer.rope], step)
+            y_TE = self._norm(y_TE, layer.norm_after_attention_E)
+            x_TE = torch.add(x_TE, y_TE, alpha=scales.residual)
+            y_TE = layer.feed_forward(self._norm(x_TE, layer.norm_before_feed_forward_E))
+            y_TE = self._norm(y_TE, layer.norm_after_feed_forward_E)
+            x_TE = torch.add(x_TE, y_TE, alpha=scales.residual)
         x_RE = x_TE.index_select(0, step.sample_rows_R)
-        return self._head(self._kernels.rms_norm(x_RE, self._norm_E, self._spec.norm_eps))
+        logits_RV = self._head(self._norm(x_RE, self._norm_E))
+        if scales.logits != 1:
+            logits_RV = logits_RV * scales.logits
+        if scales.logits_cap is not None:
+            logits_RV = scales.logits_cap * torch.tanh(logits_RV / scales.logits_cap)
+        return logits_RV
+
+    def _angles(self, positions_T: torch.Tensor) -> dict[RopeSpec | None, Angles]:
+        angles: dict[RopeSpec | None, Angles] = {None: None}
+        for rope, (cos_PC, sin_PC) in self._tables_PC.items():
+            angles[rope] = cos_PC.index_select(0, positions_T), sin_PC.index_select(0, positions_T)
+        return angles
+
+    def _norm(self, x: torch.Tensor, weight_E: torch.Tensor | None) -> torch.Tensor:
+        if weight_E is None:
+            return x
+        return self._kernels.rms_norm(x, weight_E, self._spec.norm_eps)
 
     def _attend(
-        self,
-        layer: _Layer,
-        cache: LayerCache,
-        x_TE: torch.Tensor,
-        cos_TC: torch.Tensor,
-        sin_TC: torch.Tensor,
-        step: StepInputs,
+        self, layer: Layer, cache: LayerCache, x_TE: torch.Tensor, angles: Angles, step: StepInputs
     ) -> torch.Tensor:
         spec, kernels = self._spec, self._kernels
         heads, kv_heads = spec.num_heads, spec.num_kv_heads
-        qkv = layer.qkv(kernels.rms_norm(x_TE, layer.input_norm_E, spec.norm_eps))
-        qkv_TXD = qkv.view(-1, heads + 2 * kv_heads, spec.head_dim)
+        qkv_TXD = layer.qkv(x_TE).view(-1, heads + 2 * kv_heads, spec.head_dim)
         qk_TND, v_TKD = qkv_TXD[:, : heads + kv_heads], qkv_TXD[:, heads + kv_heads :]
         if layer.qk_norm_ND is not None:
-            qk_TND = kernels.rms_norm(qk_TND, None, spec.norm_eps) * layer.qk_norm_ND
-        qk_TND = kernels.rope(qk_TND, cos_TC, sin_TC)
+            qk_TND = (self._unit(qk_TND) * layer.qk_norm_ND).to(v_TKD.dtype)
+        if angles is not None:
+            qk_TND = kernels.rope(qk_TND, *angles)
         q_THD, k_TKD = qk_TND[:, :heads], qk_TND[:, heads:]
         num_real = step.slots.shape[0]
         kernels.write_kv(cache.k_SKD, cache.v_SKD, k_TKD[:num_real], v_TKD[:num_real], step.slots)
         attended = kernels.paged_attention(
-            q_THD, cache.k_SKD, cache.v_SKD, step.plans[layer.window], scale=self._scale
+            q_THD,
+            cache.k_SKD,
+            cache.v_SKD,
+            step.plans[layer.window],
+            scale=spec.scales.attention,
+            softcap=spec.scales.attention_cap,
         )
         return layer.output(attended)
 
-    def _feed_forward(self, layer: _Layer, x_TE: torch.Tensor) -> torch.Tensor:
-        normed_TE = self._kernels.rms_norm(x_TE, layer.mlp_norm_E, self._spec.norm_eps)
-        return layer.down(self._kernels.swiglu(layer.gate_up(normed_TE)))
-
-
-# --- from a checkpoint ------------------------------------------------------------------------
-
-_EMBEDDING = "model.embed_tokens.weight"
-_HEAD = "lm_head.weight"
-_NORM = "model.norm.weight"
-
-
-def load_decoder(
-    directory: Path,
-    spec: ModelSpec,
-    kernels: Kernels,
-    *,
-    max_model_tokens: int,
-    progress: Progress | None = None,
-) -> Decoder:
-    """The model in `directory`. Raises CheckpointError."""
-    outer = _outer_parts(spec)
-    ignored = [_HEAD] if spec.has_tied_embeddings else []
-    reader = WeightReader(directory, wanted_parts(spec), ignored=ignored, progress=progress)
-    embedding_VE = reader.read(outer["embedding"], kernels.dtype)
-    return Decoder(
-        spec,
-        kernels,
-        embedding_VE=embedding_VE,
-        layers=[_load_layer(reader, spec, index, kernels) for index in range(spec.num_layers)],
-        norm_E=reader.read(outer["norm"], kernels.dtype),
-        head_VE=reader.read(outer["head"], kernels.dtype) if "head" in outer else embedding_VE,
-        max_model_tokens=max_model_tokens,
-    )
-
-
-def wanted_parts(spec: ModelSpec) -> list[Part]:
-    """All tensors that a checkpoint of this model must hold, and their shapes."""
-    groups = [_outer_parts(spec)] + [_layer_parts(spec, i) for i in range(spec.num_layers)]
-    return [part for group in groups for parts in group.values() for part in parts]
-
-
-def _outer_parts(spec: ModelSpec) -> dict[str, list[Part]]:
-    shape = (spec.vocab_size, spec.hidden_size)
-    parts = {"embedding": [Part(_EMBEDDING, shape)], "norm": [Part(_NORM, shape[1:])]}
-    return parts if spec.has_tied_embeddings else parts | {"head": [Part(_HEAD, shape)]}
-
-
-def _layer_parts(spec: ModelSpec, index: int) -> dict[str, list[Part]]:
-    """Which tensors of the checkpoint make up each parameter of a layer."""
-    prefix = f"model.layers.{index}."
-    width, inner = spec.hidden_size, spec.intermediate_size
-    q, kv = spec.num_heads * spec.head_dim, spec.num_kv_heads * spec.head_dim
-
-    def linear(has_bias: bool, name: str, *sizes: tuple[str, int], inputs: int) -> None:
-        names = [(f"{prefix}{module}", outputs) for module, outputs in sizes]
-        parts[name] = [Part(f"{module}.weight", (outputs, inputs)) for module, outputs in names]
-        if has_bias:
-            parts[f"{name}_bias"] = [Part(f"{module}.bias", (out,)) for module, out in names]
-
-    def norm(name: str, module: str, size: int) -> None:
-        parts[name] = [Part(f"{prefix}{module}.weight", (size,))]
-
-    parts: dict[str, list[Part]] = {}
-    attention, mlp = "self_attn.", "mlp."
-    projections = [(f"{attention}{n}_proj", size) for n, size in (("q", q), ("k", kv), ("v", kv))]
-    linear(spec.has_qkv_bias, "qkv", *projections, inputs=width)
-    linear(spec.has_output_bias, "output", (f"{attention}o_proj", width), inputs=q)
-    gate_up = [(f"{mlp}gate_proj", inner), (f"{mlp}up_proj", inner)]
-    linear(spec.has_mlp_bias, "gate_up", *gate_up, inputs=width)
-    linear(spec.has_mlp_bias, "down", (f"{mlp}down_proj", width), inputs=inner)
-    norm("input_norm", "input_layernorm", width)
-    norm("mlp_norm", "post_attention_layernorm", width)
-    if spec.has_qk_norm:
-        norm("q_norm", f"{attention}q_norm", spec.head_dim)
-        norm("k_norm", f"{attention}k_norm", spec.head_dim)
-    return parts
-
-
-def _load_layer(reader: WeightReader, spec: ModelSpec, index: int, kernels: Kernels) -> _Layer:
-    parts = _layer_parts(spec, index)
-
-    def read(name: str) -> torch.Tensor:
-        return reader.read(parts[name], kernels.dtype)
-
-    def linear(name: str) -> Any:
-        bias = read(f"{name}_bias") if f"{name}_bias" in parts else None
-        return kernels.prepare_linear(read(name), bias)
-
-    qk_norm_ND = None
-    if spec.has_qk_norm:
-        qk_norm_ND = torch.cat(
-            (
-                read("q_norm").expand(spec.num_heads, -1),
-                read("k_norm").expand(spec.num_kv_heads, -1),
-            )
+    def _unit(self, qk_TND: torch.Tensor) -> torch.Tensor:
+        """Queries and keys over their root mean square: of each head, or of all heads at once."""
+        eps = self._spec.norm_eps
+        if self._spec.qk_norm == "head":
+            return self._kernels.rms_norm(qk_TND, None, eps)
+        parts = qk_TND.split((self._spec.num_heads, self._spec.num_kv_heads), dim=1)
+        return torch.cat(
+            [self._kernels.rms_norm(part.flatten(1), None, eps).view_as(part) for part in parts],
+            dim=1,
         )
-    return _Layer(
-        window=spec.windows[index],
-        input_norm_E=read("input_norm"),
-        qkv=linear("qkv"),
-        qk_norm_ND=qk_norm_ND,
-        output=linear("output"),
-        mlp_norm_E=read("mlp_norm"),
-        gate_up=linear("gate_up"),
-        down=linear("down"),
-    )

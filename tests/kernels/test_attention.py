@@ -27,7 +27,7 @@ def _random(layout, num_slots, heads, kv_heads, head_dim, dtype, seed=0):
     return q, k, v
 
 
-def _run(layout, q, k, v, window=None):
+def _run(layout, q, k, v, window=None, softcap=None):
     plan = plan_attention(
         layout,
         num_heads=q.shape[1],
@@ -35,7 +35,7 @@ def _run(layout, q, k, v, window=None):
         dtype=q.dtype,
         window=window,
     )
-    return paged_attention(q, k, v, plan, scale=0.3)
+    return paged_attention(q, k, v, plan, scale=0.3, softcap=softcap)
 
 
 def _used_slots(layout):
@@ -49,31 +49,53 @@ def _used_slots(layout):
 
 @pytest.mark.parametrize("step", STEPS)
 @pytest.mark.parametrize(("heads", "kv_heads", "head_dim"), [(6, 2, 20), (4, 4, 32), (5, 1, 8)])
-@pytest.mark.parametrize("window", [None, 6])
+@pytest.mark.parametrize(
+    "mask", [{}, {"window": 6}, {"softcap": 1.5}, {"window": 6, "softcap": 1.5}], ids=str
+)
 @pytest.mark.parametrize("dtype", list(ROUNDING))
-def test_matches_the_reference(make_layout, step, heads, kv_heads, head_dim, window, dtype):
+def test_matches_the_reference(make_layout, step, heads, kv_heads, head_dim, mask, dtype):
     layout, num_slots = make_layout(*STEPS[step])
     q, k, v = _random(layout, num_slots, heads, kv_heads, head_dim, dtype)
-    exact = reference.paged_attention(
-        q.double(), k.double(), v.double(), layout, scale=0.3, window=window
-    )
-    same_type = reference.paged_attention(q, k, v, layout, scale=0.3, window=window)
+    exact = reference.paged_attention(q.double(), k.double(), v.double(), layout, scale=0.3, **mask)
+    same_type = reference.paged_attention(q, k, v, layout, scale=0.3, **mask)
     real = slice(0, int(layout.query_starts[-1]))
     allowed = 2 * (same_type.double() - exact)[real].abs().max() + ROUNDING[dtype]
-    error = (_run(layout, q, k, v, window).double() - exact)[real].abs().max()
+    error = (_run(layout, q, k, v, **mask).double() - exact)[real].abs().max()
     assert error <= allowed
 
 
+def test_a_soft_cap_bounds_every_score_in_the_reference_itself(make_layout):
+    """Scores of ±100 capped at 0.01 leave an average of the values; uncapped they choose one."""
+    layout, num_slots = make_layout([1], [9])
+    q, k, v = _random(layout, num_slots, 2, 2, 8, torch.float64)
+    used = _used_slots(layout)
+    average = v[used].mean(0).flatten()
+    for scale, softcap, is_average in ((100.0, 0.01, True), (100.0, None, False)):
+        out = reference.paged_attention(q, k, v, layout, scale=scale, softcap=softcap)[0]
+        assert torch.allclose(out, average, atol=0.03) == is_average
+
+
+def test_soft_capped_queries_in_several_pieces_are_the_same_queries(make_layout, monkeypatch):
+    layout, num_slots = make_layout([30, 1, 1], [44, 90, 20])
+    q, k, v = _random(layout, num_slots, 6, 2, 16, torch.float32)
+    whole = _run(layout, q, k, v, window=40, softcap=2.0)
+    monkeypatch.setattr("anzoth.kernels.cpu.attention._MAX_SCORES", 1)
+    torch.testing.assert_close(
+        _run(layout, q, k, v, window=40, softcap=2.0), whole, rtol=0, atol=1e-6
+    )
+
+
+@pytest.mark.parametrize("softcap", [None, 2.0])
 @pytest.mark.parametrize("window", [None, 6])
-def test_slots_that_are_not_in_a_context_are_never_read(make_layout, window):
+def test_slots_that_are_not_in_a_context_are_never_read(make_layout, window, softcap):
     layout, num_slots = make_layout(*STEPS["mixed"])
     q, k, v = _random(layout, num_slots, 6, 2, 20, torch.bfloat16)
-    before = _run(layout, q, k, v, window)
+    before = _run(layout, q, k, v, window, softcap)
     unused = np.ones(num_slots, dtype=bool)
     unused[_used_slots(layout)] = False
     k[unused] = v[unused] = float("nan")
     assert unused.any()
-    assert torch.equal(_run(layout, q, k, v, window), before)
+    assert torch.equal(_run(layout, q, k, v, window, softcap), before)
 
 
 def test_where_the_blocks_lie_makes_no_difference(make_layout):
@@ -103,12 +125,15 @@ def test_long_contexts_are_split_into_several_groups_and_agree(make_layout, monk
 @pytest.mark.parametrize("window", [None, 6, 600])
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])
 @pytest.mark.parametrize("heads", [2, 6])
-def test_a_token_gets_the_same_bits_alone_and_in_any_company(make_layout, window, dtype, heads):
+@pytest.mark.parametrize("softcap", [None, 2.0])
+def test_a_token_gets_the_same_bits_alone_and_in_any_company(
+    make_layout, window, dtype, heads, softcap
+):
     num_queries = [1, 5, 1, 40, 2, 30, 60, 33]
     context_lens = [700, 33, 1030, 830, 18, 1300, 240, 400]
     layout, num_slots = make_layout(num_queries, context_lens, block_size=16)
     q, k, v = _random(layout, num_slots, heads, 2, 24, dtype)
-    together = _run(layout, q, k, v, window)
+    together = _run(layout, q, k, v, window, softcap)
     for row in range(int(layout.query_starts[-1])):
         i = int(np.searchsorted(layout.query_starts, row, side="right")) - 1
         context_len = layout.context_lens[i] - (layout.query_starts[i + 1] - 1 - row)
@@ -120,4 +145,4 @@ def test_a_token_gets_the_same_bits_alone_and_in_any_company(make_layout, window
             num_rows=4,
         )
         q_alone = q[row : row + 1].repeat(4, 1, 1)
-        assert torch.equal(_run(alone, q_alone, k, v, window)[0], together[row])
+        assert torch.equal(_run(alone, q_alone, k, v, window, softcap)[0], together[row])

@@ -27,12 +27,30 @@ def test_rms_norm_matches_its_formula(dtype, shape, has_weight):
     _close(pointwise.rms_norm(x, weight, 1e-5), exact, dtype)
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_a_float32_norm_weight_is_not_rounded_to_the_type_of_the_rows(dtype):
+    x = torch.randn(4, 64, generator=torch.Generator().manual_seed(8)).to(dtype)
+    weight = 1 + torch.linspace(-1e-3, 1e-3, 64)
+    assert (weight.to(dtype) == 1).sum() > 16
+    exact = reference.rms_norm(x.double(), weight.double(), 1e-6)
+    assert torch.equal(pointwise.rms_norm(x, weight, 1e-6), exact.to(dtype))
+
+
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_rope_matches_its_formula(dtype):
+@pytest.mark.parametrize("num_pairs", [10, 7])
+def test_rope_matches_its_formula(dtype, num_pairs):
     x = torch.randn(5, 3, 20, generator=torch.Generator().manual_seed(2)).to(dtype)
-    angles = torch.outer(torch.tensor([0.0, 1, 2, 77, 4096]), torch.logspace(0, -4, 10))
+    angles = torch.outer(torch.tensor([0.0, 1, 2, 77, 4096]), torch.logspace(0, -4, num_pairs))
     exact = reference.rope(x.double(), angles.cos().double(), angles.sin().double())
     _close(pointwise.rope(x, angles.cos(), angles.sin()), exact, dtype)
+
+
+def test_rope_leaves_the_dimensions_past_its_angles_alone():
+    x = torch.randn(4, 2, 12, generator=torch.Generator().manual_seed(9))
+    for rope in (reference.rope, pointwise.rope):
+        turned = rope(x, torch.zeros(4, 3), torch.ones(4, 3))
+        assert torch.equal(turned[..., 6:], x[..., 6:])
+        torch.testing.assert_close(turned[..., :3], -x[..., 3:6])
 
 
 def test_rope_reads_a_slice_of_a_wider_row():
@@ -43,10 +61,12 @@ def test_rope_reads_a_slice_of_a_wider_row():
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_swiglu_matches_its_formula_and_leaves_its_input_alone(dtype):
+@pytest.mark.parametrize("name", ["swiglu", "geglu"])
+def test_an_activation_matches_its_formula_and_leaves_its_input_alone(dtype, name):
     gate_up = (4 * torch.randn(6, 2 * 37, generator=torch.Generator().manual_seed(4))).to(dtype)
     before = gate_up.clone()
-    _close(pointwise.swiglu(gate_up), reference.swiglu(gate_up.double()), dtype)
+    exact = getattr(reference, name)(gate_up.double())
+    _close(getattr(pointwise, name)(gate_up), exact, dtype)
     assert torch.equal(gate_up, before)
 
 

@@ -39,6 +39,22 @@ _LLAMA3 = {
     "high_freq_factor": 4.0,
     "original_max_position_embeddings": 32,
 }
+_YARN = {
+    "rope_type": "yarn",
+    "rope_theta": 5000.0,
+    "factor": 4.0,
+    "original_max_position_embeddings": 64,
+}
+_DYNAMIC = {"rope_type": "dynamic", "rope_theta": 5000.0, "factor": 2.0}
+_PARTIAL = {"rope_type": "default", "rope_theta": 5000.0, "partial_rotary_factor": 0.75}
+_GEMMA = {
+    "head_dim": 20,
+    "query_pre_attn_scalar": 11,
+    "sliding_window": 9,
+    # Small enough to bend most scores and logits of such a model.
+    "attn_logit_softcapping": 1.5,
+    "final_logit_softcapping": 4.0,
+}
 _LINEAR = {"rope_type": "linear", "rope_theta": 10_000.0, "factor": 2.5}
 
 MODELS: dict[str, tuple[str, dict[str, Any]]] = {
@@ -55,6 +71,43 @@ MODELS: dict[str, tuple[str, dict[str, Any]]] = {
         {"use_sliding_window": True, "sliding_window": 7, "max_window_layers": 1},
     ),
     "qwen3": ("Qwen3Config", {"head_dim": 24, "tie_word_embeddings": True}),
+    "qwen3-yarn": (
+        "Qwen3Config",
+        {"head_dim": 24, "attention_bias": True, "rope_parameters": _YARN},
+    ),
+    "llama-dynamic": ("LlamaConfig", {"rope_parameters": _DYNAMIC}),
+    "phi3": ("Phi3Config", {"sliding_window": 9, "rope_parameters": _PARTIAL, "pad_token_id": 0}),
+    "gemma2": ("Gemma2Config", _GEMMA),
+    "gemma3": (
+        "Gemma3TextConfig",
+        _GEMMA | {"num_hidden_layers": 6, "attn_logit_softcapping": None},
+    ),
+    "smollm3": ("SmolLM3Config", {"num_hidden_layers": 4, "pad_token_id": 0}),
+    "smollm3-windows": (
+        "SmolLM3Config",
+        {"no_rope_layer_interval": 2, "use_sliding_window": True, "sliding_window": 7}
+        | {"attention_bias": True, "mlp_bias": True, "pad_token_id": 0},
+    ),
+    "olmo2": ("Olmo2Config", {"pad_token_id": 0}),
+    "granite": (
+        "GraniteConfig",
+        {"attention_bias": True, "mlp_bias": True, "embedding_multiplier": 3.0}
+        | {"attention_multiplier": 0.17, "residual_multiplier": 0.6, "logits_scaling": 2.5},
+    ),
+    "mixtral": (
+        "MixtralConfig",
+        {"head_dim": 20, "sliding_window": 9, "num_local_experts": 5, "num_experts_per_tok": 2},
+    ),
+    "qwen3-moe": (
+        "Qwen3MoeConfig",
+        {"head_dim": 20, "moe_intermediate_size": 40, "num_experts": 6, "num_experts_per_tok": 3}
+        | {"norm_topk_prob": True, "mlp_only_layers": [1]},
+    ),
+    "qwen3-moe-windows": (
+        "Qwen3MoeConfig",
+        {"head_dim": 20, "moe_intermediate_size": 40, "num_experts": 6, "num_experts_per_tok": 3}
+        | {"decoder_sparse_step": 2, "use_sliding_window": True, "sliding_window": 7},
+    ),
 }
 
 
@@ -106,11 +159,11 @@ def make_checkpoint(tmp_path_factory):
             model = transformers.AutoModelForCausalLM.from_config(config).float().eval()
             with torch.no_grad():
                 for parameter_name, parameter in model.named_parameters():
-                    # Freshly made biases are zero and norms one: then forgetting them goes unseen.
+                    # Freshly made biases and norms change nothing: forgetting them goes unseen.
                     if "bias" in parameter_name:
                         parameter.normal_(0, 0.3)
                     elif "norm" in parameter_name:
-                        parameter.normal_(1, 0.2)
+                        parameter.add_(0.2 * torch.randn_like(parameter))
             path = tmp_path_factory.mktemp(name)
             model.save_pretrained(path)
             made[name] = Checkpoint(path, model)

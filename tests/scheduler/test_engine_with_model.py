@@ -16,7 +16,20 @@ from anzoth.scheduler.engine import Engine
 
 GREEDY = SamplingParams(temperature=0.0, ignore_eos=True)
 NUM_TOKENS = 24
-FAMILIES = ["llama", "mistral", "qwen2", "qwen3"]
+FAMILIES = [
+    "llama",
+    "mistral",
+    "qwen2",
+    "qwen3",
+    "phi3",
+    "gemma2",
+    "gemma3",
+    "smollm3",
+    "olmo2",
+    "granite",
+    "mixtral",
+    "qwen3-moe",
+]
 
 
 def run(engine: Engine, prompts: list[list[int]]) -> tuple[list[list[int]], int]:

@@ -10,7 +10,7 @@ from anzoth.scheduler.kv_tensors import (
     choose_size,
     num_block_bytes,
 )
-from anzoth.scheduler.models.specs import ModelSpec, RopeSpec
+from anzoth.scheduler.models.specs import LayerNorms, ModelSpec, RopeSpec, ScaleSpec
 
 MIB = 1 << 20
 SPEC = ModelSpec(
@@ -22,16 +22,22 @@ SPEC = ModelSpec(
     num_heads=4,
     num_kv_heads=2,
     head_dim=32,
-    norm_eps=1e-6,
-    rope=RopeSpec(10_000.0),
-    windows=(None,) * 4,
     max_position_tokens=1024,
     eos_token_ids=(),
+    windows=(None,) * 4,
+    ropes=(RopeSpec(10_000.0),) * 4,
+    experts=(None,) * 4,
+    activation="silu",
+    norms=LayerNorms("before", None, "between", None),
+    norm_eps=1e-6,
+    has_zero_centred_norms=False,
+    qk_norm=None,
+    scales=ScaleSpec(attention=0.2),
     has_tied_embeddings=False,
     has_qkv_bias=False,
     has_output_bias=False,
     has_mlp_bias=False,
-    has_qk_norm=False,
+    has_fused_projections=False,
 )
 BLOCK_BYTES = 2 * 4 * 2 * 32 * 16 * 2
 

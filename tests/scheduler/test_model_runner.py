@@ -15,7 +15,20 @@ from anzoth.scheduler.sequence import RowFailure, SampledToken, ScheduledSequenc
 pytestmark = pytest.mark.slow
 
 NUM_OUTPUT = 12
-FAMILIES = ["llama", "mistral", "qwen2", "qwen3"]
+FAMILIES = [
+    "llama",
+    "mistral",
+    "qwen2",
+    "qwen3",
+    "phi3",
+    "gemma2",
+    "gemma3",
+    "smollm3",
+    "olmo2",
+    "granite",
+    "mixtral",
+    "qwen3-moe",
+]
 
 
 @pytest.fixture(params=FAMILIES)

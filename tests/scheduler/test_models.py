@@ -1,5 +1,9 @@
-"""Each family against transformers on the same random checkpoint, and what config.json may say."""
+"""Each family against transformers on the same random checkpoint.
 
+Company, chunks, preemption and prefix hits: test_model_runner.py, test_engine_with_model.py.
+"""
+
+import dataclasses
 import json
 import shutil
 
@@ -8,15 +12,34 @@ import torch
 
 from anzoth.frames import SamplingParams
 from anzoth.scheduler.checkpoint import CheckpointError
-from anzoth.scheduler.models.rotary import cos_sin_tables
-from anzoth.scheduler.models.specs import Llama3Scaling, RopeSpec, read_spec
+from anzoth.scheduler.models.families import FAMILIES, read_spec
+from anzoth.scheduler.models.specs import LayerNorms, Llama3Scaling, RopeSpec
 
-FAMILIES = ["llama", "llama-tied-biased", "mistral", "qwen2", "qwen2-windows", "qwen3"]
+MODELS = [
+    "llama",
+    "llama-tied-biased",
+    "llama-dynamic",
+    "mistral",
+    "qwen2",
+    "qwen2-windows",
+    "qwen3",
+    "qwen3-yarn",
+    "phi3",
+    "gemma2",
+    "gemma3",
+    "smollm3",
+    "smollm3-windows",
+    "olmo2",
+    "granite",
+    "mixtral",
+    "qwen3-moe",
+    "qwen3-moe-windows",
+]
 NUM_LOGPROBS = 20
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", FAMILIES)
+@pytest.mark.parametrize("name", MODELS)
 def test_greedy_tokens_in_float32_equal_those_of_transformers(
     make_checkpoint, load_runner, driver_class, prompts, name
 ):
@@ -40,7 +63,7 @@ def _scored(runner, driver_class, token_ids):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", FAMILIES)
+@pytest.mark.parametrize("name", MODELS)
 def test_logprobs_in_float32_are_those_of_transformers(
     make_checkpoint, load_runner, driver_class, prompts, name
 ):
@@ -54,7 +77,7 @@ def test_logprobs_in_float32_are_those_of_transformers(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", FAMILIES)
+@pytest.mark.parametrize("name", MODELS)
 def test_logprobs_in_bfloat16_are_as_near_to_float32_as_those_of_transformers(
     make_checkpoint, load_runner, driver_class, prompts, name
 ):
@@ -80,148 +103,172 @@ def _in_bfloat16(checkpoint, token_ids):
 
 
 @pytest.mark.slow
-def test_a_checkpoint_with_the_older_spelling_of_rotary_settings_computes_the_same(
-    make_checkpoint, load_runner, driver_class, tmp_path
+def test_every_family_is_compared(make_checkpoint):
+    compared = {read_spec(make_checkpoint(name).path).architecture for name in MODELS}
+    assert compared == set(FAMILIES)
+
+
+# What a family switches, switched off: (model, field of the spec or of its scales, other value).
+SWITCHES = [
+    ("llama-tied-biased", "ropes", (RopeSpec(10_000.0),) * 3),
+    ("llama", "ropes", (RopeSpec(5000.0),) * 3),
+    ("mistral", "windows", (None,) * 3),
+    ("qwen2-windows", "windows", (7,) * 3),
+    ("qwen2-windows", "windows", (None,) * 3),
+    ("qwen3-yarn", "ropes", (RopeSpec(5000.0),) * 3),
+    ("phi3", "windows", (None,) * 3),
+    ("phi3", "ropes", (RopeSpec(5000.0, turning_share=0.5),) * 3),
+    ("gemma2", "windows", (None, 9, None)),
+    ("gemma2", "activation", "silu"),
+    ("gemma2", "has_zero_centred_norms", False),
+    (
+        "gemma2",
+        "norms",
+        LayerNorms(
+            *[
+                f"{n}_layernorm"
+                for n in ("post_attention", "input", "pre_feedforward", "post_feedforward")
+            ]
+        ),
+    ),
+    (
+        "gemma2",
+        "norms",
+        LayerNorms(
+            *[
+                f"{n}_layernorm"
+                for n in ("input", "post_attention", "post_feedforward", "pre_feedforward")
+            ]
+        ),
+    ),
+    ("gemma2", "attention", 20**-0.5),
+    ("gemma2", "embedding", 1.0),
+    ("gemma2", "attention_cap", None),
+    ("gemma2", "logits_cap", None),
+    ("gemma3", "windows", (None,) * 6),
+    ("gemma3", "ropes", (RopeSpec(1e6),) * 6),
+    ("gemma3", "ropes", (RopeSpec(1e4),) * 6),
+    ("gemma3", "has_zero_centred_norms", False),
+    ("smollm3", "ropes", (RopeSpec(2e6),) * 4),
+    ("smollm3-windows", "windows", (None,) * 3),
+    (
+        "olmo2",
+        "norms",
+        LayerNorms("post_attention_layernorm", None, "post_feedforward_layernorm", None),
+    ),
+    ("granite", "attention", 8**-0.5),
+    ("granite", "embedding", 1.0),
+    ("granite", "residual", 1.0),
+    ("granite", "logits", 1.0),
+    ("mixtral", "windows", (None,) * 3),
+    ("mixtral", "num_active", 1),
+    ("mixtral", "has_normed_weights", False),
+    ("qwen3-moe", "num_active", 2),
+    ("qwen3-moe", "has_normed_weights", False),
+    ("qwen3-moe-windows", "has_normed_weights", True),
+    ("qwen3-moe-windows", "windows", (None,) * 3),
+]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("name", "switch", "value"), SWITCHES)
+def test_these_checkpoints_notice_every_switch(
+    make_checkpoint, load_runner, driver_class, prompts, monkeypatch, name, switch, value
 ):
-    checkpoint = make_checkpoint("llama")
-    shutil.copytree(checkpoint.path, tmp_path, dirs_exist_ok=True)
-    config = json.loads((tmp_path / "config.json").read_text())
-    scaling = config.pop("rope_parameters")
-    config["rope_theta"] = scaling.pop("rope_theta")
-    config["rope_scaling"] = scaling
-    (tmp_path / "config.json").write_text(json.dumps(config))
-    assert read_spec(tmp_path) == read_spec(checkpoint.path)
-    assert read_spec(tmp_path).rope == RopeSpec(5000.0, llama3=Llama3Scaling(4.0, 1.0, 4.0, 32))
+    """The comparisons with transformers would fail: logprobs move by far more than they allow."""
+    path = make_checkpoint(name).path
+    spec = read_spec(path)
+    if hasattr(spec, switch):
+        changed = dataclasses.replace(spec, **{switch: value})
+    elif hasattr(spec.scales, switch):
+        changed = dataclasses.replace(
+            spec, scales=dataclasses.replace(spec.scales, **{switch: value})
+        )
+    else:
+        experts = [e and dataclasses.replace(e, **{switch: value}) for e in spec.experts]
+        changed = dataclasses.replace(spec, experts=tuple(experts))
+    assert changed != spec
+    token_ids = prompts(1, seed=2)[0] + [5] * 20
+    expected = _scored(load_runner(path), driver_class, token_ids)[-1][1]
+    monkeypatch.setattr("anzoth.scheduler.model_runner.read_spec", lambda _path: changed)
+    scores = _scored(load_runner(path), driver_class, token_ids)[-1][1]
+    assert max(abs(scores.get(token, -99) - expected[token]) for token in expected) > 1e-2
 
 
-# --- config.json ------------------------------------------------------------------------------
-
-MINIMAL = {
-    "architectures": ["LlamaForCausalLM"],
-    "vocab_size": 100,
-    "hidden_size": 32,
-    "intermediate_size": 64,
-    "num_hidden_layers": 4,
-    "num_attention_heads": 4,
-    "max_position_embeddings": 128,
-    "eos_token_id": 2,
-}
+# --- rotary settings ----------------------------------------------------------------------------
 
 
-@pytest.fixture
-def spec_of(tmp_path):
-    """(changes to a minimal config, generation config) -> ModelSpec."""
-
-    def read(changes=None, generation=None):
-        config = {k: v for k, v in (MINIMAL | (changes or {})).items() if v is not ...}
-        (tmp_path / "config.json").write_text(json.dumps(config))
-        if generation is not None:
-            (tmp_path / "generation_config.json").write_text(json.dumps(generation))
-        return read_spec(tmp_path)
-
-    return read
+def _with_config(source, target, changes):
+    """A copy of a checkpoint whose config.json differs."""
+    shutil.copytree(source, target, dirs_exist_ok=True)
+    config = json.loads((target / "config.json").read_text()) | changes
+    (target / "config.json").write_text(json.dumps({k: v for k, v in config.items() if v != ...}))
+    return target
 
 
-def test_what_a_minimal_config_leaves_out_has_the_usual_defaults(spec_of):
-    spec = spec_of()
-    assert (spec.num_kv_heads, spec.head_dim, spec.norm_eps) == (4, 8, 1e-6)
-    assert spec.rope == RopeSpec(10_000.0)
-    assert spec.windows == (None,) * 4
-    assert not spec.has_tied_embeddings
-    assert not spec.has_qkv_bias
+@pytest.mark.slow
+def test_a_checkpoint_with_the_older_spelling_of_rotary_settings_computes_the_same(
+    make_checkpoint, tmp_path
+):
+    source = make_checkpoint("llama").path
+    scaling = json.loads((source / "config.json").read_text())["rope_parameters"]
+    theta = scaling.pop("rope_theta")
+    older = {"rope_parameters": ..., "rope_theta": theta, "rope_scaling": scaling}
+    path = _with_config(source, tmp_path, older)
+    assert read_spec(path) == read_spec(source)
+    assert read_spec(path).ropes[0] == RopeSpec(5000.0, Llama3Scaling(4.0, 1.0, 4.0, 32))
 
 
-def test_end_tokens_of_the_generation_config_win(spec_of):
-    assert spec_of().eos_token_ids == (2,)
-    assert spec_of(generation={"eos_token_id": [7, 9]}).eos_token_ids == (7, 9)
-    assert spec_of({"eos_token_id": None}, generation={}).eos_token_ids == ()
+@pytest.mark.slow
+@pytest.mark.parametrize("limit", [32, None])
+def test_longrope_divides_by_the_list_for_the_longest_sequence_that_is_served(
+    make_checkpoint, load_runner, driver_class, tmp_path, limit
+):
+    """Transformers changes lists when a sequence grows past the original context; here a limit
+    within it chooses the short list, and a wider one the long list, for all sequences."""
+    import transformers
+
+    source = make_checkpoint("phi3")
+    rope = {
+        "rope_type": "longrope",
+        "rope_theta": 5000.0,
+        "partial_rotary_factor": 0.75,
+        "short_factor": [1.0, 1.3, 2.0],
+        "long_factor": [1.5, 3.0, 8.0],
+    }
+    changes = {"rope_parameters": rope, "original_max_position_embeddings": 32}
+    path = _with_config(source.path, tmp_path, changes)
+    oracle = transformers.AutoModelForCausalLM.from_pretrained(path).float().eval()
+    checkpoint = dataclasses.replace(source, path=path, oracle=oracle)
+    prompt = [3 + i * 11 % 200 for i in range(20 if limit else 40)]
+    driver = driver_class(load_runner(path, max_model_tokens=limit))
+    driver.add(prompt, 12)
+    assert driver.run() == [checkpoint.greedy(prompt, 12)]
+    expected = checkpoint.logits(prompt).log_softmax(-1)[-1]
+    params = SamplingParams(temperature=0, num_logprobs=NUM_LOGPROBS)
+    scored = driver_class(load_runner(path, max_model_tokens=limit))
+    scored.add(prompt, 1, params)
+    scored.run()
+    for token, logprob in scored.answers[0][0].top_logprobs:
+        assert logprob == pytest.approx(expected[token].item(), abs=2e-5)
 
 
+# --- tensors ------------------------------------------------------------------------------------
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize(
-    ("changes", "windows"),
+    ("name", "wrong", "named"),
     [
-        ({"sliding_window": 8}, (None,) * 4),
-        ({"sliding_window": 8, "use_sliding_window": True}, (8,) * 4),
-        (
-            {"sliding_window": 8, "use_sliding_window": True, "max_window_layers": 3},
-            (None, None, None, 8),
-        ),
-        (
-            {"sliding_window": 8, "use_sliding_window": True, "max_window_layers": 0}
-            | {"layer_types": ["sliding_attention", "full_attention"] * 2},
-            (8, None, 8, None),
-        ),
+        ("phi3", {"architectures": ["LlamaForCausalLM"]}, r"missing: .*q_proj.*unexpected: .*qkv"),
+        ("mixtral", {"num_local_experts": 6}, r"missing: .*experts\.5.*wrong shape: .*gate"),
+        ("qwen3-moe", {"mlp_only_layers": []}, r"missing: .*layers\.1\.mlp\.experts"),
+        ("olmo2", {"architectures": ["Qwen3ForCausalLM"]}, r"input_layernorm.*wrong shape: .*norm"),
     ],
 )
-def test_windows_of_qwen_are_off_unless_switched_on(spec_of, changes, windows):
-    assert spec_of({"architectures": ["Qwen2ForCausalLM"]} | changes).windows == windows
-
-
-def test_mistral_has_its_window_on_every_layer_or_on_none(spec_of):
-    mistral = {"architectures": ["MistralForCausalLM"]}
-    assert spec_of(mistral | {"sliding_window": 8}).windows == (8,) * 4
-    assert spec_of(mistral | {"sliding_window": None}).windows == (None,) * 4
-
-
-@pytest.mark.parametrize(
-    ("changes", "named"),
-    [
-        ({"architectures": ["GPT2LMHeadModel"]}, "'GPT2LMHeadModel' is not supported"),
-        ({"architectures": ...}, "architectures is missing"),
-        ({"vocab_size": ...}, "vocab_size is missing"),
-        ({"hidden_size": "32"}, "hidden_size is '32'; expected int"),
-        ({"num_hidden_layers": 0}, "num_hidden_layers is 0"),
-        ({"num_key_value_heads": 3}, "4 attention heads cannot share 3"),
-        ({"head_dim": 7}, "head_dim 7 is odd"),
-        ({"hidden_act": "gelu"}, "activation 'gelu'"),
-        ({"quantization_config": {"quant_method": "gptq"}}, "quantised weights"),
-        ({"rope_scaling": {"type": "yarn", "factor": 2.0}}, "'yarn' is not supported"),
-        ({"rope_scaling": {"type": "linear"}}, "factor is None"),
-        ({"rope_parameters": {"partial_rotary_factor": 0.5}}, "partial_rotary_factor"),
-        ({"rms_norm_eps": True}, "rms_norm_eps is True"),
-        ({"eos_token_id": "end"}, "eos_token_id is 'end'"),
-        (
-            {"architectures": ["Qwen3ForCausalLM"], "sliding_window": 4}
-            | {"use_sliding_window": True, "layer_types": ["sliding_attention"]},
-            "for 4 layers",
-        ),
-    ],
-)
-def test_what_is_not_computed_here_is_refused_by_name(spec_of, changes, named):
-    with pytest.raises(CheckpointError, match=r"config\.json") as raised:
-        spec_of(changes)
-    assert named in str(raised.value)
-
-
-@pytest.mark.parametrize("content", [b"", b"[]", b"{", b'"x"', b"[" * 100_000])
-def test_a_config_that_is_no_json_object_is_one_sentence(tmp_path, content):
-    (tmp_path / "config.json").write_bytes(content)
-    with pytest.raises(CheckpointError, match=r"config\.json"):
-        read_spec(tmp_path)
-
-
-def test_a_missing_config_is_one_sentence(tmp_path):
-    with pytest.raises(CheckpointError, match=r"cannot read .*config\.json"):
-        read_spec(tmp_path)
-
-
-# --- rotary -----------------------------------------------------------------------------------
-
-
-def test_linear_scaling_stretches_positions():
-    plain = cos_sin_tables(RopeSpec(100.0), 8, 9)
-    stretched = cos_sin_tables(RopeSpec(100.0, linear_factor=2.0), 8, 17)
-    for one, two in zip(plain, stretched, strict=True):
-        torch.testing.assert_close(two[::2], one)
-
-
-def test_llama3_scaling_leaves_fast_dimensions_and_divides_slow_ones():
-    scaling = Llama3Scaling(8.0, 1.0, 4.0, 64)
-    plain, scaled = (
-        torch.atan2(*reversed(cos_sin_tables(rope, 16, 2)))[1]
-        for rope in (RopeSpec(10_000.0), RopeSpec(10_000.0, llama3=scaling))
-    )
-    ratio = plain / scaled
-    assert ratio[0] == pytest.approx(1.0)
-    assert ratio[-1] == pytest.approx(8.0)
-    assert (ratio.diff() >= -1e-4).all()
+def test_a_config_that_does_not_fit_the_tensors_is_told_before_any_is_read(
+    make_checkpoint, load_runner, tmp_path, name, wrong, named
+):
+    path = _with_config(make_checkpoint(name).path, tmp_path, wrong)
+    with pytest.raises(CheckpointError, match=named):
+        load_runner(path)
