@@ -23,11 +23,14 @@ from typing import Any, Literal, NamedTuple
 
 import orjson
 
-PROTOCOL = 1
+PROTOCOL = 2
 
 _LENGTHS = struct.Struct("<II")
 MAX_HEADER_BYTES = 16 << 20
 MAX_PAYLOAD_BYTES = 64 << 20
+MAX_GRAMMAR_BYTES = 128 << 10
+"""Of `SamplingParams.grammar`, in UTF-8. How deep a grammar can nest follows from its size, and how
+much stack its compilation takes from that (see `scheduler/constraint.py`)."""
 
 FinishReason = Literal["stop", "length", "abort", "error"]
 RefusalCode = Literal["capacity", "too_long", "invalid"]
@@ -58,6 +61,8 @@ class SamplingParams:
     ignore_eos: bool = False
     stop_token_ids: tuple[int, ...] = ()
     """Beyond the model's own end-of-sequence ids."""
+    grammar: str | None = field(default=None, repr=False)
+    """What the output must follow, in llguidance's own form: a JSON object with `grammars`."""
 
 
 # --- engine -> gateway ------------------------------------------------------------------------

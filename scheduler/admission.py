@@ -16,7 +16,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from anzoth.frames import RefusalCode, SamplingParams, Submit
+from anzoth.frames import MAX_GRAMMAR_BYTES, RefusalCode, SamplingParams, Submit
 
 MAX_CHOICES = 128
 MAX_LOGPROBS = 20
@@ -149,4 +149,9 @@ _SAMPLING_RANGES: tuple[tuple[str, Callable[..., bool], str], ...] = (
     ),
     ("min_tokens", lambda v: _is_int(v) and v >= 0, "a whole number of at least 0"),
     ("ignore_eos", lambda v: isinstance(v, bool), "true or false"),
+    (
+        "grammar",
+        lambda v: v is None or (isinstance(v, str) and len(v.encode()) <= MAX_GRAMMAR_BYTES),
+        f"a string of at most {MAX_GRAMMAR_BYTES} bytes",
+    ),
 )

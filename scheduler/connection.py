@@ -14,6 +14,7 @@ from __future__ import annotations
 import socket
 
 from anzoth.frames import Abort, Decoder, FrameError, Message, Submit, encode, unpack_token_ids
+from anzoth.scheduler.compile_queue import Job
 
 _READ_BYTES = 1 << 20
 MAX_UNSENT_BYTES = 16 << 20
@@ -31,6 +32,8 @@ class Connection:
         self.socket = sock
         self.engine_numbers: dict[int, int] = {}
         """From the gateway's number of each unfinished request to the engine's."""
+        self.compiling: dict[int, Job] = {}
+        """By the gateway's number: requests whose grammar is not ready yet."""
         self._decoder = Decoder()
         self._unsent = bytearray()
         self._max_unsent_bytes = max_unsent_bytes

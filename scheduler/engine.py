@@ -6,9 +6,9 @@ The engine owns all sequences from admission to their end and is driven from out
 `abort` between steps, `step` while there is work. An abort therefore takes effect before the next
 step, and needs no care about a step in flight.
 
-A row that the runner could not compute ends its own sequence with `error`. An exception from the
-runner means that the batch as a whole was not computed; it passes through `step`, and the process
-must end, because nobody knows what the cache holds then.
+A row that the runner could not compute, or whose grammar cannot go on, ends its own sequence with
+`error`. An exception from the runner means that the batch as a whole was not computed; it passes
+through `step`, and the process must end, because nobody knows what the cache holds then.
 
 Does not know: sockets, tensors, or text. The runner is known by its `Protocol` only.
 """
@@ -29,6 +29,7 @@ from anzoth.scheduler.admission import (
     refuse_impossible,
 )
 from anzoth.scheduler.block_pool import IntegrityError
+from anzoth.scheduler.constraint import Constraint
 from anzoth.scheduler.scheduler import Scheduler
 from anzoth.scheduler.sequence import RowFailure, SampledToken, ScheduledSequence, Sequence
 
@@ -134,8 +135,8 @@ class Engine:
             fingerprint=runner.fingerprint,
         )
 
-    def submit(self, submit: Submit, token_ids: list[int]) -> int | Refusal:
-        """Queues a request: the engine's own number for it, or why it was refused."""
+    def refusal(self, submit: Submit, token_ids: list[int]) -> Refusal | None:
+        """Why this request could not be queued now. Changes nothing."""
         if refusal := refuse_impossible(submit, token_ids, self._limits):
             return refusal
         waiting = self._scheduler.waiting
@@ -145,6 +146,20 @@ class Engine:
             retry_after_ms = self._throughput.retry_after_ms(waiting.num_owed_tokens)
             message = f"{waiting.num_new_requests} requests are waiting already."
             return Refusal("capacity", message, retry_after_ms)
+        return None
+
+    def submit(
+        self, submit: Submit, token_ids: list[int], constraint: Constraint | None = None
+    ) -> int | Refusal:
+        """Queues a request: the engine's own number for it, or why it was refused.
+
+        `constraint`: what became of the request's grammar; it belongs to the engine from now on.
+        """
+        if refusal := self.refusal(submit, token_ids):
+            return refusal
+        if submit.sampling.grammar is not None and constraint is None:
+            # Never without: what comes out would only look like what was asked for.
+            return Refusal("invalid", "This model cannot follow a grammar or schema.")
         request = self._next_request
         self._next_request += 1
         now_s = self._clock()
@@ -159,6 +174,7 @@ class Engine:
                 max_tokens=submit.max_tokens,
                 sampling=submit.sampling,
                 arrival_s=now_s,
+                constraint=constraint.copy() if constraint is not None and choice else constraint,
             )
             for choice in range(submit.num_choices)
         ]
@@ -186,7 +202,7 @@ class Engine:
             if isinstance(answer, RowFailure):
                 rows.append(self._fail(scheduled.sequence, answer))
             elif answer is not None:
-                rows.append(self._append(scheduled, answer))
+                rows += self._append(scheduled, answer)
             elif scheduled.samples:
                 raise IntegrityError("the runner gave no token for a row that samples")
             else:
@@ -224,29 +240,41 @@ class Engine:
 
     # --- one row ------------------------------------------------------------------------------
 
-    def _append(self, scheduled: ScheduledSequence, sampled: SampledToken) -> Row:
+    def _append(self, scheduled: ScheduledSequence, sampled: SampledToken) -> list[Row]:
         sequence = scheduled.sequence
         if not scheduled.samples:
             raise IntegrityError("the runner gave a token for a row that does not sample")
         self._scheduler.computed(scheduled)
-        is_first = sequence.num_output_tokens == 0
-        sequence.token_ids.append(sampled.token_id)
+        cached = sequence.num_cached_tokens if sequence.num_output_tokens == 0 else None
         finish = self._finish_reason(sequence, sampled.token_id)
-        if finish is not None:
-            self._end(sequence, finish)
-        return Row(
+        if finish != "stop" and (constraint := sequence.constraint) is not None:
+            if not constraint.accept(sampled.token_id):
+                return [self._fail(sequence, RowFailure("its grammar cannot go on"))]
+            is_complete = constraint.is_over
+        else:
+            is_complete = False
+        sequence.token_ids.append(sampled.token_id)
+        token = Row(
             sequence.request,
             sequence.choice,
             sampled.token_id,
-            finish,
+            None if is_complete else finish,
             sampled.logprob,
             sampled.top_logprobs,
-            sequence.num_cached_tokens if is_first else None,
+            cached,
         )
+        if is_complete:
+            # In a row of its own: a token that ends with `stop` would not belong to the text.
+            self._end(sequence, "stop")
+            return [token, Row(sequence.request, sequence.choice, None, "stop", None, None, None)]
+        if finish is not None:
+            self._end(sequence, finish)
+        return [token]
 
     def _finish_reason(self, sequence: Sequence, token_id: int) -> FinishReason | None:
+        """What this token, which is not appended yet, would end the sequence with."""
         sampling = sequence.sampling
-        num_output_tokens = sequence.num_output_tokens
+        num_output_tokens = sequence.num_output_tokens + 1
         if num_output_tokens >= sampling.min_tokens:
             if token_id in self._eos_token_ids and not sampling.ignore_eos:
                 return "stop"

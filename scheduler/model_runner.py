@@ -2,7 +2,7 @@
 
 Owns the model, its KV cache tensors and the kernel table, and joins the parts of a step:
 
-    scheduled sequences -> batch tensors -> attention plans -> decoder -> sampler -> answers
+    scheduled sequences -> batch tensors -> attention plans -> decoder -> masks, sampler -> answers
 
 Does not know: which sequences to schedule, when one is finished, or who owns a block.
 """
@@ -22,6 +22,7 @@ from anzoth.kernels.dispatch import DeviceError, Kernels, dtype_name, select
 from anzoth.scheduler.batch import Batch, build_batch
 from anzoth.scheduler.checkpoint import raw_header, weight_files
 from anzoth.scheduler.kv_tensors import KVSize, allocate, available_memory_bytes, choose_size
+from anzoth.scheduler.masks import MaskComputer
 from anzoth.scheduler.models.decoder import Decoder, LayerCache, StepInputs
 from anzoth.scheduler.models.families import read_spec
 from anzoth.scheduler.models.loading import load_decoder
@@ -61,6 +62,7 @@ class ModelRunner:
         self._kernels = kernels
         self._decoder = decoder
         self._windows = set(spec.windows)
+        self._masks = MaskComputer()
 
     @classmethod
     def load(cls, path: Path, config: EngineConfig) -> ModelRunner:
@@ -113,8 +115,9 @@ class ModelRunner:
         logits_RV = self._decoder.forward(self._inputs(tensors), self.kv_cache)
         if tensors.sampling:
             sequences = [batch[i].sequence for i in tensors.sampling]
+            masks = self._masks.compute(sequences, logits_RV.shape[1])
             # Rows past the sequences are padding.
-            sampled = sample(logits_RV[: len(sequences)], sequences, self.spec.eos_token_ids)
+            sampled = sample(logits_RV[: len(sequences)], sequences, self.spec.eos_token_ids, masks)
             for i, answer in zip(tensors.sampling, sampled, strict=True):
                 answers[i] = answer
         return answers

@@ -55,6 +55,8 @@ def adjust_(
 
 
 def _must_go_on(sequence: TokenSequence) -> bool:
+    if sequence.constraint is not None and sequence.constraint.is_over:
+        return False  # nothing else may follow: a minimum cannot be met
     return sequence.num_output_tokens < sequence.sampling.min_tokens
 
 

@@ -25,6 +25,7 @@ from types import FrameType
 
 from anzoth import child
 from anzoth.config import ConfigError, EngineConfig, from_json
+from anzoth.scheduler.constraint import GrammarCompiler
 from anzoth.scheduler.engine import Engine, Runner
 from anzoth.scheduler.server import listen, serve
 
@@ -40,18 +41,22 @@ def main() -> None:
     # since the gateways' streams are already ended or will end with this process.
     signal.signal(signal.SIGTERM, _terminate)
     model = str(settings["model"])
+    path = Path(str(settings["path"]))
     socket_path = Path(str(settings["socket"]))
     try:
         config = from_json(EngineConfig, settings["engine"])  # type: ignore[arg-type]  # JSON object
-        runner = _load(model, Path(str(settings["path"])), config)
+        runner = _load(model, path, config)
         engine = Engine(runner, config, time.monotonic)
+        compiler = GrammarCompiler(
+            path / "tokenizer.json", runner.spec.vocab_size, runner.spec.eos_token_ids
+        )
         listener = listen(str(socket_path))
     except (ConfigError, OSError) as error:
         raise child.fail_config("engine", f"model {model} cannot be served: {error}") from error
     try:
         _freeze_garbage_collector()
         log.info("model %s is served on %s", model, socket_path)
-        serve(engine, model, listener, child.parent_fd())
+        serve(engine, model, listener, child.parent_fd(), compiler=compiler)
         log.info("the supervisor is gone")
     except Exception:
         log.exception("the engine failed; all its sequences are lost")

@@ -1,6 +1,6 @@
 """Which token comes next in each row?
 
-    logits -> wishes (scheduler/penalties.py) -> logprobs are taken here
+    logits -> wishes (scheduler/penalties.py) -> masks (scheduler/masks.py) -> logprobs are of this
            -> temperature -> top-k -> top-p (of what top-k left) -> min-p -> one draw
 
 All rows are worked on together, each with its own parameters. A row's answer depends on its logits
@@ -20,6 +20,7 @@ from collections.abc import Collection, Sequence
 import torch
 
 from anzoth.frames import SamplingParams
+from anzoth.scheduler.masks import TokenMasks
 from anzoth.scheduler.noise import gumbel, noise_key
 from anzoth.scheduler.penalties import adjust_, changes_logits
 from anzoth.scheduler.sequence import RowFailure, SampledToken
@@ -37,22 +38,28 @@ def sample(
     logits_RV: torch.Tensor,
     sequences: Sequence[TokenSequence],
     eos_token_ids: Collection[int] = (),
+    masks: TokenMasks | None = None,
 ) -> list[SampledToken | RowFailure]:
     """One answer per row. `logits_RV` is float32 and may be overwritten.
 
-    A row with a logit that is not finite, or with no allowed token left, becomes a RowFailure.
+    A row with a logit that is not finite, with no allowed token left, or with a grammar that has
+    hit a limit, becomes a RowFailure.
     """
     # One pass: a sum is finite exactly when no term is inf or NaN (logits are far from overflow).
     is_finite_R = torch.isfinite(logits_RV.sum(dim=-1))
     if any(changes_logits(sequence) for sequence in sequences):
         adjust_(logits_RV, sequences, eos_token_ids)
+    if masks is not None:
+        masks.apply_(logits_RV)
     token_ids_R = _choose(logits_RV, sequences)
     is_allowed_R = logits_RV.gather(1, token_ids_R[:, None])[:, 0] > -math.inf
     answers: list[SampledToken | RowFailure] = []
-    for token_id, is_finite, is_allowed in zip(
-        token_ids_R.tolist(), is_finite_R.tolist(), is_allowed_R.tolist(), strict=True
+    for row, (token_id, is_finite, is_allowed) in enumerate(
+        zip(token_ids_R.tolist(), is_finite_R.tolist(), is_allowed_R.tolist(), strict=True)
     ):
-        if not is_finite:
+        if masks is not None and row in masks.failed:
+            answers.append(RowFailure("its grammar became too complex"))
+        elif not is_finite:
             answers.append(RowFailure("the model computed a value that is not a number"))
         elif not is_allowed:
             answers.append(RowFailure("every token of the vocabulary is forbidden"))

@@ -19,6 +19,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from anzoth.frames import FinishReason, SamplingParams
+from anzoth.scheduler.constraint import Constraint
 
 
 @dataclass(slots=True, eq=False)
@@ -41,6 +42,12 @@ class Sequence:
     num_cached_tokens: int = 0
     """Prompt tokens that a prefix hit saved at first admission: what `usage` reports."""
     finish: FinishReason | None = None
+    constraint: Constraint | None = field(default=None, repr=False)
+    """What the output has to follow, as far as the output has come."""
+    priority: int = 0
+    """From the request's service tier: -1 flex, 0 default, 1 priority."""
+    deadline_s: float | None = None
+    """On the clock of `arrival_s`: from here on nobody waits for the answer."""
 
     @property
     def num_output_tokens(self) -> int:

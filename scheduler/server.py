@@ -8,6 +8,9 @@ takes effect at the next step and nothing needs a lock. Each connection gets `He
 `Step` frame per engine step with its own rows (perhaps none: the statistics alone tell that steps
 happen). A connection that closes takes its requests with it.
 
+A request with a grammar joins the queue when the grammar is compiled, which happens beside the loop
+(scheduler/compile_queue.py); it is answered only then.
+
 Does not know: how the process began, signals, or where the model came from.
 """
 
@@ -23,7 +26,10 @@ from collections.abc import Callable, Iterable
 from functools import partial
 
 from anzoth.frames import Abort, Admitted, Hello, Refused, Row, Step, Submit
+from anzoth.scheduler.admission import Refusal
+from anzoth.scheduler.compile_queue import CompileQueue, Result
 from anzoth.scheduler.connection import MAX_UNSENT_BYTES, Connection, PeerLost
+from anzoth.scheduler.constraint import Constraint, GrammarCompiler
 from anzoth.scheduler.engine import Engine
 
 log = logging.getLogger(__name__)
@@ -64,11 +70,16 @@ def serve(
     listener: socket.socket,
     parent_fd: int,
     *,
+    compiler: GrammarCompiler | None = None,
     clock: Callable[[], float] = time.monotonic,
     max_unsent_bytes: int = MAX_UNSENT_BYTES,
 ) -> None:
-    """Runs the engine until `parent_fd` reports end of file. Raises what a step raises."""
-    server = _Server(engine, engine.hello(model), listener, parent_fd, max_unsent_bytes)
+    """Runs the engine until `parent_fd` reports end of file. Raises what a step raises.
+
+    Without a `compiler`, requests with a grammar are refused.
+    """
+    compiles = CompileQueue(compiler, clock) if compiler is not None else None
+    server = _Server(engine, engine.hello(model), listener, parent_fd, max_unsent_bytes, compiles)
     try:
         server.run(clock)
     finally:
@@ -85,6 +96,7 @@ class _Server:
         listener: socket.socket,
         parent_fd: int,
         max_unsent_bytes: int,
+        compiles: CompileQueue | None,
     ) -> None:
         self._engine = engine
         self._hello = hello
@@ -98,6 +110,9 @@ class _Server:
         self._selector = selectors.DefaultSelector()
         self._selector.register(listener, selectors.EVENT_READ, self._accept)
         self._selector.register(parent_fd, selectors.EVENT_READ, self._read_parent)
+        self._compiles = compiles
+        if compiles is not None:
+            self._selector.register(compiles, selectors.EVENT_READ, compiles.clear_wake_ups)
 
     def run(self, clock: Callable[[], float]) -> None:
         """The loop of the module's docstring."""
@@ -129,6 +144,8 @@ class _Server:
         for connection in self._connections:
             connection.socket.close()
         self._selector.close()
+        if self._compiles is not None:
+            self._compiles.close()
 
     # --- sockets ------------------------------------------------------------------------------
 
@@ -139,6 +156,9 @@ class _Server:
                 self._guarded(key.data, partial(self._handle, events=events))
             else:
                 key.data()
+        # Afterwards: an answer may end a connection whose own event is still in the list above.
+        if self._compiles is not None:
+            self._compiles.poll()
 
     def _read_parent(self) -> None:
         self._parent_is_gone = not os.read(self._parent_fd, 4096)
@@ -175,11 +195,15 @@ class _Server:
         log.info(
             "a gateway connection ended (%s); requests aborted: %d",
             reason,
-            len(connection.engine_numbers),
+            len(connection.engine_numbers) + len(connection.compiling),
         )
         for request in connection.engine_numbers.values():
             self._engine.abort(request)
             del self._routes[request]
+        if self._compiles is not None:
+            for job in connection.compiling.values():
+                self._compiles.cancel(job)
+            connection.compiling.clear()
         self._connections.discard(connection)
         self._selector.unregister(connection.socket)
         connection.socket.close()
@@ -197,20 +221,59 @@ class _Server:
                     self._submit(connection, *message)
 
     def _submit(self, connection: Connection, submit: Submit, token_ids: list[int]) -> None:
-        if submit.request in connection.engine_numbers:
+        if submit.request in connection.engine_numbers or submit.request in connection.compiling:
             # An answer would be taken for the other request's.
             raise PeerLost(f"request number {submit.request} is in use")
-        answer = self._engine.submit(submit, token_ids)
-        if not isinstance(answer, int):
-            connection.send(
-                Refused(submit.request, answer.code, answer.message, answer.retry_after_ms)
+        grammar = submit.sampling.grammar
+        if grammar is None or self._compiles is None:
+            self._queue(connection, submit, token_ids, None)
+        elif refusal := self._engine.refusal(submit, token_ids):
+            self._refuse(connection, submit, refusal)
+        else:
+            job = self._compiles.add(
+                grammar, partial(self._compiled, connection, submit, token_ids)
             )
+            if isinstance(job, Refusal):
+                self._refuse(connection, submit, job)
+            else:
+                connection.compiling[submit.request] = job
+
+    def _compiled(
+        self, connection: Connection, submit: Submit, token_ids: list[int], result: Result
+    ) -> None:
+        del connection.compiling[submit.request]
+        answer: Callable[[Connection], None]
+        if isinstance(result, Refusal):
+            answer = partial(self._refuse, submit=submit, refusal=result)
+        else:
+            answer = partial(self._queue, submit=submit, token_ids=token_ids, constraint=result)
+        self._guarded(connection, answer)
+
+    def _queue(
+        self,
+        connection: Connection,
+        submit: Submit,
+        token_ids: list[int],
+        constraint: Constraint | None,
+    ) -> None:
+        answer = self._engine.submit(submit, token_ids, constraint)
+        if not isinstance(answer, int):
+            self._refuse(connection, submit, answer)
             return
         connection.engine_numbers[submit.request] = answer
         self._routes[answer] = (connection, submit.request)
         connection.send(Admitted(submit.request))
 
+    def _refuse(self, connection: Connection, submit: Submit, refusal: Refusal) -> None:
+        connection.send(
+            Refused(submit.request, refusal.code, refusal.message, refusal.retry_after_ms)
+        )
+
     def _abort(self, connection: Connection, abort: Abort) -> None:
+        job = connection.compiling.get(abort.request)
+        if job is not None and self._compiles is not None and abort.choice is None:
+            self._compiles.cancel(job)
+            del connection.compiling[abort.request]
         # Unknown is normal: the request may have finished while the abort was on its way.
         request = connection.engine_numbers.get(abort.request)
         if request is not None:

@@ -6,6 +6,7 @@ Does not know: limits, the engine, or what a valid field is (see `requests`).
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import orjson
@@ -14,6 +15,7 @@ from anzoth.api import answers, streams
 from anzoth.api.call import Answer, Call
 from anzoth.api.fields import unsupported
 from anzoth.api.requests import ChatRequest, parse_chat
+from anzoth.api.response_format import constraint
 from anzoth.api.tool_calls import CallConsumer, ChatCollector, ToolCallReader
 from anzoth.api.tools import ToolUse
 from anzoth.errors import InvalidValue
@@ -21,6 +23,7 @@ from anzoth.gateway.choices import Consumer
 from anzoth.gateway.generation import GenerationRequest
 from anzoth.gateway.models import ServedModel
 from anzoth.http.messages import Response
+from anzoth.text.answer_format import with_schema
 from anzoth.text.chat_template import ChatTemplateError
 from anzoth.text.passages import with_passages
 from anzoth.text.prompt import chat_prompt
@@ -34,15 +37,18 @@ async def create(call: Call) -> Answer:
     model = call.model(options.model)
     model.engine.require_ready()  # before work that would be for nothing
     make_parser = _parser_of_calls(model, request.tools)
-    prompt = await call.off_loop(lambda: _prompt(model, request))
+    prompt, made = await call.off_loop(
+        lambda: (_prompt(model, request), constraint(model, request.form, request.tools))
+    )
     generation = await call.begin(
         model,
         GenerationRequest(
             prompts=(prompt,),
             num_choices=options.num_choices,
             max_tokens=options.max_tokens,
-            sampling=options.sampling,
+            sampling=replace(options.sampling, grammar=made and made.grammar),
             stop=options.stop,
+            grammar_param=made and made.param,
         ),
     )
 
@@ -51,8 +57,14 @@ async def create(call: Call) -> Answer:
         if make_parser is None or request.tools is None:
             return answer
         parsers = [make_parser() for _ in range(generation.num_choices)]
-        is_parallel = request.tools.is_parallel
-        return ToolCallReader(answer, parsers, generation.end, is_parallel=is_parallel)
+        return ToolCallReader(
+            answer,
+            parsers,
+            generation.end,
+            is_parallel=request.tools.is_parallel,
+            # As OpenAI has it: that the function is called was no decision of the model's.
+            called="stop" if request.tools.choice.is_named else "tool_calls",
+        )
 
     identity = answers.identify("chatcmpl", generation, options.service_tier)
     has_logprobs = options.sampling.num_logprobs is not None
@@ -122,9 +134,11 @@ def _prompt(model: ServedModel, request: ChatRequest) -> list[int]:
             "'documents' needs a message with the role 'user': they are shown with it.",
             param="documents",
         ) from error
+    if request.form is not None and request.form.shown_schema is not None:
+        messages = with_schema(messages, request.form.shown_schema)
     variables = request.template_variables
     if request.tools is not None:
-        variables = {**variables, "tools": list(request.tools.tools)}
+        variables = {**variables, "tools": request.tools.tools}
     try:
         return chat_prompt(model.tokenizer, model.template, messages, variables)
     except ChatTemplateError as error:

@@ -9,6 +9,7 @@ Does not know: limits, the engine, chat templates.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import orjson
@@ -16,6 +17,7 @@ import orjson
 from anzoth.api import answers, streams
 from anzoth.api.call import Answer, Call
 from anzoth.api.requests import DEFAULT_COMPLETION_MAX_TOKENS, CompletionRequest, parse_completion
+from anzoth.api.response_format import form_constraint
 from anzoth.gateway.choices import ChoiceText
 from anzoth.gateway.generation import GenerationRequest
 from anzoth.http.messages import Response
@@ -28,6 +30,7 @@ async def create(call: Call) -> Answer:
     call.describe(options)
     model = call.model(options.model)
     model.engine.require_ready()
+    made = None if request.form is None else form_constraint(request.form)
     prompts = await call.off_loop(lambda: _prompts(model.tokenizer, request))
     generation = await call.begin(
         model,
@@ -36,10 +39,11 @@ async def create(call: Call) -> Answer:
             num_choices=options.num_choices,
             max_tokens=options.max_tokens,
             default_max_tokens=DEFAULT_COMPLETION_MAX_TOKENS,
-            sampling=options.sampling,
+            sampling=replace(options.sampling, grammar=made and made.grammar),
             stop=options.stop,
             starts_text=False,
             prompt_param="prompt",
+            grammar_param=made and made.param,
         ),
     )
     identity = answers.identify("cmpl", generation)

@@ -35,6 +35,12 @@ from anzoth.api.fields import (
     wrong_value,
 )
 from anzoth.api.messages import Message, messages
+from anzoth.api.response_format import (
+    AnswerForm,
+    answer_form,
+    response_format,
+    structured_outputs,
+)
 from anzoth.api.tools import ToolUse, tool_choice, tool_use, tools
 from anzoth.errors import InvalidValue
 from anzoth.frames import SamplingParams
@@ -90,14 +96,6 @@ def _top_k(value: Any, param: str) -> int | None:
     """0 and -1 are two servers' ways to say "no limit"."""
     checked = integer(-1, MAX_TOP_K)(value, param)
     return checked if checked > 0 else None
-
-
-def _response_format(value: Any, param: str) -> None:
-    kind = json_object(value, param).get("type")
-    if kind in ("json_object", "json_schema"):
-        raise unsupported(param, f"of type '{kind}' is not supported by this server")
-    if kind != "text":
-        raise wrong_value(f"{param}.type", "'text'")
 
 
 def _modalities(value: Any, param: str) -> None:
@@ -173,6 +171,7 @@ _COMMON = (
     Field("min_tokens", integer(0, INT32_MAX), default=0),
     Field("ignore_eos", boolean, default=False),
     Field("stop_token_ids", array(integer(0, INT32_MAX), MAX_STOP_TOKEN_IDS), default=()),
+    Field("structured_outputs", structured_outputs),
 )
 
 CHAT_FIELDS = (
@@ -197,7 +196,7 @@ CHAT_FIELDS = (
     Field("parallel_tool_calls", boolean, default=True),
     # An extension: passages to answer from (`anzoth.text.passages` lays them out).
     Field("documents", array(_document, MAX_DOCUMENTS), default=()),
-    Field("response_format", _response_format, _REFUSED),
+    Field("response_format", response_format),
     Field("functions", harmless([]), _REFUSED),
     Field("function_call", harmless("none", "auto"), _REFUSED),
     Field("modalities", _modalities, _REFUSED),
@@ -253,6 +252,8 @@ class ChatRequest:
     tools: ToolUse | None
     """None: the model is not told of any."""
     documents: Sequence[Passage] = field(repr=False)
+    form: AnswerForm | None = None
+    """What an answer has to be. None: any text."""
 
 
 @dataclass(slots=True, frozen=True)
@@ -262,6 +263,8 @@ class CompletionRequest:
     options: Options
     prompts: tuple[str | Sequence[int], ...] = field(repr=False)
     echo: bool
+    form: AnswerForm | None = None
+    """What a choice has to be, without its echo. None: any text."""
 
 
 def parse_chat(body: Mapping[str, Any]) -> ChatRequest:
@@ -283,6 +286,7 @@ def parse_chat(body: Mapping[str, Any]) -> ChatRequest:
         values["chat_template_kwargs"],
         tool_use(values),
         values["documents"],
+        answer_form(values),
     )
 
 
@@ -296,7 +300,9 @@ def parse_completion(body: Mapping[str, Any]) -> CompletionRequest:
     if (num_choices := len(values["prompt"]) * values["n"]) > MAX_CHOICES:
         raise wrong_value("n", f"at most {MAX_CHOICES} choices over all prompts", num_choices)
     options = _options(values, values["max_tokens"], values["logprobs"])
-    return CompletionRequest(options, values["prompt"], values["echo"])
+    return CompletionRequest(
+        options, values["prompt"], values["echo"], values["structured_outputs"]
+    )
 
 
 def _options(

@@ -61,7 +61,7 @@ class _Reading:
 class ToolCallReader:
     """The consumer that finds calls in the text it gets and hands both on."""
 
-    __slots__ = ("_consumer", "_end", "_is_parallel", "_readings")
+    __slots__ = ("_called", "_consumer", "_end", "_is_parallel", "_readings")
 
     def __init__(
         self,
@@ -70,14 +70,16 @@ class ToolCallReader:
         end: Callable[[int, Ending], None],
         *,
         is_parallel: bool,
+        called: Ending = "tool_calls",
     ) -> None:
         """`parsers`: one per choice. `end` tells the generation how a choice ended; without
-        `is_parallel`, that is after its first call.
+        `is_parallel`, that is after its first call. `called`: how an answer with calls ends.
         """
         self._consumer = consumer
         self._readings = [_Reading(parser) for parser in parsers]
         self._end = end
         self._is_parallel = is_parallel
+        self._called: Ending = called
 
     def text(self, choice: int, text: str, logprobs: Sequence[TokenLogprob]) -> None:
         reading = self._readings[choice]
@@ -94,7 +96,7 @@ class ToolCallReader:
         if not reading.is_over:
             # An answer that was cut says so, whatever it holds: its last call may be missing.
             has_calls = reading.num_calls > 0 and ending == "stop"
-            self._finish(choice, reading, "tool_calls" if has_calls else ending)
+            self._finish(choice, reading, self._called if has_calls else ending)
 
     def _give(self, choice: int, reading: _Reading, events: Sequence[Event]) -> None:
         for event in events:
@@ -105,7 +107,7 @@ class ToolCallReader:
             self._consumer.tool_call(choice, reading.num_calls, event, logprobs)
             reading.num_calls += 1
             if not self._is_parallel:
-                self._finish(choice, reading, "tool_calls")
+                self._finish(choice, reading, self._called)
                 return
 
     def _finish(self, choice: int, reading: _Reading, ending: Ending) -> None:

@@ -2,13 +2,16 @@
 
     tools                 functions, in OpenAI's form; a template gets them as they were written,
                           in one order of keys and without what it has no use for (`strict`)
-    tool_choice           auto: the model decides; none: it does not get to see the tools
+    tool_choice           auto: the model decides; none: it does not get to see the tools;
+                          required: a call has to come; a function: a call of that one;
+                          allowed_tools: the model sees all tools, but calls only these
+    strict                the arguments follow the schema, to the letter
     parallel_tool_calls   false: an answer ends with its first call
 
-What would need the model's output to be constrained (a call that has to come, arguments that are
-sure to follow their schema) is refused by name: a promise that is usually kept is no promise.
+What is promised here is kept by a grammar (`ToolUse.needs_grammar`), not by asking the model: a
+promise that is usually kept is no promise.
 
-Does not know: how calls are found in a text (see `anzoth.text.tool_calls`).
+Does not know: how calls are found in a text (see `anzoth.text.tool_calls`), or grammars.
 """
 
 from __future__ import annotations
@@ -16,21 +19,23 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 from anzoth.api.fields import (
     INT32_MAX,
     Field,
-    Policy,
     array,
     boolean,
     json_object,
     nested,
+    one_of,
     string,
     unsupported,
     wrong_type,
     wrong_value,
 )
+from anzoth.errors import InvalidValue
+from anzoth.text.grammars import Signature
 
 MAX_TOOLS = 128
 _NAME = re.compile(r"[a-zA-Z0-9_-]{1,64}")
@@ -39,61 +44,121 @@ Tool = dict[str, Any]  # JSON: what templates read
 
 
 @dataclass(slots=True, frozen=True)
+class OfferedTool:
+    """One entry of `tools`."""
+
+    tool: Tool = field(repr=False)
+    is_strict: bool
+
+    @property
+    def name(self) -> str:
+        return self.tool["function"]["name"]
+
+
+@dataclass(slots=True, frozen=True)
+class ToolChoice:
+    """What `tool_choice` asks for."""
+
+    mode: Literal["auto", "none", "required"]
+    names: tuple[str, ...] | None = None
+    """The tools that may be called. None: all."""
+    is_named: bool = False
+    """It is one function, by its name."""
+
+
+_AUTO = ToolChoice("auto")
+
+
+@dataclass(slots=True, frozen=True)
 class ToolUse:
     """What the model may call in one answer."""
 
-    tools: tuple[Tool, ...] = field(repr=False)
+    offered: tuple[OfferedTool, ...] = field(repr=False)
+    choice: ToolChoice = _AUTO
     is_parallel: bool = True
     """False: one call per choice."""
 
     @property
+    def tools(self) -> list[Tool]:
+        """What the template gets."""
+        return [offer.tool for offer in self.offered]
+
+    @property
+    def callable(self) -> list[OfferedTool]:
+        names = self.choice.names
+        return [offer for offer in self.offered if names is None or offer.name in names]
+
+    @property
     def names(self) -> frozenset[str]:
-        return frozenset(tool["function"]["name"] for tool in self.tools)
+        """Of the tools that may be called."""
+        return frozenset(offer.name for offer in self.callable)
+
+    @property
+    def must_call(self) -> bool:
+        return self.choice.mode == "required"
+
+    @property
+    def needs_grammar(self) -> bool:
+        """Whether something is promised that a model alone does not always keep."""
+        return (
+            self.must_call
+            or self.choice.names is not None
+            or any(offer.is_strict for offer in self.offered)
+        )
+
+    @property
+    def signatures(self) -> list[Signature]:
+        """Of the tools that may be called."""
+        return [
+            Signature(offer.name, offer.tool["function"].get("parameters"), offer.is_strict)
+            for offer in self.callable
+        ]
 
 
 def tool_use(values: Mapping[str, Any]) -> ToolUse | None:
     """Of a body whose fields were checked. None: this answer is text and nothing else."""
-    if not values["tools"] or values["tool_choice"] == "none":
+    choice: ToolChoice = values["tool_choice"] or _AUTO
+    offered: tuple[OfferedTool, ...] = values["tools"]
+    if not offered and (choice.mode == "required" or choice.names is not None):
+        raise InvalidValue("'tool_choice' needs 'tools' to choose from.", param="tool_choice")
+    unknown = set(choice.names or ()) - {offer.name for offer in offered}
+    if unknown:
+        raise wrong_value("tool_choice", "names of functions that are among 'tools'")
+    if not offered or choice.mode == "none":
         return None
-    return ToolUse(values["tools"], values["parallel_tool_calls"])
+    # One function that was asked for by name is called once.
+    return ToolUse(offered, choice, values["parallel_tool_calls"] and not choice.is_named)
 
 
 # --- checks ---------------------------------------------------------------------------------------
 
 
-def tools(value: Any, param: str) -> tuple[Tool, ...]:
-    """A check (see `fields`): the tools as a template takes them."""
-    checked = array(_tool, MAX_TOOLS)(value, param)
+def tools(value: Any, param: str) -> tuple[OfferedTool, ...]:
+    """A check (see `fields`): the tools, each as a template takes it."""
+    checked: tuple[OfferedTool, ...] = array(_tool, MAX_TOOLS)(value, param)
     seen: set[str] = set()
-    for index, tool in enumerate(checked):
-        name = tool["function"]["name"]
-        if name in seen:
+    for index, offer in enumerate(checked):
+        if offer.name in seen:
             raise wrong_value(f"{param}[{index}].function.name", "a name that no other tool has")
-        seen.add(name)
+        seen.add(offer.name)
     return checked
 
 
-def tool_choice(value: Any, param: str) -> str:
+def tool_choice(value: Any, param: str) -> ToolChoice:
     """A check (see `fields`)."""
-    if value in ("auto", "none"):
-        return value
-    if value == "required":
-        raise _would_be_forced(param, "'required'")
     if isinstance(value, str):
-        raise wrong_value(param, "'auto' or 'none'")
+        return ToolChoice(one_of("auto", "none", "required")(value, param))  # type: ignore[arg-type]  # checked
     if not isinstance(value, dict):
         raise wrong_type(param, "a string or an object", value)
-    if value.get("type") in ("function", "custom", "allowed_tools"):
-        raise _would_be_forced(param, "an object")
-    raise wrong_value(f"{param}.type", "'function', 'custom' or 'allowed_tools'")
-
-
-def _would_be_forced(param: str, what: str) -> Exception:
-    return unsupported(
-        param,
-        f"as {what} is not supported by this server: it cannot make the model call a tool. "
-        "Use 'auto', and leave out the tools that should not be called",
-    )
+    match value.get("type"):
+        case "function":
+            return ToolChoice("required", (_chosen(value, param),), is_named=True)
+        case "allowed_tools":
+            allowed = _ALLOWED(value, param)["allowed_tools"]
+            return ToolChoice(allowed["mode"], allowed["tools"])
+        case "custom":
+            raise unsupported(param, "of type 'custom' is not supported by this server")
+    raise wrong_value(f"{param}.type", "'function' or 'allowed_tools'")
 
 
 def _kind(value: Any, param: str) -> str:
@@ -112,16 +177,24 @@ def _name(value: Any, param: str) -> str:
     return value
 
 
-def _strict(value: Any, param: str) -> bool:
-    if boolean(value, param):
-        raise unsupported(
-            param,
-            "as true is not supported by this server: it does not constrain what the model "
-            "writes, so it cannot promise arguments that follow the schema. Leave it out",
-        )
-    return False
+def _chosen(value: Any, param: str) -> str:
+    return _CHOSEN(value, param)["function"]["name"]
 
 
+_CHOSEN = nested(
+    Field("type", _kind, required=True),
+    Field("function", nested(Field("name", _name, required=True)), required=True),
+)
+_ALLOWED = nested(
+    Field(
+        "allowed_tools",
+        nested(
+            Field("mode", one_of("auto", "required"), required=True),
+            Field("tools", array(_chosen, MAX_TOOLS, min_items=1), required=True),
+        ),
+        required=True,
+    ),
+)
 _TOOL = nested(
     Field("type", _kind, required=True),
     Field(
@@ -130,17 +203,18 @@ _TOOL = nested(
             Field("name", _name, required=True),
             Field("description", string(INT32_MAX)),
             Field("parameters", json_object),
-            Field("strict", _strict, Policy.REFUSED),
+            Field("strict", boolean, default=False),
         ),
         required=True,
     ),
 )
 
 
-def _tool(value: Any, param: str) -> Tool:
+def _tool(value: Any, param: str) -> OfferedTool:
     function = _TOOL(value, param)["function"]
     given = ("name", "description", "parameters")
-    return {
+    tool = {
         "type": "function",
         "function": {key: function[key] for key in given if function[key] is not None},
     }
+    return OfferedTool(tool, function["strict"])

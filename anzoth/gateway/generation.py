@@ -49,6 +49,8 @@ class GenerationRequest:
     """False: the output continues the prompt's text, so its leading space belongs to it."""
     prompt_param: str = "messages"
     """The field of the request's body that errors about the prompt name."""
+    grammar_param: str | None = None
+    """The field that errors about `sampling.grammar` name."""
 
 
 class Generation:
@@ -102,17 +104,23 @@ class Generation:
     async def submit(self, max_tokens: int, sampling: SamplingParams, tenant: TenantHandle) -> None:
         """Returns when the engine has admitted every prompt; raises what it refused one with."""
         per_prompt = self._request.num_choices
-        for index, prompt in enumerate(self._request.prompts):
-            self._engine_requests.append(
-                await self.model.engine.submit(
-                    _PromptListener(self, index * per_prompt),
-                    prompt,
-                    num_choices=per_prompt,
-                    max_tokens=max_tokens,
-                    sampling=sampling,
-                    tenant=tenant,
+        try:
+            for index, prompt in enumerate(self._request.prompts):
+                self._engine_requests.append(
+                    await self.model.engine.submit(
+                        _PromptListener(self, index * per_prompt),
+                        prompt,
+                        num_choices=per_prompt,
+                        max_tokens=max_tokens,
+                        sampling=sampling,
+                        tenant=tenant,
+                    )
                 )
-            )
+        except InvalidValue as error:
+            # Everything but the grammar was checked on this side already.
+            if sampling.grammar is None or error.param is not None:
+                raise
+            raise InvalidValue(str(error), param=self._request.grammar_param) from error
         if self._error is not None:
             raise self._error
 

@@ -35,6 +35,7 @@ MESSAGES = [
         STATS, (Row(1, 0, 42, None, -0.5, [(42, -0.5)], 16), Row(1, 1, None, "abort", *[None] * 3))
     ),
     Submit(9, "ab", "t", 2, 10, SamplingParams(logit_bias=((5, -1.0),), stop_token_ids=(3,))),
+    Submit(10, "ab", "t", 1, 10, SamplingParams(grammar='{"grammars": ["é"]}')),
     Abort(9),
     Abort(9, 1),
 ]
@@ -100,3 +101,9 @@ def test_token_ids_survive(token_ids: list[int]) -> None:
 def test_a_broken_payload_is_a_frame_error() -> None:
     with pytest.raises(FrameError):
         unpack_token_ids(b"12345")
+
+
+def test_what_a_client_wrote_and_secrets_are_not_in_a_repr() -> None:
+    submit = Submit(1, "secret salt", "t", 1, 10, SamplingParams(grammar="private schema"))
+    assert "private" not in repr(submit)
+    assert "secret" not in repr(submit)

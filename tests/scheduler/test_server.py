@@ -12,11 +12,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import grammar_kit
 import orjson
 import pytest
 
 from anzoth.config import EngineConfig
 from anzoth.frames import (
+    MAX_GRAMMAR_BYTES,
     PROTOCOL,
     Abort,
     Admitted,
@@ -33,8 +35,9 @@ from anzoth.frames import (
 )
 from anzoth.scheduler import server
 from anzoth.scheduler.block_pool import IntegrityError
+from anzoth.scheduler.constraint import Constraint, GrammarCompiler
 from anzoth.scheduler.engine import Engine
-from fake_runner import FakeRunner, continuation
+from fake_runner import FakeRunner, FakeSpec, continuation
 
 ENDLESS = SamplingParams(ignore_eos=True)
 DEADLINE_S = 20.0
@@ -68,9 +71,14 @@ class Gateway:
                 return messages
 
     def submit(
-        self, number: int, prompt: list[int], max_tokens: int = 8, num_choices: int = 1
+        self,
+        number: int,
+        prompt: list[int],
+        max_tokens: int = 8,
+        num_choices: int = 1,
+        sampling: SamplingParams = ENDLESS,
     ) -> None:
-        message = Submit(number, "salt", "t", num_choices, max_tokens, ENDLESS)
+        message = Submit(number, "salt", "t", num_choices, max_tokens, sampling)
         self.socket.sendall(encode(message, pack_token_ids(prompt)))
 
     def read_until(self, done: Callable[[], bool]) -> None:
@@ -149,6 +157,7 @@ def start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Start]:
         runner: FakeRunner | None = None,
         max_unsent_bytes: int = 1 << 20,
         config: EngineConfig | None = None,
+        compiler: GrammarCompiler | None = None,
     ) -> Running:
         runner = runner or FakeRunner()
         clock = iter(range(10**9))
@@ -164,7 +173,12 @@ def start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Start]:
             try:
                 with listener:
                     server.serve(
-                        engine, "m", listener, parent_read, max_unsent_bytes=max_unsent_bytes
+                        engine,
+                        "m",
+                        listener,
+                        parent_read,
+                        compiler=compiler,
+                        max_unsent_bytes=max_unsent_bytes,
                     )
             except Exception as error:  # noqa: BLE001  # the thread's edge: tests look at it
                 errors.append(error)
@@ -414,3 +428,102 @@ def test_file_in_the_sockets_place_is_not_touched(tmp_path: Path) -> None:
     with pytest.raises(FileExistsError):
         server.listen(str(path))
     assert path.read_text() == "precious"
+
+
+# --- grammars -------------------------------------------------------------------------------------
+
+
+class SlowCompiler(GrammarCompiler):
+    """Waits before each compilation until the test lets it go on."""
+
+    def __init__(self, directory: Path) -> None:
+        grammar_kit.compiler(directory)
+        super().__init__(directory / "tokenizer.json", grammar_kit.VOCAB_SIZE, (0,))
+        self.gate = threading.Semaphore(0)
+
+    def compile(self, grammar: str) -> Constraint:
+        assert self.gate.acquire(timeout=DEADLINE_S)
+        return super().compile(grammar)
+
+
+XYZ = SamplingParams(grammar=grammar_kit.lark_grammar('start: "xyz"'))
+
+
+def text_of(gateway: Gateway, number: int) -> str:
+    return grammar_kit.text_of(gateway.tokens[number, 0])
+
+
+def test_a_grammar_is_compiled_while_others_are_served(start: Start, tmp_path: Path) -> None:
+    compiler = SlowCompiler(tmp_path)
+    gateway = start(grammar_kit.LogitsRunner(), compiler=compiler).connect()
+    gateway.submit(1, [5], sampling=XYZ)
+    for number in (2, 3):
+        gateway.submit(number, [6])
+        gateway.read_until_finished(number)
+    assert 1 not in gateway.answers
+    compiler.gate.release()
+    gateway.read_until_finished(1)
+    assert gateway.answers[1] == Admitted(1)
+    assert text_of(gateway, 1) == "xyz"
+    assert gateway.finish[1, 0] == "stop"
+
+
+def test_an_unusable_grammar_refuses_its_own_request(start: Start, tmp_path: Path) -> None:
+    compiler = SlowCompiler(tmp_path)
+    compiler.gate.release(10)
+    gateway = start(grammar_kit.LogitsRunner(), compiler=compiler).connect()
+    unsupported = grammar_kit.schema_grammar({"uniqueItems": True})
+    gateway.submit(1, [5], sampling=SamplingParams(grammar=unsupported))
+    gateway.submit(2, [5], sampling=SamplingParams(grammar="x" * (MAX_GRAMMAR_BYTES + 1)))
+    gateway.submit(3, [5], max_tokens=10**6, sampling=XYZ)
+    gateway.submit(4, [5], sampling=XYZ)
+    gateway.read_until_finished(4)
+    gateway.read_until(lambda: len(gateway.answers) == 4)
+    refusals = [answer for n in (1, 2, 3) if isinstance(answer := gateway.answers[n], Refused)]
+    assert [refusal.code for refusal in refusals] == ["invalid", "invalid", "too_long"]
+    assert "uniqueItems" in refusals[0].message
+    assert "grammar" in refusals[1].message
+    assert text_of(gateway, 4) == "xyz"
+
+
+def test_a_number_is_in_use_while_its_grammar_is_compiled(start: Start, tmp_path: Path) -> None:
+    compiler = SlowCompiler(tmp_path)
+    running = start(grammar_kit.LogitsRunner(), compiler=compiler)
+    gateway = running.connect()
+    gateway.submit(1, [5], sampling=XYZ)
+    gateway.submit(1, [5])
+    assert gateway.is_cut_off()
+    # Its grammar, when it is ready, has nobody to go to; others do not notice.
+    compiler.gate.release(2)
+    other = running.connect()
+    other.submit(1, [5], sampling=XYZ)
+    other.read_until_finished(1)
+    assert text_of(other, 1) == "xyz"
+
+
+def test_an_abort_reaches_a_request_whose_grammar_is_not_ready(
+    start: Start, tmp_path: Path
+) -> None:
+    compiler = SlowCompiler(tmp_path)
+    gateway = start(grammar_kit.LogitsRunner(), compiler=compiler).connect()
+    gateway.submit(1, [5], sampling=XYZ)
+    gateway.socket.sendall(encode(Abort(1)))
+    gateway.submit(1, [6])  # its number is free again
+    gateway.read_until_finished(1)
+    first = gateway.tokens.pop((1, 0))
+    compiler.gate.release(2)
+    gateway.submit(2, [5], sampling=XYZ)
+    gateway.read_until_finished(2)
+    assert len(first) == 8
+    assert set(gateway.answers) == {1, 2}
+    assert (1, 0) not in gateway.tokens
+
+
+def test_an_engine_without_a_compiler_refuses_grammars_and_serves_the_rest(start: Start) -> None:
+    gateway = start(FakeRunner(spec=FakeSpec())).connect()
+    gateway.submit(1, [5], sampling=XYZ)
+    gateway.submit(2, [5])
+    gateway.read_until_finished(2)
+    refused = gateway.answers[1]
+    assert isinstance(refused, Refused)
+    assert refused.code == "invalid"

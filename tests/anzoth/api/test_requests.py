@@ -38,6 +38,19 @@ def tool(**function: Any) -> dict[str, Any]:
     return {"type": "function", "function": {"name": "f", **function}}
 
 
+def json_schema(**fields: Any) -> dict[str, Any]:
+    return {"type": "json_schema", "json_schema": {"name": "answer", **fields}}
+
+
+def named(name: str) -> dict[str, Any]:
+    return {"type": "function", "function": {"name": name}}
+
+
+def allowed(mode: str, *names: str) -> dict[str, Any]:
+    tools = [named(name) for name in names]
+    return {"type": "allowed_tools", "allowed_tools": {"mode": mode, "tools": tools}}
+
+
 # field: (values that are accepted, values that are refused)
 COMMON: dict[str, tuple[list[Any], list[Any]]] = {
     "max_tokens": ([1, 2**31 - 1], [0, -1, 2**31, 1.5, True, "5"]),
@@ -73,6 +86,24 @@ COMMON: dict[str, tuple[list[Any], list[Any]]] = {
     "min_tokens": ([0, 5], [-1, 1.5]),
     "ignore_eos": ([True, False], [1, "yes"]),
     "stop_token_ids": ([[], [0] * 64], [[0] * 65, [-1], ["1"], 5]),
+    "structured_outputs": (
+        [
+            {"json": {"type": "object"}},
+            {"regex": "a+", "json": None},
+            {"choice": ["yes", "no"]},
+            {"grammar": "start: /a/"},
+        ],
+        [
+            {},
+            "a+",
+            {"regex": ""},
+            {"regex": "a", "choice": ["b"]},
+            {"choice": []},
+            {"choice": [5]},
+            {"json": "{}"},
+            {"structural_tag": {}},
+        ],
+    ),
     "model": (["m", "org/m", "x" * 256], ["", "x" * 257, 5]),
 }
 CHAT_ONLY: dict[str, tuple[list[Any], list[Any]]] = {
@@ -101,7 +132,27 @@ CHAT_ONLY: dict[str, tuple[list[Any], list[Any]]] = {
         [MESSAGES * 2048],
         [MESSAGES * 2049, [], {}, "hi", [5], [{}]],
     ),
-    "response_format": ([{"type": "text"}], [{"type": "xml"}, {}, "text"]),
+    "response_format": (
+        [
+            {"type": "text"},
+            {"type": "json_object"},
+            json_schema(),
+            json_schema(name="A-z_9" * 12, strict=True, description="d", schema={}),
+            json_schema(strict=None, schema=None),
+        ],
+        [
+            {"type": "xml"},
+            {},
+            "text",
+            {"type": "json_schema"},
+            {"type": "json_schema", "json_schema": {"schema": {}}},
+            json_schema(name="a b"),
+            json_schema(name="x" * 65),
+            json_schema(schema=[]),
+            json_schema(strict="yes"),
+            json_schema(description=5),
+        ],
+    ),
     "modalities": ([["text"], []], [["video"], "text"]),
     "tools": (
         [
@@ -110,6 +161,7 @@ CHAT_ONLY: dict[str, tuple[list[Any], list[Any]]] = {
             [tool(name="A-z_9" * 12)],
             [tool(description="", parameters={}, strict=False)],
             [tool(description=None, parameters=None, strict=None)],
+            [tool(strict=True)],
             [tool(name=f"f{index}") for index in range(128)],
         ],
         [
@@ -132,7 +184,22 @@ CHAT_ONLY: dict[str, tuple[list[Any], list[Any]]] = {
             [tool(name=f"f{index}") for index in range(129)],
         ],
     ),
-    "tool_choice": (["none", "auto"], ["any", 5, ["auto"], {}, {"type": "x"}]),
+    "tool_choice": (
+        ["none", "auto"],
+        [
+            "any",
+            5,
+            ["auto"],
+            {},
+            {"type": "x"},
+            {"type": "function"},
+            {"type": "function", "function": {}},
+            {"type": "function", "function": {"name": "a b"}},
+            allowed("auto"),
+            allowed("none", "f"),
+            {"type": "allowed_tools", "allowed_tools": {"mode": "auto"}},
+        ],
+    ),
     "documents": (
         [[], [{"text": "x"}] * 64, [{"text": "x", "title": "t" * 1024, "id": 5}]],
         [
@@ -167,7 +234,6 @@ COMPLETION_ONLY: dict[str, tuple[list[Any], list[Any]]] = {
 REFUSED: dict[str, tuple[list[Any], list[Any]]] = {
     "functions": ([[]], [[{"name": "f"}]]),
     "function_call": (["none", "auto"], [{"name": "f"}]),
-    "response_format": ([{"type": "text"}], [{"type": "json_object"}, {"type": "json_schema"}]),
     "modalities": ([["text"]], [["text", "audio"]]),
     "store": ([False], [True, 0]),
     "audio": ([], [{"voice": "x"}]),
@@ -210,19 +276,60 @@ def test_what_this_server_cannot_do_is_refused_and_not_dropped(field: str, value
     [
         ({"tools": [TOOL, {"type": "custom", "custom": {"name": "x"}}]}, "tools[1].type"),
         ({"tools": [{"type": "web_search"}]}, "tools[0].type"),
-        ({"tools": [tool(strict=True)]}, "tools[0].function.strict"),
-        ({"tools": [TOOL], "tool_choice": "required"}, "tool_choice"),
-        ({"tool_choice": {"type": "function", "function": {"name": "f"}}}, "tool_choice"),
-        ({"tool_choice": {"type": "allowed_tools", "allowed_tools": {}}}, "tool_choice"),
-        ({"tool_choice": {"type": "custom", "custom": {"name": "f"}}}, "tool_choice"),
+        ({"tools": [TOOL], "tool_choice": {"type": "custom"}}, "tool_choice"),
     ],
 )
-def test_what_would_need_the_output_to_be_constrained_is_refused(
-    fields: dict[str, Any], param: str
-) -> None:
+def test_tools_of_other_kinds_are_refused(fields: dict[str, Any], param: str) -> None:
     with pytest.raises(UnsupportedParameter) as caught:
         chat(**fields)
     assert caught.value.param == param
+
+
+@pytest.mark.parametrize(
+    ("fields", "param"),
+    [
+        ({"tool_choice": "required"}, "tool_choice"),
+        ({"tool_choice": named("f"), "tools": []}, "tool_choice"),
+        ({"tool_choice": named("g"), "tools": [TOOL]}, "tool_choice"),
+        ({"tool_choice": allowed("auto", "f", "g"), "tools": [TOOL]}, "tool_choice"),
+        (
+            {"response_format": {"type": "json_object"}, "structured_outputs": {"regex": "a"}},
+            "structured_outputs",
+        ),
+    ],
+)
+def test_fields_that_contradict_each_other_are_refused(fields: dict[str, Any], param: str) -> None:
+    with pytest.raises(InvalidValue) as caught:
+        chat(**fields)
+    assert caught.value.param == param
+
+
+@pytest.mark.parametrize(
+    ("choice", "strict", "must_call", "names", "needs_grammar", "is_parallel"),
+    [
+        (None, False, False, {"f", "g"}, False, True),
+        ("auto", False, False, {"f", "g"}, False, True),
+        ("auto", True, False, {"f", "g"}, True, True),
+        ("required", False, True, {"f", "g"}, True, True),
+        (named("g"), False, True, {"g"}, True, False),
+        (allowed("auto", "f"), False, False, {"f"}, True, True),
+        (allowed("required", "f", "g"), False, True, {"f", "g"}, True, True),
+    ],
+)
+def test_what_a_choice_of_tools_means(
+    choice: Any,
+    strict: bool,
+    must_call: bool,
+    names: set[str],
+    needs_grammar: bool,
+    is_parallel: bool,
+) -> None:
+    used = chat(tools=[tool(strict=strict), tool(name="g")], tool_choice=choice).tools
+    assert used is not None
+    assert [entry["function"]["name"] for entry in used.tools] == ["f", "g"]  # all are shown
+    assert (used.must_call, used.names) == (must_call, names)
+    assert (used.needs_grammar, used.is_parallel) == (needs_grammar, is_parallel)
+    assert [one.name for one in used.signatures] == sorted(names)
 
 
 def test_a_second_tool_of_the_same_name_is_named() -> None:

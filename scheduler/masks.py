@@ -1,0 +1,73 @@
+"""Which logits of this batch do grammars forbid?
+
+The masks of all constrained rows are computed at once, in parallel, straight from the state of
+their constraints; that needs no logits, so it may happen while the forward pass runs. A batch
+without constrained rows has no masks and costs nothing.
+
+Does not know: grammars, or how tokens are drawn.
+
+Shape suffixes: R rows of the batch · M masked rows · V vocabulary.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import llguidance
+import llguidance.numpy
+import numpy as np
+import torch
+
+from anzoth.scheduler.sequence import Sequence as TokenSequence
+
+_WORD_BITS = 32
+
+
+@dataclass(slots=True, frozen=True, eq=False)
+class TokenMasks:
+    """What is forbidden in some rows of a batch."""
+
+    rows: list[int]
+    forbidden_MV: torch.Tensor
+    failed: frozenset[int]
+    """Rows whose grammar has hit a limit: nothing is known about their tokens."""
+
+    def apply_(self, logits_RV: torch.Tensor) -> None:
+        """Sets the forbidden logits to -inf."""
+        masked_MV = logits_RV[self.rows].masked_fill_(
+            self.forbidden_MV.to(logits_RV.device), -torch.inf
+        )
+        logits_RV[self.rows] = masked_MV
+
+
+class MaskComputer:
+    """Owns the threads that compute masks; they are started for the first batch that needs them."""
+
+    __slots__ = ("_executor",)
+
+    def __init__(self) -> None:
+        self._executor: llguidance.LLExecutor | None = None
+
+    def compute(self, sequences: Sequence[TokenSequence], vocab_size: int) -> TokenMasks | None:
+        """None: no sequence has a constraint."""
+        rows = [row for row, sequence in enumerate(sequences) if sequence.constraint is not None]
+        if not rows:
+            return None
+        matchers = [c.matcher for s in sequences if (c := s.constraint) is not None]
+        words_MW = np.zeros((len(rows), -(-vocab_size // _WORD_BITS)), dtype=np.int32)
+        if len(matchers) == 1:
+            llguidance.numpy.fill_next_token_bitmask(matchers[0], words_MW)
+        else:
+            if self._executor is None:
+                self._executor = llguidance.LLExecutor()
+            numbered = [(matcher, index) for index, matcher in enumerate(matchers)]
+            llguidance.numpy.fill_next_token_bitmask_par(self._executor, numbered, words_MW)
+        np.invert(words_MW, out=words_MW)
+        forbidden_MV = np.unpackbits(
+            words_MW.view(np.uint8), axis=1, count=vocab_size, bitorder="little"
+        ).view(np.bool_)
+        failed = frozenset(
+            row for row, matcher in zip(rows, matchers, strict=True) if matcher.is_error()
+        )
+        return TokenMasks(rows, torch.from_numpy(forbidden_MV), failed)
