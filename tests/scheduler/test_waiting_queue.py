@@ -1,4 +1,4 @@
-"""Tenants take turns, preempted sequences come first, and nothing is counted twice."""
+"""Lanes are in the order in which sequences are due, and nothing is counted twice."""
 
 from __future__ import annotations
 
@@ -8,56 +8,86 @@ import pytest
 
 from anzoth.frames import SamplingParams
 from anzoth.scheduler.sequence import Sequence
-from anzoth.scheduler.waiting_queue import WaitingQueue
+from anzoth.scheduler.waiting_queue import PATIENCE_S, WaitingQueue
 
 
-def make_sequence(request: int, tenant: str, choice: int = 0, num_tokens: int = 3) -> Sequence:
+def make_sequence(
+    request: int,
+    tenant: str = "a",
+    choice: int = 0,
+    num_tokens: int = 3,
+    *,
+    arrival_s: float = 0.0,
+    priority: int = 0,
+    deadline_s: float | None = None,
+) -> Sequence:
     tokens = [1] * num_tokens
-    return Sequence(request, choice, tenant, "salt", tokens, num_tokens, 9, SamplingParams(), 0.0)
+    return Sequence(
+        request,
+        choice,
+        tenant,
+        "salt",
+        tokens,
+        num_tokens,
+        9,
+        SamplingParams(),
+        arrival_s,
+        priority=priority,
+        deadline_s=deadline_s,
+    )
 
 
-def order(queue: WaitingQueue) -> list[int]:
-    return [sequence.request for sequence in queue]
+def lane(queue: WaitingQueue, tenant: str = "a") -> list[int]:
+    return [sequence.request for sequence in queue.lane(tenant)]
 
 
-def test_tenants_alternate_whatever_they_have_queued() -> None:
+def test_each_tenant_has_a_lane_in_the_order_of_arrival() -> None:
     queue = WaitingQueue()
-    for request in range(4):
-        queue.add(make_sequence(request, "flood"))
-    queue.add(make_sequence(4, "b"))
-    queue.add(make_sequence(5, "c"))
-    queue.add(make_sequence(6, "b"))
-    assert order(queue) == [0, 4, 5, 1, 6, 2, 3]
+    for request in range(6):
+        queue.add(make_sequence(request, "ab"[request % 2]))
+    assert (lane(queue, "a"), lane(queue, "b"), lane(queue, "c")) == ([0, 2, 4], [1, 3, 5], [])
+    assert [sequence.request for sequence in queue] == [0, 1, 2, 3, 4, 5]
+    assert set(queue.tenants) == {"a", "b"}
 
 
-def test_tenant_that_was_served_goes_to_the_end_of_the_turn() -> None:
+def test_priority_goes_before_default_and_flex_after_it() -> None:
     queue = WaitingQueue()
-    first = make_sequence(0, "a")
-    for sequence in (first, make_sequence(1, "a"), make_sequence(2, "b")):
+    for request, priority in enumerate([-1, 0, 1, 0]):
+        queue.add(make_sequence(request, priority=priority, arrival_s=float(request)))
+    assert lane(queue) == [2, 1, 3, 0]
+    first, oldest = queue.first("a"), queue.oldest
+    assert first is not None
+    assert oldest is not None
+    assert (first.request, oldest.request) == (2, 0)
+
+
+@pytest.mark.parametrize("priority", [-1, 0])
+def test_nothing_that_arrives_after_its_patience_passes_a_sequence(priority: int) -> None:
+    queue = WaitingQueue()
+    queue.add(make_sequence(0, priority=priority))
+    queue.add(make_sequence(1, priority=1, arrival_s=PATIENCE_S[priority] - PATIENCE_S[1] - 1))
+    queue.add(make_sequence(2, priority=1, arrival_s=PATIENCE_S[priority] + 1))
+    assert lane(queue) == [1, 0, 2]
+
+
+def test_earlier_deadline_goes_first_and_a_late_one_changes_nothing() -> None:
+    queue = WaitingQueue()
+    queue.add(make_sequence(0))
+    queue.add(make_sequence(1, deadline_s=9.0))
+    queue.add(make_sequence(2, deadline_s=5.0))
+    queue.add(make_sequence(3, deadline_s=5000.0))
+    assert lane(queue) == [2, 1, 0, 3]
+
+
+def test_preempted_sequence_stands_where_its_age_puts_it() -> None:
+    queue = WaitingQueue()
+    sequences = [make_sequence(request, arrival_s=float(request)) for request in range(4)]
+    for sequence in sequences:
         queue.add(sequence)
-    assert queue.take(first) is True
-    assert order(queue) == [2, 1]
-
-
-def test_removal_by_abort_does_not_cost_the_tenants_turn() -> None:
-    queue = WaitingQueue()
-    first = make_sequence(0, "a")
-    for sequence in (first, make_sequence(1, "a"), make_sequence(2, "b")):
-        queue.add(sequence)
-    queue.remove(first)
-    assert order(queue) == [1, 2]
-
-
-def test_preempted_sequences_come_first_oldest_first_and_cost_no_turn() -> None:
-    queue = WaitingQueue()
-    queue.add(make_sequence(7, "a"))
-    queue.add(make_sequence(8, "b"))
-    young, old = make_sequence(5, "a"), make_sequence(2, "a")
-    queue.put_back(young)
-    queue.put_back(old)
-    assert order(queue) == [2, 5, 7, 8]
-    assert queue.take(old) is False
-    assert order(queue) == [5, 7, 8]
+    assert queue.take(sequences[1]) is True
+    queue.put_back(sequences[1])
+    assert lane(queue) == [0, 1, 2, 3]
+    assert queue.take(sequences[1]) is False
 
 
 def test_preempted_sequences_do_not_count_against_the_queues_bounds() -> None:
@@ -66,17 +96,17 @@ def test_preempted_sequences_do_not_count_against_the_queues_bounds() -> None:
     assert (len(queue), queue.num_new_requests, queue.num_new_tokens) == (1, 0, 0)
 
 
-def test_taking_while_iterating_visits_every_sequence_once() -> None:
+def test_taking_while_iterating_over_a_lane_visits_every_sequence_once() -> None:
     queue = WaitingQueue()
     for request in range(9):
-        queue.add(make_sequence(request, "abc"[request % 3]))
+        queue.add(make_sequence(request))
     seen = []
-    for sequence in queue:
+    for sequence in queue.lane("a"):
         seen.append(sequence.request)
         if sequence.request % 2:
             queue.take(sequence)
-    assert sorted(seen) == list(range(9))
-    assert sorted(order(queue)) == [0, 2, 4, 6, 8]
+    assert seen == list(range(9))
+    assert lane(queue) == [0, 2, 4, 6, 8]
 
 
 def test_removing_what_does_not_wait_raises() -> None:
@@ -110,6 +140,10 @@ def test_counts_equal_the_contents_under_random_operations(seed: int) -> None:
         if preempted and random_.random() < 0.3:
             assert not queue.take(preempted.pop(random_.randrange(len(preempted))))
         assert set(queue) == {*new, *preempted}
+        assert {s for name in queue.tenants for s in queue.lane(name)} == set(queue)
+        assert [(s.request, s.choice) for s in queue] == sorted(
+            (s.request, s.choice) for s in queue
+        )
         assert len(queue) == len(new) + len(preempted)
         prompts = {sequence.request: sequence.num_prompt_tokens for sequence in new}
         assert (queue.num_new_requests, queue.num_new_tokens) == (
