@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 import secrets
+import string
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,10 +18,12 @@ from typing import Any
 from anzoth.gateway.choices import TokenLogprob
 from anzoth.gateway.generation import Generation
 from anzoth.text.tokenizer import Tokenizer
-from anzoth.text.tool_calls import ToolCall
+from anzoth.text.tool_calls import ToolCall, ToolCallFormat
 
 LEAST_LOGPROB = -9999.0
 """Stands for minus infinity, which JSON does not have."""
+
+_ALPHANUMERIC = string.ascii_letters + string.digits
 
 SERVICE_TIER = "default"
 """There is one tier; it is named when a request asked for any."""
@@ -60,7 +63,7 @@ def usage(generation: Generation) -> dict[str, Any]:
             "audio_tokens": 0,
         },
         "completion_tokens_details": {
-            "reasoning_tokens": 0,
+            "reasoning_tokens": generation.num_reasoning_tokens,
             "audio_tokens": 0,
             "accepted_prediction_tokens": 0,
             "rejected_prediction_tokens": 0,
@@ -68,13 +71,18 @@ def usage(generation: Generation) -> dict[str, Any]:
     }
 
 
-def tool_call(call: ToolCall) -> dict[str, Any]:
-    """A call as callers see it, under a new id."""
+def tool_call(call: ToolCall, written: ToolCallFormat | None) -> dict[str, Any]:
+    """A call as callers see it, under a new id that the model's template takes back."""
+    has_short_id = written is not None and written.has_short_ids
     return {
-        "id": f"call_{secrets.token_hex(12)}",
+        "id": _short_id() if has_short_id else f"call_{secrets.token_hex(12)}",
         "type": "function",
         "function": {"name": call.name, "arguments": call.arguments},
     }
+
+
+def _short_id() -> str:
+    return "".join(secrets.choice(_ALPHANUMERIC) for _ in range(9))
 
 
 def chat_logprobs(entries: Sequence[TokenLogprob], tokenizer: Tokenizer) -> dict[str, Any]:

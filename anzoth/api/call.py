@@ -14,7 +14,9 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from anzoth.api.requests import Options
+from anzoth.errors import InvalidValue
 from anzoth.gateway.auth import Authenticator
+from anzoth.gateway.embedding import Embedder
 from anzoth.gateway.generation import Generation, GenerationRequest, Generator
 from anzoth.gateway.health import Health
 from anzoth.gateway.ledger import Ledger
@@ -23,6 +25,7 @@ from anzoth.gateway.principal import Principal
 from anzoth.gateway.usage import UsageRecord
 from anzoth.http.messages import HeaderList, Request, Response, StreamingResponse
 from anzoth.telemetry import Metrics
+from anzoth.text.embedding_text import EmbeddingText
 
 Answer = Response | StreamingResponse
 T = TypeVar("T")
@@ -38,6 +41,7 @@ class Services:
     authenticator: Authenticator
     models: ModelRegistry
     generator: Generator
+    embedder: Embedder
     ledger: Ledger
     metrics: Metrics
     health: Health
@@ -75,6 +79,25 @@ class Call:
         model = self.services.models.get(name)
         self.principal.require_model(name)
         return model
+
+    def generating_model(self, name: str) -> ServedModel:
+        """One that generates text. Raises as `model` does, or InvalidValue."""
+        model = self.model(name)
+        if model.embedding is not None:
+            raise InvalidValue(
+                f"The model '{name}' makes embeddings and generates no text: use /v1/embeddings.",
+                param="model",
+            )
+        return model
+
+    def embedding_model(self, name: str) -> tuple[ServedModel, EmbeddingText]:
+        """One that makes vectors of texts, and how. Raises as `model` does, or InvalidValue."""
+        model = self.model(name)
+        if model.embedding is None:
+            raise InvalidValue(
+                f"The model '{name}' generates text and makes no embeddings.", param="model"
+            )
+        return model, model.embedding
 
     def describe(self, options: Options) -> None:
         """Writes down what the caller said about the request, before anything can fail."""

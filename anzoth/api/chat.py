@@ -7,39 +7,46 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, Protocol
 
 import orjson
 
 from anzoth.api import answers, streams
 from anzoth.api.call import Answer, Call
 from anzoth.api.fields import unsupported
+from anzoth.api.reasoning import ReasoningConsumer, ReasoningReader
 from anzoth.api.requests import ChatRequest, parse_chat
-from anzoth.api.response_format import constraint
+from anzoth.api.response_format import Constraint, constraint
 from anzoth.api.tool_calls import CallConsumer, ChatCollector, ToolCallReader
 from anzoth.api.tools import ToolUse
 from anzoth.errors import InvalidValue
 from anzoth.gateway.choices import Consumer
-from anzoth.gateway.generation import GenerationRequest
+from anzoth.gateway.generation import Generation, GenerationRequest
 from anzoth.gateway.models import ServedModel
 from anzoth.http.messages import Response
 from anzoth.text.answer_format import with_schema
 from anzoth.text.chat_template import ChatTemplateError
 from anzoth.text.passages import with_passages
 from anzoth.text.prompt import chat_prompt
-from anzoth.text.tool_calls import ToolCall, ToolCallParser
+from anzoth.text.reasoning import Beginning, beginning_after, has_reasoning
+from anzoth.text.tool_calls import ToolCall, ToolCallFormat, ToolCallParser
+
+_NUM_END_TOKENS = 16
+"""Enough of a prompt's end for a mark and the line breaks behind it, were it letter by letter."""
+
+
+class ChatConsumer(CallConsumer, ReasoningConsumer, Protocol):
+    """Takes text, calls and reasoning."""
 
 
 async def create(call: Call) -> Answer:
     request = parse_chat(call.body)
     options = request.options
     call.describe(options)
-    model = call.model(options.model)
+    model = call.generating_model(options.model)
     model.engine.require_ready()  # before work that would be for nothing
     make_parser = _parser_of_calls(model, request.tools)
-    prompt, made = await call.off_loop(
-        lambda: (_prompt(model, request), constraint(model, request.form, request.tools))
-    )
+    prompt, reasoning, made = await call.off_loop(lambda: _prepare(model, request))
     generation = await call.begin(
         model,
         GenerationRequest(
@@ -48,23 +55,19 @@ async def create(call: Call) -> Answer:
             max_tokens=options.max_tokens,
             sampling=replace(options.sampling, grammar=made and made.grammar),
             stop=options.stop,
+            reasoning=reasoning,
             grammar_param=made and made.param,
         ),
     )
 
-    def read(answer: CallConsumer) -> Consumer:
-        """What takes the text: the answer itself, unless there may be calls in it."""
-        if make_parser is None or request.tools is None:
-            return answer
-        parsers = [make_parser() for _ in range(generation.num_choices)]
-        return ToolCallReader(
-            answer,
-            parsers,
-            generation.end,
-            is_parallel=request.tools.is_parallel,
-            # As OpenAI has it: that the function is called was no decision of the model's.
-            called="stop" if request.tools.choice.is_named else "tool_calls",
-        )
+    def read(answer: ChatConsumer) -> Consumer:
+        """What takes the text: the answer itself, unless there may be more than text in it."""
+        text: Consumer = answer
+        if make_parser is not None and request.tools is not None:
+            text = _reader_of_calls(generation, answer, make_parser, request.tools)
+        if reasoning is None:
+            return text
+        return ReasoningReader(answer, text, generation.num_choices, reasoning)
 
     identity = answers.identify("chatcmpl", generation, options.service_tier)
     has_logprobs = options.sampling.num_logprobs is not None
@@ -75,7 +78,7 @@ async def create(call: Call) -> Answer:
                 write,
                 identity,
                 options.num_choices,
-                model.tokenizer,
+                model,
                 include_usage=options.include_usage,
                 has_logprobs=has_logprobs,
             ),
@@ -122,6 +125,34 @@ def _parser_of_calls(
     return lambda: written.parser(names)
 
 
+def _reader_of_calls(
+    generation: Generation,
+    answer: CallConsumer,
+    make_parser: Callable[[], ToolCallParser],
+    tools: ToolUse,
+) -> ToolCallReader:
+    return ToolCallReader(
+        answer,
+        [make_parser() for _ in range(generation.num_choices)],
+        generation.end,
+        is_parallel=tools.is_parallel,
+        # As OpenAI has it: that the function is called was no decision of the model's.
+        called="stop" if tools.choice.is_named else "tool_calls",
+    )
+
+
+def _prepare(
+    model: ServedModel, request: ChatRequest
+) -> tuple[list[int], Beginning | None, Constraint | None]:
+    """The prompt, where the reasoning stands behind it (None: nowhere), and the grammar."""
+    prompt = _prompt(model, request)
+    reasoning: Beginning | None = None
+    if has_reasoning(model.tokenizer.chat_template or ""):
+        end = b"".join(map(model.tokenizer.token_bytes, prompt[-_NUM_END_TOKENS:]))
+        reasoning = beginning_after(end.decode(errors="replace"))
+    return prompt, reasoning, constraint(model, request.form, request.tools, reasoning)
+
+
 def _prompt(model: ServedModel, request: ChatRequest) -> list[int]:
     if model.template is None:
         raise InvalidValue(
@@ -148,24 +179,27 @@ def _prompt(model: ServedModel, request: ChatRequest) -> list[int]:
 def _choices(
     collector: ChatCollector, model: ServedModel, *, has_logprobs: bool
 ) -> list[dict[str, Any]]:
+    parts = zip(collector.choices(), collector.reasonings(), collector.calls, strict=True)
     return [
         {
             "index": index,
-            "message": _message(choice.text, calls),
+            "message": _message(choice.text, reasoning, calls, model.tool_calls),
             "logprobs": answers.chat_logprobs(choice.logprobs, model.tokenizer)
             if has_logprobs
             else None,
             "finish_reason": choice.ending,
         }
-        for index, (choice, calls) in enumerate(
-            zip(collector.choices(), collector.calls, strict=True)
-        )
+        for index, (choice, reasoning, calls) in enumerate(parts)
     ]
 
 
-def _message(text: str, calls: Sequence[ToolCall]) -> dict[str, Any]:
+def _message(
+    text: str, reasoning: str, calls: Sequence[ToolCall], written: ToolCallFormat | None
+) -> dict[str, Any]:
     message: dict[str, Any] = {"role": "assistant", "content": text}
+    if reasoning:
+        message["reasoning_content"] = reasoning
     if calls:  # the key is absent otherwise: clients take [] for calls
         message["content"] = text or None
-        message["tool_calls"] = [answers.tool_call(call) for call in calls]
+        message["tool_calls"] = [answers.tool_call(call, written) for call in calls]
     return {**message, "refusal": None}

@@ -1,13 +1,16 @@
 """POST /v1/completions: translates between OpenAI's older shapes and a generation.
 
 The prompt is plain text or token ids, one or several; choices are numbered prompt by prompt.
-Without `max_tokens` an answer has at most 16 tokens, as OpenAI's has.
+Without `max_tokens` an answer has at most 16 tokens, as OpenAI's has. With `best_of` there are more
+continuations than choices, and the likeliest are given out: those with the highest mean
+log probability of their tokens. All of them count as output.
 
 Does not know: limits, the engine, chat templates.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -28,18 +31,23 @@ async def create(call: Call) -> Answer:
     request = parse_completion(call.body)
     options = request.options
     call.describe(options)
-    model = call.model(options.model)
+    model = call.generating_model(options.model)
     model.engine.require_ready()
     made = None if request.form is None else form_constraint(request.form)
+    has_logprobs = options.sampling.num_logprobs is not None
+    must_choose = request.num_candidates > options.num_choices
+    sampling = options.sampling
+    if must_choose and not has_logprobs:
+        sampling = replace(sampling, num_logprobs=0)
     prompts = await call.off_loop(lambda: _prompts(model.tokenizer, request))
     generation = await call.begin(
         model,
         GenerationRequest(
             prompts=prompts,
-            num_choices=options.num_choices,
+            num_choices=request.num_candidates,
             max_tokens=options.max_tokens,
             default_max_tokens=DEFAULT_COMPLETION_MAX_TOKENS,
-            sampling=replace(options.sampling, grammar=made and made.grammar),
+            sampling=replace(sampling, grammar=made and made.grammar),
             stop=options.stop,
             starts_text=False,
             prompt_param="prompt",
@@ -47,7 +55,6 @@ async def create(call: Call) -> Answer:
         ),
     )
     identity = answers.identify("cmpl", generation)
-    has_logprobs = options.sampling.num_logprobs is not None
     echoes = _echoes(model.tokenizer, request)
     if options.stream:
         return streams.stream(
@@ -64,6 +71,8 @@ async def create(call: Call) -> Answer:
             include_usage=options.include_usage,
         )
     choices = await generation.collect()
+    if must_choose:
+        choices = _best(choices, request.num_candidates, options.num_choices)
     body = {
         "id": identity.id,
         "object": "text_completion",
@@ -95,6 +104,23 @@ def _echoes(tokenizer: Tokenizer, request: CompletionRequest) -> list[str]:
         for prompt in request.prompts
     ]
     return [text for text in texts for _ in range(request.options.num_choices)]
+
+
+def _best(
+    candidates: Sequence[ChoiceText], num_candidates: int, num_choices: int
+) -> list[ChoiceText]:
+    """The likeliest of each prompt's `num_candidates`, the best one first."""
+    best: list[ChoiceText] = []
+    for start in range(0, len(candidates), num_candidates):
+        own = candidates[start : start + num_candidates]
+        best += sorted(own, key=_mean_logprob, reverse=True)[:num_choices]
+    return best
+
+
+def _mean_logprob(choice: ChoiceText) -> float:
+    """Of the tokens of its text. A choice without any is the worst: it says nothing."""
+    logprobs = [entry.logprob for entry in choice.logprobs]
+    return sum(logprobs) / len(logprobs) if logprobs else -math.inf
 
 
 def _choice(

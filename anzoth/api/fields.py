@@ -167,6 +167,34 @@ def array(item: Check, max_items: int, *, min_items: int = 0) -> Check:
     return check
 
 
+def token_ids(value: Any, param: str) -> Sequence[int]:
+    """Checked as a whole: a prompt may have a million ids."""
+    if not isinstance(value, list) or not set(map(type, value)) <= {int}:
+        raise wrong_type(param, "a string or an array of integers", value)
+    if not value:
+        raise wrong_value(param, "at least one token id", 0)
+    if min(value) < 0 or max(value) > INT32_MAX:
+        raise wrong_value(param, f"token ids from 0 to {INT32_MAX}")
+    return value
+
+
+def texts_or_token_ids(max_items: int, *, min_characters: int = 0) -> Check:
+    """One or several, each as text or as token ids: always a tuple."""
+    text = string(INT32_MAX, min_characters=min_characters)
+
+    def check(value: Any, param: str) -> tuple[str | Sequence[int], ...]:
+        if isinstance(value, str):
+            return (text(value, param),)
+        if not isinstance(value, list):
+            raise wrong_type(param, "a string or an array", value)
+        if value and type(value[0]) is int:
+            return (token_ids(value, param),)
+        item = text if value and isinstance(value[0], str) else token_ids
+        return array(item, max_items, min_items=1)(value, param)
+
+    return check
+
+
 def json_object(value: Any, param: str) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise wrong_type(param, "an object", value)

@@ -5,6 +5,7 @@
     role function              tool
     content parts              their text, one part per line
     assistant content absent   ""                        (templates concatenate it)
+    reasoning_content          as it is                  (templates decide what they keep of it)
     tool call arguments        an object, when the JSON text is one: what templates expect
     tool result without name   the name in the call that it answers (some templates insist on one)
 
@@ -29,6 +30,7 @@ MAX_MESSAGES = 2048
 MAX_PARTS = 1024
 MAX_TOOL_CALLS = 128
 _NAME = fields.string(256)
+_REASONING = fields.string(fields.INT32_MAX)
 _ROLES = ("developer", "system", "user", "assistant", "tool", "function")
 _REFUSED_PARTS = ("image_url", "input_image", "input_audio", "audio", "file", "video_url")
 
@@ -80,6 +82,10 @@ def _user(body: Mapping[str, Any], param: str) -> Message:
 def _assistant(body: Mapping[str, Any], param: str) -> Message:
     content = "" if body.get("content") is None else _content(body, param)
     message: Message = {"role": "assistant", "content": content}
+    if body.get("reasoning_content") is not None:
+        message["reasoning_content"] = _REASONING(
+            body["reasoning_content"], f"{param}.reasoning_content"
+        )
     if body.get("tool_calls"):
         calls = fields.array(_tool_call, MAX_TOOL_CALLS)(body["tool_calls"], f"{param}.tool_calls")
         message["tool_calls"] = list(calls)

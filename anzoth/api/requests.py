@@ -30,6 +30,7 @@ from anzoth.api.fields import (
     one_of,
     parse,
     string,
+    texts_or_token_ids,
     unsupported,
     wrong_type,
     wrong_value,
@@ -55,6 +56,7 @@ MAX_STOP_TOKEN_IDS = 64
 MAX_LOGIT_BIAS = 1024
 MAX_TOP_LOGPROBS = 20
 MAX_COMPLETION_LOGPROBS = 5
+MAX_BEST_OF = 20
 MAX_TOP_K = 1 << 20
 MAX_METADATA_PAIRS = 16
 MAX_METADATA_KEY = 64
@@ -117,29 +119,6 @@ _DOCUMENT = nested(
 
 def _document(value: Any, param: str) -> Passage:
     return Passage(**_DOCUMENT(value, param))
-
-
-def _token_ids(value: Any, param: str) -> Sequence[int]:
-    """Checked as a whole: a prompt may have a million ids."""
-    if not isinstance(value, list) or not set(map(type, value)) <= {int}:
-        raise wrong_type(param, "a string or an array of integers", value)
-    if not value:
-        raise wrong_value(param, "at least one token id", 0)
-    if min(value) < 0 or max(value) > INT32_MAX:
-        raise wrong_value(param, f"token ids from 0 to {INT32_MAX}")
-    return value
-
-
-def _prompt(value: Any, param: str) -> tuple[str | Sequence[int], ...]:
-    """One prompt or several, each as text or as token ids."""
-    if isinstance(value, str):
-        return (value,)
-    if not isinstance(value, list):
-        raise wrong_type(param, "a string or an array", value)
-    if value and type(value[0]) is int:
-        return (_token_ids(value, param),)
-    item = string(INT32_MAX) if value and isinstance(value[0], str) else _token_ids
-    return array(item, MAX_CHOICES, min_items=1)(value, param)
 
 
 # --- the tables -----------------------------------------------------------------------------------
@@ -215,10 +194,10 @@ CHAT_FIELDS = (
 
 COMPLETION_FIELDS = (
     *_COMMON,
-    Field("prompt", _prompt, required=True),
+    Field("prompt", texts_or_token_ids(MAX_CHOICES), required=True),
     Field("logprobs", integer(0, MAX_COMPLETION_LOGPROBS)),
     Field("echo", boolean, default=False),
-    Field("best_of", integer(0, 20), _REFUSED),
+    Field("best_of", integer(0, MAX_BEST_OF), default=1),
     Field("suffix", harmless(""), _REFUSED),
 )
 
@@ -265,6 +244,8 @@ class CompletionRequest:
     echo: bool
     form: AnswerForm | None = None
     """What a choice has to be, without its echo. None: any text."""
+    num_candidates: int = 1
+    """Of which each prompt's choices are the likeliest; as many as those, or more."""
 
 
 def parse_chat(body: Mapping[str, Any]) -> ChatRequest:
@@ -293,16 +274,30 @@ def parse_chat(body: Mapping[str, Any]) -> ChatRequest:
 def parse_completion(body: Mapping[str, Any]) -> CompletionRequest:
     """Raises MissingParameter, InvalidValue or UnsupportedParameter."""
     values = parse(COMPLETION_FIELDS, body)
-    if (values["best_of"] or 1) > 1:
-        raise unsupported("best_of", "above 1 is not supported by this server")
+    num_candidates = _num_candidates(values)
     if values["echo"] and values["logprobs"] is not None:
         raise unsupported("echo", "together with 'logprobs' is not supported by this server")
-    if (num_choices := len(values["prompt"]) * values["n"]) > MAX_CHOICES:
-        raise wrong_value("n", f"at most {MAX_CHOICES} choices over all prompts", num_choices)
+    if (num_choices := len(values["prompt"]) * num_candidates) > MAX_CHOICES:
+        field = "n" if num_candidates == values["n"] else "best_of"
+        raise wrong_value(field, f"at most {MAX_CHOICES} choices over all prompts", num_choices)
     options = _options(values, values["max_tokens"], values["logprobs"])
     return CompletionRequest(
-        options, values["prompt"], values["echo"], values["structured_outputs"]
+        options, values["prompt"], values["echo"], values["structured_outputs"], num_candidates
     )
+
+
+def _num_candidates(values: Mapping[str, Any]) -> int:
+    """Per prompt. 0 and 1 mean that there is nothing to choose from."""
+    best_of, num_choices = values["best_of"], values["n"]
+    if best_of <= 1:
+        return num_choices
+    if best_of < num_choices:
+        raise wrong_value("best_of", f"at least {num_choices} (the value of 'n')", best_of)
+    if values["stream"] and best_of > num_choices:
+        raise unsupported(
+            "best_of", "above 'n' cannot be streamed: which choices are the best shows at the end"
+        )
+    return best_of
 
 
 def _options(

@@ -6,6 +6,8 @@
                          model is not told
     tools                see `tools`; an answer that may be a call or not has either form
 
+A model that reasons does so first, in any text: the form is that of the answer behind it.
+
 `strict` decides about keywords of a schema that cannot be guaranteed: with it they are an error
 that names them, without it they are only shown to the model.
 
@@ -17,7 +19,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from anzoth.api.fields import (
@@ -41,6 +43,7 @@ from anzoth.text.grammars import (
     ANY_OBJECT,
     Calls,
     Part,
+    after_reasoning,
     call_grammar,
     choice_part,
     grammar,
@@ -48,10 +51,10 @@ from anzoth.text.grammars import (
     lark_part,
     regex_part,
 )
+from anzoth.text.reasoning import MARKERS, Beginning
 
 MAX_CHOICE_TEXTS = 1024
 _NAME = re.compile(r"[a-zA-Z0-9_-]{1,64}")
-_TAGS = ("<tool_call>", "</tool_call>")
 
 
 @dataclass(slots=True, frozen=True)
@@ -73,19 +76,32 @@ class Constraint:
 
 
 def constraint(
-    model: ServedModel, form: AnswerForm | None, tools: ToolUse | None
+    model: ServedModel,
+    form: AnswerForm | None,
+    tools: ToolUse | None,
+    reasoning: Beginning | None = None,
 ) -> Constraint | None:
     """None: the answer may be any text. Raises InvalidValue for what is too large.
 
-    The model can write calls if there are `tools`.
+    The model can write calls if there are `tools`. `reasoning`: it may reason before its answer.
     """
+    made = _of_answer(model, form, tools)
+    if made is None or reasoning is None:
+        return made
+    tokens = model.tokenizer.added_tokens(MARKERS)
+    return _checked(replace(made, grammar=after_reasoning(made.grammar, reasoning, tokens)))
+
+
+def _of_answer(
+    model: ServedModel, form: AnswerForm | None, tools: ToolUse | None
+) -> Constraint | None:
     if tools is not None and model.tool_calls is not None and (form or tools.needs_grammar):
         calls = Calls(
             tools.signatures,
             tools.must_call,
             tools.is_parallel,
             None if form is None else form.part,
-            all(len(model.tokenizer.encode(tag, add_special_tokens=False)) == 1 for tag in _TAGS),
+            model.tokenizer.added_tokens(model.tool_calls.markers),
         )
         param = "tools" if form is None else form.param
         return _checked(Constraint(call_grammar(model.tool_calls, calls), param))

@@ -5,8 +5,8 @@ and after the text; an event is then one JSON string between two constants (0.17
 0.30 µs of rendering the object, research/http-reliability §3). Chunks go to the sink from inside
 the engine's step loop: no task and no queue per stream.
 
-    chat         role chunk per choice · text chunks, tool calls (a chunk each) · empty delta with
-                 finish_reason per choice
+    chat         role chunk per choice · reasoning chunks · text chunks, tool calls (a chunk each) ·
+                 empty delta with finish_reason per choice
     completions  text chunks · empty text with finish_reason per choice
     both         usage chunk with no choices, if asked for · [DONE], only after a whole answer
 
@@ -24,6 +24,7 @@ from anzoth.api import answers
 from anzoth.api.answers import Identity
 from anzoth.gateway.choices import Consumer, Ending, TokenLogprob
 from anzoth.gateway.generation import Generation, GenerationCancelled
+from anzoth.gateway.models import ServedModel
 from anzoth.http import sse
 from anzoth.http.messages import ClientDisconnected, HeaderList, Sink, StreamingResponse
 from anzoth.text.tokenizer import Tokenizer
@@ -47,14 +48,24 @@ class ChunkWriter(Consumer, Protocol):
 class ChatChunks:
     """Chunks of `POST /v1/chat/completions`."""
 
-    __slots__ = ("_after", "_before", "_has_logprobs", "_head", "_tail", "_tokenizer", "_write")
+    __slots__ = (
+        "_after",
+        "_before",
+        "_before_reasoning",
+        "_calls",
+        "_has_logprobs",
+        "_head",
+        "_tail",
+        "_tokenizer",
+        "_write",
+    )
 
     def __init__(
         self,
         write: Write,
         identity: Identity,
         num_choices: int,
-        tokenizer: Tokenizer,
+        model: ServedModel,
         *,
         include_usage: bool,
         has_logprobs: bool,
@@ -69,13 +80,15 @@ class ChatChunks:
             fields["service_tier"] = identity.service_tier
         fields["system_fingerprint"] = identity.fingerprint
         self._write = write
-        self._tokenizer = tokenizer
+        self._tokenizer = model.tokenizer
+        self._calls = model.tool_calls
         self._has_logprobs = has_logprobs
         self._head = orjson.dumps(fields)[:-1] + b',"choices":['
         self._tail = b'],"usage":null}' if include_usage else b"]}"
-        self._before = [
-            self._head + b'{"index":%d,"delta":{"content":' % index for index in range(num_choices)
-        ]
+        self._before, self._before_reasoning = (
+            [self._head + b'{"index":%d,"delta":{"%b":' % (i, key) for i in range(num_choices)]
+            for key in (b"content", b"reasoning_content")
+        )
         self._after = b'},"logprobs":null,"finish_reason":null}' + self._tail
 
     def begin(self) -> None:
@@ -83,17 +96,16 @@ class ChatChunks:
             self._chunk(index, {"role": "assistant", "content": ""}, None)
 
     def text(self, choice: int, text: str, logprobs: Sequence[TokenLogprob]) -> None:
-        after = self._after
-        if self._has_logprobs:
-            rendered = orjson.dumps(answers.chat_logprobs(logprobs, self._tokenizer))
-            after = b'},"logprobs":' + rendered + b',"finish_reason":null}' + self._tail
-        self._write(sse.data_frame(self._before[choice] + orjson.dumps(text) + after))
+        self._piece(self._before[choice], text, logprobs)
+
+    def reasoning(self, choice: int, text: str, logprobs: Sequence[TokenLogprob]) -> None:
+        self._piece(self._before_reasoning[choice], text, logprobs)
 
     def tool_call(
         self, choice: int, number: int, call: ToolCall, logprobs: Sequence[TokenLogprob]
     ) -> None:
         """The whole call in one chunk: clients join pieces of arguments, and one will do."""
-        delta = {"tool_calls": [{"index": number, **answers.tool_call(call)}]}
+        delta = {"tool_calls": [{"index": number, **answers.tool_call(call, self._calls)}]}
         rendered = answers.chat_logprobs(logprobs, self._tokenizer) if self._has_logprobs else None
         self._chunk(choice, delta, None, rendered)
 
@@ -102,6 +114,13 @@ class ChatChunks:
 
     def usage(self, usage: dict[str, Any]) -> None:
         self._write(sse.data_frame(self._head + b'],"usage":' + orjson.dumps(usage) + b"}"))
+
+    def _piece(self, before: bytes, text: str, logprobs: Sequence[TokenLogprob]) -> None:
+        after = self._after
+        if self._has_logprobs:
+            rendered = orjson.dumps(answers.chat_logprobs(logprobs, self._tokenizer))
+            after = b'},"logprobs":' + rendered + b',"finish_reason":null}' + self._tail
+        self._write(sse.data_frame(before + orjson.dumps(text) + after))
 
     def _chunk(
         self,

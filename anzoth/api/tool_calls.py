@@ -34,17 +34,26 @@ class CallConsumer(Consumer, Protocol):
 class ChatCollector(Collector):
     """The consumer of chat answers that are not streamed."""
 
-    __slots__ = ("calls",)
+    __slots__ = ("_reasoning", "calls")
 
     def __init__(self, num_choices: int) -> None:
         super().__init__(num_choices)
         self.calls: list[list[ToolCall]] = [[] for _ in range(num_choices)]
+        self._reasoning: list[list[str]] = [[] for _ in range(num_choices)]
+
+    def reasoning(self, choice: int, text: str, logprobs: Sequence[TokenLogprob]) -> None:
+        self._reasoning[choice].append(text)
+        self.text(choice, "", logprobs)
 
     def tool_call(
         self, choice: int, number: int, call: ToolCall, logprobs: Sequence[TokenLogprob]
     ) -> None:
         self.calls[choice].append(call)
         self.text(choice, "", logprobs)
+
+    def reasonings(self) -> list[str]:
+        """Of each choice; empty for one without."""
+        return ["".join(texts) for texts in self._reasoning]
 
 
 @dataclass(slots=True)

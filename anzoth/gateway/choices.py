@@ -15,6 +15,7 @@ from typing import Literal, Protocol
 
 from anzoth.frames import Row
 from anzoth.text.detokenizer import Detokenizer
+from anzoth.text.reasoning import ReasoningCounter
 from anzoth.text.stops import StopMatcher
 
 Ending = Literal["stop", "length", "tool_calls"]
@@ -93,16 +94,24 @@ class Choice:
         "_num_decoded",
         "_num_given",
         "_pending",
+        "_reasoning",
         "_stops",
         "last_token_s",
         "num_tokens",
     )
 
-    def __init__(self, detokenizer: Detokenizer, stops: StopMatcher) -> None:
+    def __init__(
+        self,
+        detokenizer: Detokenizer,
+        stops: StopMatcher,
+        reasoning: ReasoningCounter | None = None,
+    ) -> None:
+        """`reasoning`: of a model that reasons."""
         self.num_tokens = 0
         self.last_token_s: float | None = None
         self._detokenizer = detokenizer
         self._stops = stops
+        self._reasoning = reasoning
         self._num_decoded = 0
         self._num_given = 0
         self._pending: list[TokenLogprob] = []
@@ -112,6 +121,10 @@ class Choice:
         """A stop string ended the text; the engine does not know it yet."""
         return self._stops.matched is not None
 
+    @property
+    def num_reasoning_tokens(self) -> int:
+        return 0 if self._reasoning is None else self._reasoning.num_tokens
+
     def push(self, row: Row, token: int) -> str:
         """The text that this token makes certain."""
         if row.logprob is not None:
@@ -119,6 +132,8 @@ class Choice:
             self._pending.append(TokenLogprob(token, row.logprob, top, self._num_decoded))
         decoded = self._detokenizer.push(token)
         self._num_decoded += len(decoded)
+        if self._reasoning is not None:
+            self._reasoning.push(decoded)
         return self._give(self._stops.push(decoded))
 
     def flush(self) -> str:

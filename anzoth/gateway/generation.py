@@ -26,6 +26,7 @@ from anzoth.gateway.principal import Principal, TenantHandle
 from anzoth.gateway.usage import UsageRecord
 from anzoth.telemetry import Metrics
 from anzoth.text.detokenizer import Detokenizer
+from anzoth.text.reasoning import Beginning, ReasoningCounter
 from anzoth.text.stops import StopMatcher
 
 
@@ -47,6 +48,8 @@ class GenerationRequest:
     """What `max_tokens=None` means at most."""
     starts_text: bool = True
     """False: the output continues the prompt's text, so its leading space belongs to it."""
+    reasoning: Beginning | None = None
+    """Where the reasoning stands when the prompts end. None: the answer comes at once."""
     prompt_param: str = "messages"
     """The field of the request's body that errors about the prompt name."""
     grammar_param: str | None = None
@@ -81,6 +84,7 @@ class Generation:
             Choice(
                 Detokenizer(model.tokenizer.pieces, starts_text=request.starts_text),
                 StopMatcher(request.stop),
+                None if request.reasoning is None else ReasoningCounter(request.reasoning),
             )
             for _ in range(len(request.prompts) * request.num_choices)
         ]
@@ -100,6 +104,11 @@ class Generation:
     @property
     def num_completion_tokens(self) -> int:
         return sum(choice.num_tokens for choice in self._choices)
+
+    @property
+    def num_reasoning_tokens(self) -> int:
+        """Of the completion tokens."""
+        return sum(choice.num_reasoning_tokens for choice in self._choices)
 
     async def submit(self, max_tokens: int, sampling: SamplingParams, tenant: TenantHandle) -> None:
         """Returns when the engine has admitted every prompt; raises what it refused one with."""

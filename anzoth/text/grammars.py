@@ -9,9 +9,14 @@ training texts do), properties in the order of the schema. A choice of white spa
 more thing for a model to get lost in.
 
     calls      hermes         <tool_call>{"name": "f", "arguments": {…}}</tool_call>, any number
+               mistral        [TOOL_CALLS]f[ARGS]{…}, any number
+               mistral_array  [TOOL_CALLS] [{"name": "f", "arguments": {…}}, …]
                llama3_json    {"name": "f", "parameters": {…}}
     optional   hermes         text may stand around calls; after an opening tag, only a call
+               mistral        the same, of [TOOL_CALLS]
                llama3_json    a text that begins with { is a call
+
+A model that reasons first may do so before either, in any text.
 
 Does not know: which keywords of JSON Schema can be followed, or when an answer needs a grammar.
 """
@@ -23,6 +28,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from anzoth.text.reasoning import CLOSE, OPEN, Beginning
 from anzoth.text.tool_calls import ToolCallFormat
 
 Part = Mapping[str, Any]  # JSON
@@ -106,8 +112,8 @@ class Calls:
     """False: one call at most where the answer is nothing but calls."""
     otherwise: Part | None = None
     """What an answer without a call must be. None: any text."""
-    are_markers_tokens: bool = False
-    """Whether each of the tags around a call is one token, which ordinary text has no part in."""
+    tokens: Mapping[str, int] = field(default_factory=dict)
+    """The marks that are one token each, which ordinary text has no part in."""
 
 
 def call_grammar(written: ToolCallFormat, calls: Calls) -> str:
@@ -135,9 +141,24 @@ def _objects(signatures: Sequence[Signature], arguments: str) -> list[str]:
     return rules
 
 
+def _mark(text: str, tokens: Mapping[str, int]) -> str:
+    """As the model writes it: its token, if it has one, or letter by letter."""
+    return f"<[{tokens[text]}]>" if text in tokens else _literal(text)
+
+
+def _up_to(rule: str, mark: str, tokens: Mapping[str, int]) -> list[str]:
+    """The rule: any text and then `mark`, which is not in it."""
+    # A mark that is spelled in ordinary tokens looks the same to whoever reads the text.
+    either = f"TEXT {_mark(mark, tokens)} | spelled" if mark in tokens else "spelled"
+    return [
+        f"{rule}: {either}",
+        f"spelled[lazy]: TEXT {_literal(mark)}",
+        r"TEXT: /(.|\n)*/",
+    ]
+
+
 def _hermes(calls: Calls) -> list[str]:
-    tags = ("<tool_call>", "</tool_call>")
-    opening, closing = tags if calls.are_markers_tokens else map(_literal, tags)
+    opening, closing = (_mark(tag, calls.tokens) for tag in ("<tool_call>", "</tool_call>"))
     # Some templates put line breaks between a tag and its call, others do not.
     rules = [
         *_objects(calls.signatures, "arguments"),
@@ -149,15 +170,36 @@ def _hermes(calls: Calls) -> list[str]:
         return ["start: only_calls", *rules]
     if calls.otherwise is not None:
         return ["start: only_calls | @otherwise", *rules]
-    # A tag that is spelled in ordinary tokens looks the same to whoever reads the text.
-    opened = f"opened: TEXT {opening} | spelled" if calls.are_markers_tokens else "opened: spelled"
-    return [
-        "start: (opened rest)* TEXT",
-        opened,
-        f"spelled[lazy]: TEXT {_literal(tags[0])}",
-        r"TEXT: /(.|\n)*/",
-        *rules,
+    return ["start: (opened rest)* TEXT", *_up_to("opened", "<tool_call>", calls.tokens), *rules]
+
+
+def _mistral(calls: Calls) -> list[str]:
+    arguments = _mark("[ARGS]", calls.tokens)
+    rules = [
+        "rest: " + " | ".join(f"call_{number}" for number in range(len(calls.signatures))),
+        *(
+            f"call_{number}: {_literal(signature.name)} {arguments} @arguments_{number}"
+            for number, signature in enumerate(calls.signatures)
+        ),
     ]
+    return [*_behind_mark(calls, "tagged+" if calls.is_parallel else "tagged"), *rules]
+
+
+def _mistral_array(calls: Calls) -> list[str]:
+    more = ' (", " call)*' if calls.is_parallel else ""
+    rules = [*_objects(calls.signatures, "arguments"), f'rest: " "? "[" call{more} "]"']
+    return [*_behind_mark(calls, "tagged"), *rules]
+
+
+def _behind_mark(calls: Calls, only_calls: str) -> list[str]:
+    """What stands around the rule `rest`, which is what follows the mark."""
+    mark = "[TOOL_CALLS]"
+    tagged = f"tagged: {_mark(mark, calls.tokens)} rest"
+    if calls.must_call:
+        return [f"start: {only_calls}", tagged]
+    if calls.otherwise is not None:
+        return [f"start: {only_calls} | @otherwise", tagged]
+    return ["start: (opened rest)* TEXT", *_up_to("opened", mark, calls.tokens)]
 
 
 def _llama3_json(calls: Calls) -> list[str]:
@@ -172,5 +214,26 @@ def _llama3_json(calls: Calls) -> list[str]:
 # By the name of the format (anzoth.text.tool_calls.FORMATS).
 _RULES: Mapping[str, Callable[[Calls], list[str]]] = {
     "hermes": _hermes,
+    "mistral": _mistral,
+    "mistral_array": _mistral_array,
     "llama3_json": _llama3_json,
 }
+
+
+# --- reasoning ------------------------------------------------------------------------------------
+
+
+def after_reasoning(answer: str, beginning: Beginning, tokens: Mapping[str, int]) -> str:
+    """A text that may reason as it likes before what the grammar `answer` describes.
+
+    `tokens`: the marks of `anzoth.text.reasoning` that are one token each. Other such tokens, a
+    model's mark of tool calls for one, have no place in the reasoning: they are not text.
+    """
+    first, *others = json.loads(answer)["grammars"]
+    # Behind the mark most models leave a line free.
+    reasoning = r"closed /\n{0,2}/"
+    if beginning is Beginning.POSSIBLE:
+        reasoning = f"({_mark(OPEN, tokens)} {reasoning})?"
+    rules = [f"start: {reasoning} @answer", *_up_to("closed", CLOSE, tokens)]
+    reasoned: Part = {"name": "reasoned", "lark_grammar": "\n".join(rules)}
+    return _text([reasoned, {**first, "name": "answer"}, *others])

@@ -18,6 +18,7 @@ from typing import Any
 import orjson
 import tokenizers
 
+from anzoth.text import reasoning
 from anzoth.text.control_tokens import ControlTokens
 from anzoth.text.detokenizer import detokenize
 from anzoth.text.pieces import TokenPieces, UnsupportedDecoder
@@ -34,6 +35,7 @@ class Tokenizer:
     """One checkpoint's tokenizer. Safe to use from several threads."""
 
     __slots__ = (
+        "_added",
         "_backend",
         "_decoder",
         "_literal",
@@ -58,8 +60,11 @@ class Tokenizer:
         self._decoder = decoder
         self._pieces: TokenPieces | None = None
         self._literal: tokenizers.Tokenizer | None = None
-        added = backend.get_added_tokens_decoder().values()
-        self.control_tokens = ControlTokens(token.content for token in added if token.special)
+        added = backend.get_added_tokens_decoder()
+        self._added = {token.content: token_id for token_id, token in added.items()}
+        self.control_tokens = ControlTokens(
+            token.content for token in added.values() if token.special
+        )
         self.special_tokens = dict(special_tokens)
         """`bos_token` and so on, as chat templates read them."""
         self.chat_template = chat_template
@@ -90,13 +95,22 @@ class Tokenizer:
     def pieces(self) -> TokenPieces:
         """The bytes of each token. Raises TokenizerError for one that only encodes."""
         if self._pieces is None:
-            calls = format_of(self.chat_template) if self.chat_template is not None else None
-            shown = calls.markers if calls is not None else ()
             try:
-                self._pieces = TokenPieces(self._backend, self._decoder, shown)
+                self._pieces = TokenPieces(self._backend, self._decoder, self._markers())
             except UnsupportedDecoder as error:
                 raise TokenizerError(f"this tokenizer cannot produce text: {error}") from error
         return self._pieces
+
+    def _markers(self) -> frozenset[str]:
+        """Special tokens that are a part of the text: something is read between them."""
+        template = self.chat_template or ""
+        calls = format_of(template)
+        markers = calls.markers if calls is not None else frozenset()
+        return markers | reasoning.MARKERS if reasoning.has_reasoning(template) else markers
+
+    def added_tokens(self, texts: Iterable[str]) -> dict[str, int]:
+        """The ids of those of `texts` that are one token each, apart from the vocabulary."""
+        return {text: self._added[text] for text in texts if text in self._added}
 
     def encode(self, text: str, *, add_special_tokens: bool) -> list[int]:
         """The ids of `text`; other threads run meanwhile (the binding's batch call drops the GIL).

@@ -18,15 +18,16 @@ from uuid import UUID
 
 import orjson
 import tokenizers
-from engine_peer import EnginePeer, Said, Script
-from tokenizers import decoders, models, pre_tokenizers, trainers
+from engine_peer import HELLO, EnginePeer, Said, Script
+from tokenizers import AddedToken, decoders, models, pre_tokenizers, processors, trainers
 
 from anzoth.api.app import App
 from anzoth.api.call import Services
 from anzoth.config import ModelConfig
 from anzoth.errors import Unauthorized
-from anzoth.frames import FinishReason, Submit
+from anzoth.frames import FinishReason, Hello, Submit
 from anzoth.gateway.auth import Authenticator
+from anzoth.gateway.embedding import Embedder
 from anzoth.gateway.engine_client import EngineClient
 from anzoth.gateway.generation import Generator
 from anzoth.gateway.health import Component, Health
@@ -72,6 +73,37 @@ def write_checkpoint(directory: Path, template: str | None = TEMPLATE) -> Path:
     (directory / "tokenizer_config.json").write_text(json.dumps(config))
     (directory / "config.json").write_text("{}")
     return directory
+
+
+def write_embedding_checkpoint(directory: Path, **described: Any) -> Path:
+    """The same for an embedding model; `described`: its config_sentence_transformers.json."""
+    directory.mkdir(parents=True, exist_ok=True)
+    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "query", "passage", ":", "hello", "there", "hi"]
+    backend = tokenizers.Tokenizer(
+        models.WordPiece({word: index for index, word in enumerate(words)}, unk_token="[UNK]")
+    )
+    backend.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    backend.post_processor = processors.TemplateProcessing(
+        single="[CLS] $A [SEP]", special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
+    )
+    backend.enable_truncation(5)
+    backend.enable_padding(length=5)
+    backend.save(str(directory / "tokenizer.json"))
+    (directory / "config.json").write_text(
+        json.dumps({"architectures": ["BertModel"], **described.pop("config", {})})
+    )
+    (directory / "config_sentence_transformers.json").write_text(json.dumps(described))
+    return directory
+
+
+def add_tokens(checkpoint: Path, *texts: str, special: bool = False) -> list[int]:
+    """Gives the tokenizer of a checkpoint these tokens; their ids."""
+    file = str(checkpoint / "tokenizer.json")
+    backend = tokenizers.Tokenizer.from_file(file)
+    backend.add_tokens([AddedToken(text, normalized=False, special=special) for text in texts])
+    backend.save(file)
+    added = {token.content: i for i, token in backend.get_added_tokens_decoder().items()}
+    return [added[text] for text in texts]
 
 
 PRINCIPAL = Principal(
@@ -238,6 +270,11 @@ class Api:
         body = {"model": MODEL, "messages": [{"role": "user", "content": "hi"}], **fields}
         return await self.call("POST", "/v1/chat/completions", body, **how)
 
+    async def embed(self, **fields: Any) -> Reply:
+        how = {name: fields.pop(name) for name in ("key", "sink", "headers") if name in fields}
+        body = {"model": MODEL, "input": "hi", **fields}
+        return await self.call("POST", "/v1/embeddings", body, **how)
+
     async def complete(self, **fields: Any) -> Reply:
         how = {name: fields.pop(name) for name in ("key", "sink", "headers") if name in fields}
         body = {"model": MODEL, "prompt": "hi", **fields}
@@ -268,23 +305,24 @@ class Api:
 
 @asynccontextmanager
 async def running_api(
-    checkpoint: Path, socket: Path, script: Script | None = None
+    checkpoint: Path, socket: Path, script: Script | None = None, hello: Hello = HELLO
 ) -> AsyncIterator[Api]:
     """An API whose engine is ready."""
     metrics = Metrics()
     engine = EngineClient(MODEL, socket, metrics)
     model = load_model(ModelConfig(MODEL, checkpoint), engine)
     registry = ModelRegistry((model,))
-    keys, ledger = KnownKeys(), ListedUsage()
+    keys, ledger, limiter = KnownKeys(), ListedUsage(), Limiter()
     services = Services(
         authenticator=keys,
         models=registry,
-        generator=Generator(Limiter(), metrics),
+        generator=Generator(limiter, metrics),
+        embedder=Embedder(limiter, metrics),
         ledger=ledger,
         metrics=metrics,
         health=AlwaysReady(),
     )
-    peer = EnginePeer(socket, script or (lambda submit, prompt, choice: []))
+    peer = EnginePeer(socket, script or (lambda submit, prompt, choice: []), hello)
     api = Api(App(services, 8 << 20), peer, model, keys, ledger, metrics)
     if script is None:
         peer.script = api.script

@@ -164,6 +164,51 @@ def test_logprobs_have_the_old_parallel_form(run: Run) -> None:
     run(scenario)
 
 
+def spoken(api: Api, texts: list[tuple[str, float]]) -> None:
+    """Choice i says a text, each of its tokens with this log probability."""
+
+    def say(submit: Any, prompt: list[int], choice: int) -> list[Said]:
+        text, logprob = texts[choice]
+        has_logprobs = submit.sampling.num_logprobs is not None
+        said = [Said(t, None, logprob if has_logprobs else None) for t in api.tokens(text)]
+        return [*said, Said(EOS_ID, "stop", -9.0 if has_logprobs else None)]
+
+    api.peer.script = say
+
+
+def test_the_best_are_those_with_the_likeliest_tokens(run: Run) -> None:
+    async def scenario(api: Api) -> None:
+        texts = [("hello", -2.0), ("hello there hello there", -1.0), ("", 0.0), ("there", -3.0)]
+        spoken(api, texts)
+        for fields in ({"best_of": 4}, {"best_of": 4, "n": 3}, {"best_of": 4, "n": 4}):
+            reply = await api.complete(**fields, prompt=["hi", "hello"])
+            num_choices = fields.get("n", 1)
+            best = ["hello there hello there", "hello", "there", ""][:num_choices]
+            if num_choices == 4:  # nothing to choose from: in the order in which they came
+                best = [text for text, _ in texts]
+            choices = reply.json["choices"]
+            assert [choice["text"] for choice in choices] == best * 2
+            assert [choice["index"] for choice in choices] == list(range(2 * num_choices))
+            assert all(choice["logprobs"] is None for choice in choices)
+            # All that was generated counts.
+            per_prompt = sum(len(api.tokens(text)) + 1 for text, _ in texts)
+            assert reply.json["usage"]["completion_tokens"] == 2 * per_prompt
+            assert api.ledger.records[-1].completion_tokens == 2 * per_prompt
+
+    run(scenario)
+
+
+def test_the_best_choice_comes_with_its_own_logprobs_and_echo(run: Run) -> None:
+    async def scenario(api: Api) -> None:
+        spoken(api, [("hello", -2.0), ("there", -1.0)])
+        (choice,) = (await api.complete(best_of=2, logprobs=0)).json["choices"]
+        assert set(choice["logprobs"]["token_logprobs"]) == {-1.0}
+        (choice,) = (await api.complete(best_of=2, echo=True)).json["choices"]
+        assert choice["text"] == "hithere"
+
+    run(scenario)
+
+
 def test_an_empty_prompt_is_a_400(run: Run) -> None:
     async def scenario(api: Api) -> None:
         for prompt in ("", [], [[]], [""]):

@@ -54,6 +54,17 @@ def test_parts_that_are_not_text_are_refused_by_name(kind: str) -> None:
     assert kind in caught.value.message
 
 
+def test_reasoning_goes_back_to_the_template_as_it_is() -> None:
+    message = {"role": "assistant", "content": "4", "reasoning_content": " 2 + 2\n"}
+    assert translated(user("hi"), message) == [user("hi"), message]
+    for nothing in ({}, {"reasoning_content": None}):
+        given = {"role": "assistant", "content": "4", **nothing}
+        assert translated(user("hi"), given)[1] == {"role": "assistant", "content": "4"}
+    with pytest.raises(InvalidValue) as caught:
+        translated(user("hi"), {**message, "reasoning_content": ["2"]})
+    assert caught.value.param == "messages[1].reasoning_content"
+
+
 def test_an_assistant_message_may_lack_content() -> None:
     call = {"id": "c1", "type": "function", "function": {"name": "f", "arguments": '{"a": 1}'}}
     expected = {

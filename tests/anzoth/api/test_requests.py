@@ -228,7 +228,7 @@ COMPLETION_ONLY: dict[str, tuple[list[Any], list[Any]]] = {
     ),
     "logprobs": ([0, 5], [-1, 6, True]),
     "echo": ([True, False], ["yes"]),
-    "best_of": ([0, 1], [-1, 21, "1"]),
+    "best_of": ([0, 1, 20], [-1, 21, "1"]),
 }
 # field: (harmless values, values this server cannot honour)
 REFUSED: dict[str, tuple[list[Any], list[Any]]] = {
@@ -388,7 +388,7 @@ def test_completions_refuse_beyond_each_limit_and_name_the_field(field: str, val
 
 @pytest.mark.parametrize(
     "fields",
-    [{"best_of": 2}, {"suffix": "x"}, {"echo": True, "logprobs": 0}],
+    [{"best_of": 2, "stream": True}, {"suffix": "x"}, {"echo": True, "logprobs": 0}],
 )
 def test_what_completions_cannot_do_is_refused(fields: dict[str, Any]) -> None:
     with pytest.raises(UnsupportedParameter):
@@ -401,7 +401,23 @@ def test_every_field_of_the_tables_is_tested_here() -> None:
     fields = (*CHAT_FIELDS, *COMPLETION_FIELDS)
     assert {field.name for field in fields} == tested | joined
     refused = {field.name for field in fields if field.policy is Policy.REFUSED}
-    assert refused == {*REFUSED, "best_of", "suffix"}
+    assert refused == {*REFUSED, "suffix"}
+
+
+def test_the_best_are_of_at_least_as_many_as_are_asked_for() -> None:
+    for fields, expected in (
+        ({}, 1),
+        ({"n": 3}, 3),
+        ({"n": 3, "best_of": 0}, 3),
+        ({"n": 3, "best_of": 1}, 3),
+        ({"n": 3, "best_of": 3, "stream": True}, 3),
+        ({"n": 3, "best_of": 5}, 5),
+    ):
+        assert completion(**fields).num_candidates == expected
+    for fields in ({"n": 3, "best_of": 2}, {"prompt": ["x"] * 7, "best_of": 20}):
+        with pytest.raises(InvalidValue) as caught:
+            completion(**fields)
+        assert caught.value.param == "best_of"
 
 
 @pytest.mark.parametrize("name", [f.name for f in CHAT_FIELDS if not f.required])

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from api_harness import Api, Scenario, running_api, write_checkpoint
+from api_harness import Api, Scenario, add_tokens, running_api, write_checkpoint
 
 from anzoth.frames import MAX_GRAMMAR_BYTES, Refused
 from anzoth.text.answer_format import INSTRUCTION
@@ -283,18 +283,12 @@ def test_tags_that_are_tokens_are_written_as_tokens(run: Run, tmp_path: Path) ->
     run(spelled)
 
     directory = write_checkpoint(tmp_path / "tagged", HERMES)
-    file = directory / "tokenizer.json"
-    document = json.loads(file.read_text())
-    for tag in ("<tool_call>", "</tool_call>"):
-        last = max(token["id"] for token in document["added_tokens"])
-        token = {**document["added_tokens"][-1], "content": tag, "special": False}
-        document["added_tokens"].append({**token, "id": max(last + 1, 300)})
-    file.write_text(json.dumps(document))
+    tag, _ = add_tokens(directory, "<tool_call>", "</tool_call>")
 
     async def tokens() -> None:
         async with running_api(directory, tmp_path / "engine.sock") as api:
             answer, *_ = await parts(api, tools=[tool()], tool_choice="required")
-            assert opening(answer) == "<tool_call>"
+            assert opening(answer) == f"<[{tag}]>"
 
     asyncio.run(tokens())
 

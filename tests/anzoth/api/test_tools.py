@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from api_harness import EOS_ID, Api, Scenario, running_api, write_checkpoint
+from api_harness import EOS_ID, Api, Scenario, add_tokens, running_api, write_checkpoint
 from engine_peer import stats
 from openai.lib.streaming.chat import ChatCompletionStreamState
 from openai.types.chat import ChatCompletion, ChatCompletionChunk
@@ -322,7 +322,7 @@ def test_a_call_and_its_result_go_back_to_the_model(run: Run) -> None:
     ("template", "reason"),
     [
         ("{{ messages[0].content }}", "no place for tools"),
-        ("{{ tools }}[TOOL_CALLS]{{ messages[0].content }}", "cannot read"),
+        ("{{ tools }}<tool_call><function={{ messages[0].content }}", "cannot read"),
     ],
 )
 def test_a_model_that_cannot_use_tools_says_why(template: str, reason: str, tmp_path: Path) -> None:
@@ -349,6 +349,51 @@ def test_a_model_that_writes_bare_json_is_read_too(tmp_path: Path) -> None:
 
     template = '{{ tools | length }}<|start_header_id|>{{ messages[0].content }}{# "parameters" #}'
     running(template, tmp_path, scenario)
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_calls_behind_a_mark_have_ids_that_mistrals_templates_take_back(
+    tmp_path: Path, stream: bool
+) -> None:
+    async def scenario(api: Api) -> None:
+        for said in (
+            '[TOOL_CALLS]f[ARGS]{"a": 1}[TOOL_CALLS]g[ARGS]{}',
+            '[TOOL_CALLS] [{"name": "f", "arguments": {"a": 1}}, {"name": "g"}]',
+        ):
+            api.saying = [f"So. {said}"]
+            reply = await api.chat(tools=[tool("f"), tool("g")], stream=stream)
+            choice = joined(reply.chunks) if stream else reply.json["choices"][0]
+            message = choice["message"]
+            ids = [call.pop("id") for call in message["tool_calls"]]
+            assert all(re.fullmatch("[a-zA-Z0-9]{9}", call_id) for call_id in ids)
+            assert len(set(ids)) == 2
+            assert (message["content"], choice["finish_reason"]) == ("So.", "tool_calls")
+            assert [call["function"] for call in message["tool_calls"]] == [
+                {"name": "f", "arguments": '{"a": 1}'},
+                {"name": "g", "arguments": "{}"},
+            ]
+
+    running("{{ tools | length }}{{ messages[0].content }}[TOOL_CALLS][ARGS]", tmp_path, scenario)
+
+
+def test_a_mark_that_is_a_special_token_is_read_and_forced_as_one(tmp_path: Path) -> None:
+    directory = write_checkpoint(
+        tmp_path / "checkpoint", "{{ tools | length }}{{ messages[0].content }}[TOOL_CALLS]"
+    )
+    (mark,) = add_tokens(directory, "[TOOL_CALLS]", special=True)
+
+    async def main() -> None:
+        async with running_api(directory, tmp_path / "engine.sock") as api:
+            api.saying = ['[TOOL_CALLS] [{"name": "f"}]']
+            assert api.tokens(api.saying[0])[0] == mark
+            choice = (await api.chat(tools=[tool()], tool_choice="required")).json["choices"][0]
+            (call,) = choice["message"]["tool_calls"]
+            assert call["function"] == {"name": "f", "arguments": "{}"}
+            grammar = api.peer.submits[-1][0].sampling.grammar
+            assert grammar is not None
+            assert f"tagged: <[{mark}]> rest" in grammar
+
+    asyncio.run(main())
 
 
 # --- documents --------------------------------------------------------------------------------

@@ -6,6 +6,7 @@ Nothing is compiled in the gateway: only this test, and the engine, know llguida
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from typing import Any
 
 import llguidance
@@ -15,10 +16,13 @@ from tokenizers import AddedToken, decoders, models, pre_tokenizers
 
 from anzoth.text import grammars
 from anzoth.text.grammars import Calls, Part, Signature
+from anzoth.text.reasoning import Beginning
 from anzoth.text.tool_calls import FORMATS, ToolCall, ToolCallFormat
 
-HERMES, LLAMA3 = FORMATS
+HERMES, MISTRAL, MISTRAL_ARRAY, LLAMA3 = FORMATS
 TAGS = ("<tool_call>", "</tool_call>")
+THINK = ("<think>", "</think>")
+MARKS = sorted({*THINK, *(mark for written in FORMATS for mark in written.markers)})
 ONE_INTEGER = {
     "type": "object",
     "properties": {"a": {"type": "integer"}},
@@ -46,7 +50,9 @@ class Reader:
         self.tokenizer.decoder = decoders.ByteLevel()  # type: ignore[assignment]
         self.tokenizer.add_special_tokens(["<|end|>"])
         if has_tags:
+            self.tokenizer.add_tokens([AddedToken(mark, normalized=False) for mark in THINK])
             self.tokenizer.add_tokens([AddedToken(tag, normalized=False) for tag in TAGS])
+            self.tokenizer.add_special_tokens([mark for mark in MARKS if mark[0] == "["])
         self._llguidance = llguidance.LLTokenizer(self.tokenizer.to_str(), eos_token=[0])
 
     def read(self, grammar: str, text: str) -> bool | None:
@@ -57,6 +63,11 @@ class Reader:
             if matcher.is_stopped() or not matcher.consume_token(token):
                 return None
         return matcher.is_accepting()
+
+    def tokens(self, texts: Iterable[str]) -> dict[str, int]:
+        """Those that are one token each."""
+        ids = {text: self.tokenizer.encode(text).ids for text in texts}
+        return {text: found[0] for text, found in ids.items() if len(found) == 1}
 
     def error(self, grammar: str) -> str:
         return llguidance.LLMatcher(self._llguidance, grammar, log_level=0).get_error()
@@ -80,9 +91,9 @@ def call_grammar(
     is_parallel: bool = True,
     otherwise: Part | None = None,
 ) -> str:
-    has_tags = len(reader.tokenizer.encode(TAGS[0]).ids) == 1
+    tokens = reader.tokens(MARKS)
     return grammars.call_grammar(
-        written, Calls(SIGNATURES, must_call, is_parallel, otherwise, has_tags)
+        written, Calls(SIGNATURES, must_call, is_parallel, otherwise, tokens)
     )
 
 
@@ -176,6 +187,106 @@ def test_an_answer_is_a_call_or_what_it_has_to_be_otherwise(reader: Reader) -> N
         assert reader.read(grammar, text) is True
     for text in ("hi", '{"a": 5} ' + hermes(), hermes() + '{"a": 5}', '{"b": 1}'):
         assert reader.read(grammar, text) is None
+
+
+# --- behind [TOOL_CALLS] --------------------------------------------------------------------------
+
+
+def mistral(name: str = "f", arguments: str = '{"a": 1}') -> str:
+    return f"[TOOL_CALLS]{name}[ARGS]{arguments}"
+
+
+def in_array(*calls: tuple[str, str]) -> str:
+    objects = (f'{{"name": "{name}", "arguments": {arguments}}}' for name, arguments in calls)
+    return f"[TOOL_CALLS] [{', '.join(objects)}]"
+
+
+F = ("f", '{"a": 1}')
+
+
+@pytest.mark.parametrize(
+    ("written", "one", "two", "broken"),
+    [
+        (MISTRAL, mistral(), mistral() + mistral("any", "{}"), mistral(arguments='{"a": "1"}')),
+        (MISTRAL, mistral("no-arguments", "{}"), mistral() * 2, mistral("unknown")),
+        (MISTRAL_ARRAY, in_array(F), in_array(F, ("any", "{}")), in_array(("unknown", "{}"))),
+        (MISTRAL_ARRAY, in_array(F), in_array(F, F), in_array(F, ("f", "{}"))),
+        (MISTRAL_ARRAY, in_array(F).replace("] [", "]["), in_array(F, F), "[TOOL_CALLS] []"),
+    ],
+    ids=range(5),
+)
+def test_calls_behind_a_mark(
+    reader: Reader, written: ToolCallFormat, one: str, two: str, broken: str
+) -> None:
+    required = call_grammar(reader, written, must_call=True)
+    single = call_grammar(reader, written, must_call=True, is_parallel=False)
+    optional = call_grammar(reader, written)
+    form = grammars.json_part({"type": "array"}, is_strict=True)
+    otherwise = call_grammar(reader, written, otherwise=form)
+    for grammar in (required, single, optional, otherwise):
+        assert reader.read(grammar, one) is True
+        assert reader.read(grammar, broken) is None
+    for grammar in (required, optional, otherwise):
+        assert reader.read(grammar, two) is True
+    assert reader.read(single, two) is None
+    for text in ("", "so"):
+        assert not reader.read(required, text)
+        assert reader.read(optional, text) is True
+        assert reader.read(optional, f"{text}\n{one}") is True
+    assert reader.read(otherwise, '["so"]') is True
+    assert reader.read(otherwise, "so") is None
+    names = {signature.name for signature in SIGNATURES}
+    for text, number in ((one, 1), (two, 2)):
+        parser = written.parser(names)
+        found = [*parser.push(text), *parser.flush()]
+        assert len(found) == number
+        assert all(isinstance(event, ToolCall) for event in found)
+
+
+# --- behind reasoning -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("beginning", Beginning)
+@pytest.mark.parametrize(
+    ("part", "good", "bad"),
+    [
+        (grammars.json_part(ONE_INTEGER, is_strict=True), '{"a": 1}', '{"b": 1}'),
+        (grammars.choice_part(["yes", "no"]), "no", "maybe"),
+        (grammars.regex_part("[0-9]+"), "12", "x"),
+        (grammars.lark_part('start: "a" b*\nb: "bc"'), "abc", "b"),
+        (None, hermes(), hermes("unknown")),
+    ],
+    ids=["json", "choice", "regex", "lark", "calls"],
+)
+def test_a_model_may_think_before_an_answer_of_a_form(
+    reader: Reader, beginning: Beginning, part: Part | None, good: str, bad: str
+) -> None:
+    answer = grammars.grammar(part) if part else call_grammar(reader, must_call=True)
+    grammar = grammars.after_reasoning(answer, beginning, reader.tokens(MARKS))
+    is_open = beginning is Beginning.INSIDE
+    opening = "" if is_open else "<think>"
+    thoughts = ["", "\nhm {x} <b> \n", "maybe 12", '{"a": 1}', "< /think> </", "[TOOL_"]
+    for thought in thoughts:
+        for gap in ("", "\n", "\n\n"):
+            before = f"{opening}{thought}</think>{gap}"
+            assert reader.read(grammar, before + good) is True
+            assert not reader.read(grammar, before + bad)
+            assert not reader.read(grammar, before)
+    if not is_open:
+        assert reader.read(grammar, good) is True
+        assert not reader.read(grammar, bad)
+    assert not reader.read(grammar, f"{opening}{good}")
+
+
+def test_a_closing_mark_that_is_spelled_letter_by_letter_ends_the_reasoning() -> None:
+    reader = Reader(has_tags=True)
+    answer = grammars.grammar(grammars.choice_part(["yes"]))
+    grammar = grammars.after_reasoning(answer, Beginning.INSIDE, reader.tokens(MARKS))
+    matcher = llguidance.LLMatcher(reader._llguidance, grammar, log_level=0)
+    spelled = [reader.tokenizer.encode(letter).ids[0] for letter in "hm</think>"]
+    assert matcher.consume_tokens(spelled)
+    assert matcher.validate_tokens(reader.tokenizer.encode("x").ids) == 0
+    assert matcher.validate_tokens(reader.tokenizer.encode("yes").ids) == 3
 
 
 # --- bare JSON ------------------------------------------------------------------------------------

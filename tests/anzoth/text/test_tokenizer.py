@@ -129,3 +129,25 @@ def test_the_marks_of_tool_calls_are_text_even_where_they_are_special(
     call = '{"name": "f", "arguments": {}}'
     ids = tokenizer.encode(f"<tool_call>{call}</tool_call><|end|>", add_special_tokens=False)
     assert tokenizer.decode(ids) == (f"<tool_call>{call}</tool_call>" if is_hermes else call)
+
+
+@pytest.mark.parametrize("reasons", [True, False])
+def test_the_marks_of_reasoning_are_text_where_the_template_knows_them(
+    byte_level_dir: Path, reasons: bool
+) -> None:
+    backend = tokenizers.Tokenizer.from_file(str(byte_level_dir / "tokenizer.json"))
+    backend.add_special_tokens(["<think>", "</think>"])
+    backend.save(str(byte_level_dir / "tokenizer.json"))
+    template = "{{ content.split('</think>') }}" if reasons else "{{ messages }}"
+    (byte_level_dir / "tokenizer_config.json").write_text(json.dumps({"chat_template": template}))
+    tokenizer = Tokenizer.load(byte_level_dir)
+    ids = tokenizer.encode("<think>hello</think><|end|>", add_special_tokens=False)
+    assert tokenizer.decode(ids) == ("<think>hello</think>" if reasons else "hello")
+
+
+def test_only_added_tokens_stand_apart_from_the_vocabulary(byte_level_dir: Path) -> None:
+    tokenizer = Tokenizer.load(byte_level_dir)
+    added = tokenizer.added_tokens(["<|end|>", "<tool call>", "hello", "h", "nowhere"])
+    assert set(added) == {"<|end|>", "<tool call>"}
+    for text, token_id in added.items():
+        assert tokenizer.encode(text, add_special_tokens=False) == [token_id]

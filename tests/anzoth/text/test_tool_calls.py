@@ -16,12 +16,13 @@ from anzoth.text.chat_template import ChatTemplate
 from anzoth.text.tool_calls import (
     FORMATS,
     Event,
-    HermesParser,
     ToolCall,
     ToolCallParser,
     WholeJsonParser,
     format_of,
 )
+
+HERMES, MISTRAL, MISTRAL_ARRAY, LLAMA3 = FORMATS
 
 NAMES = {"f", "get_weather"}
 OPEN, CLOSE = "<tool_call>", "</tool_call>"
@@ -42,8 +43,8 @@ def events(parser: ToolCallParser, pieces: Sequence[str]) -> list[Event]:
 
 def hermes(text: str) -> list[Event]:
     """Read at once and character by character: the same."""
-    whole = events(HermesParser(NAMES), [text])
-    assert events(HermesParser(NAMES), list(text)) == whole
+    whole = events(HERMES.parser(NAMES), [text])
+    assert events(HERMES.parser(NAMES), list(text)) == whole
     return whole
 
 
@@ -136,7 +137,7 @@ def test_a_complete_call_needs_no_closing_tag(cut: int) -> None:
 )
 def test_what_is_no_valid_call_is_text_down_to_the_last_character(text: str) -> None:
     expected = [text] if text else []
-    assert events(HermesParser(NAMES), [text]) == expected
+    assert events(HERMES.parser(NAMES), [text]) == expected
     if len(text) < 1000:
         assert hermes(text) == expected
 
@@ -156,7 +157,7 @@ def test_a_broken_call_does_not_hide_the_next_one() -> None:
 
 
 def test_text_is_not_held_back_longer_than_it_could_begin_a_call() -> None:
-    parser = HermesParser(NAMES)
+    parser = HERMES.parser(NAMES)
     assert parser.push("Hello") == ["Hello"]
     assert parser.push(" there ") == [" there"]  # white space may stand before a call
     assert parser.push("<tool") == []
@@ -166,7 +167,7 @@ def test_text_is_not_held_back_longer_than_it_could_begin_a_call() -> None:
 
 
 def test_a_call_is_given_out_as_soon_as_its_closing_tag_is_there() -> None:
-    parser = HermesParser(NAMES)
+    parser = HERMES.parser(NAMES)
     assert parser.push(CALL[:-1]) == []
     assert parser.push(">") == [ToolCall("f", "{}")]
 
@@ -174,15 +175,15 @@ def test_a_call_is_given_out_as_soon_as_its_closing_tag_is_there() -> None:
 def test_long_arguments_are_looked_at_once() -> None:
     """Forty thousand one-character pieces: scanning from the start each time takes minutes."""
     arguments = '{"text": "' + "x{" * 20_000 + '"}'
-    assert events(HermesParser(NAMES), list(tagged("f", arguments))) == [ToolCall("f", arguments)]
+    assert events(HERMES.parser(NAMES), list(tagged("f", arguments))) == [ToolCall("f", arguments)]
 
 
 def test_white_space_without_end_does_not_hold_up_the_stream() -> None:
     """Looked at anew with each piece, this would be a minute of Python."""
     space = ["\n"] * 5_000
     for before in ("", OPEN):
-        assert events(HermesParser(NAMES), [before, *space]) == [before + "".join(space)]
-    assert events(HermesParser(NAMES), [CALL.removesuffix(CLOSE), *space]) == [ToolCall("f", "{}")]
+        assert events(HERMES.parser(NAMES), [before, *space]) == [before + "".join(space)]
+    assert events(HERMES.parser(NAMES), [CALL.removesuffix(CLOSE), *space]) == [ToolCall("f", "{}")]
 
 
 JSON = st.recursive(
@@ -212,7 +213,7 @@ def test_texts_and_calls_in_any_order_are_found_at_any_cut(
 ) -> None:
     written = [tagged(p.name, p.arguments) if isinstance(p, ToolCall) else p for p in parts]
     text = "".join(written)
-    found = events(HermesParser(NAMES), cut(text, data))
+    found = events(HERMES.parser(NAMES), cut(text, data))
     assert [event for event in found if isinstance(event, ToolCall)] == [
         part for part in parts if isinstance(part, ToolCall)
     ]
@@ -222,6 +223,7 @@ def test_texts_and_calls_in_any_order_are_found_at_any_cut(
 
 
 FRAGMENTS = [OPEN, CLOSE, "{", "}", '"', "\\", '{"name":', '"f"', ',"arguments":', "{}", " ", "\n"]
+FRAGMENTS += ["[TOOL_CALLS]", "[ARGS]", "[CALL_ID]", "]", ","]
 FRAGMENTS += ["<", "tool_call>", CALL, '{"name": "f", "parameters": {"a": 1}}', ";", "[", "x", "é"]
 SOUP = st.lists(st.sampled_from(FRAGMENTS) | st.text(max_size=2), max_size=12).map("".join)
 
@@ -238,6 +240,97 @@ def test_how_a_text_is_cut_changes_nothing(text: str, data: st.DataObject, forma
 def cut(text: str, data: st.DataObject) -> list[str]:
     places = sorted(data.draw(st.lists(st.integers(0, len(text)), max_size=10)))
     return [text[a:b] for a, b in zip([0, *places], [*places, len(text)], strict=True)]
+
+
+# --- mistral --------------------------------------------------------------------------------------
+
+MARK = "[TOOL_CALLS]"
+
+
+def mistral(text: str) -> list[Event]:
+    whole = events(MISTRAL.parser(NAMES), [text])
+    for format in (MISTRAL, MISTRAL_ARRAY):
+        assert events(format.parser(NAMES), list(text)) == whole
+    return whole
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (f'{MARK}f[ARGS]{{"a": "}}"}}', [ToolCall("f", '{"a": "}"}')]),
+        (f"{MARK}f[ARGS]{{}}{MARK}get_weather[ARGS] {{}}\n", ["f", "get_weather"]),
+        (f"{MARK}f[CALL_ID]a1B2c3D4e[ARGS]{{}}", ["f"]),
+        (f"Let me see. {MARK}f[ARGS]{{}}", ["Let me see.", "f"]),
+        (f'{MARK} [{{"name": "f", "arguments": {{"a": "]"}}}}]', [ToolCall("f", '{"a": "]"}')]),
+        (
+            f'{MARK}[{{"name": "f", "arguments": {{}}, "id": "a1B2c3D4e"}} , {{"name": "f"}} ] ',
+            ["f", "f"],
+        ),
+        (f'So:\n{MARK}\n[{{"name": "f", "arguments": {{"a": [[1], []]}}}}]', None),
+        (f"{MARK} is no call. {MARK}f[ARGS]{{}}", [f"{MARK} is no call.", "f"]),
+    ],
+)
+def test_mistral_names_a_call_or_writes_an_array(text: str, expected: list[Any] | None) -> None:
+    if expected is None:
+        expected = ["So:", ToolCall("f", '{"a": [[1], []]}')]
+    calls = [ToolCall(e, "{}") if isinstance(e, str) and e in NAMES else e for e in expected]
+    assert mistral(text) == calls
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        MARK,
+        f"{MARK} \n",
+        f"{MARK}f",
+        f"{MARK}f[ARGS]",
+        f'{MARK}f[ARGS]{{"a": 1',
+        f'{MARK}f[ARGS]{{"a": NaN}}',
+        f"{MARK}f[ARGS]{{broken}}",
+        f"{MARK}f[ARGS]5",
+        f"{MARK}f[CALL_ID][ARGS]{{}}",
+        f"{MARK}f[CALL_ID]!",
+        f"{MARK}{'n' * 65}[ARGS]{{}}",
+        f"{MARK}unknown[ARGS]{{}}",
+        f'{MARK}unknown[ARGS]{{"x": "{MARK}f[ARGS]{{}}"}}',
+        f"{MARK}[]",
+        f"{MARK}[1]",
+        f'{MARK}[{{"name": "f"}}',
+        f'{MARK}[{{"name": "f"}}, 5]',
+        f'{MARK}[{{"name": "f"}}, {{"name": "unknown"}}]',
+        f'{MARK}[{{"name": "f"}},]',
+        f'{MARK}[{{"name": "f", "arguments": "x"}}]',
+        f'{MARK}{{"name": "f", "arguments": {{}}}}',
+        '[{"name": "f", "arguments": {}}]',
+        "f[ARGS]{}",
+        "[TOOL_",
+    ],
+    ids=itertools.count(),
+)
+def test_what_is_no_valid_mistral_call_is_text(text: str) -> None:
+    assert mistral(text) == [text]
+
+
+def test_a_mark_that_begins_no_call_is_not_held_back() -> None:
+    parser = MISTRAL.parser(NAMES)
+    assert parser.push("see [TOOL_") == ["see"]
+    assert parser.push("CALLS]") == []
+    assert "".join(map(str, parser.push(" is "))) == f" {MARK} is"
+    assert parser.push(f"{MARK}f[ARGS]{{}}") == [ToolCall("f", "{}")]
+    for broken in ("f[CALL_ID]!", "f[ARGS]5", "f g", "[1", "é"):
+        parser = MISTRAL.parser(NAMES)
+        assert "".join(map(str, parser.push(MARK + broken))) == MARK + broken
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.lists(CALLS, min_size=1, max_size=4), st.data())
+def test_either_way_of_writing_calls_is_read_at_any_cut(
+    calls: list[ToolCall], data: st.DataObject
+) -> None:
+    named = "".join(f"{MARK}{call.name}[ARGS]{call.arguments}" for call in calls)
+    objects = (f'{{"name": "{call.name}", "arguments": {call.arguments}}}' for call in calls)
+    for text in (named, f"{MARK} [{', '.join(objects)}]"):
+        assert events(MISTRAL.parser(NAMES), cut(text, data)) == calls
 
 
 # --- llama3_json ----------------------------------------------------------------------------------
@@ -291,7 +384,8 @@ LLAMA_LIKE = "<|start_header_id|>{{ '{\"name\": \"' + call.name + '\", ' }}{{ '\
         ('{{ "<tool_call>\\n{\\"name\\": <name>, \\"arguments\\": <object>}" }}', "hermes"),
         (LLAMA_LIKE, "llama3_json"),
         ("{{ '<tool_call>\\n<function=' + call.name }}", None),
-        ("{{ '[TOOL_CALLS]' + calls | tojson }}", None),
+        ("{{ '[TOOL_CALLS]' + calls | tojson }}", "mistral_array"),
+        ("{{ '[TOOL_CALLS]' + call.name + '[ARGS]' + call.arguments }}", "mistral"),
         ("{{ messages[0].content }}", None),
     ],
 )
