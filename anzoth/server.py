@@ -32,6 +32,7 @@ from anzoth.db.pool import Database
 from anzoth.errors import CapacityUnavailable
 from anzoth.gateway import keys
 from anzoth.gateway.auth import Authenticator
+from anzoth.gateway.embedding import Embedder
 from anzoth.gateway.engine_client import EngineClient
 from anzoth.gateway.generation import Generator
 from anzoth.gateway.health import Health
@@ -109,10 +110,12 @@ async def _build(stack: contextlib.AsyncExitStack, settings: Mapping[str, Any]) 
     background = await stack.enter_async_context(asyncio.TaskGroup())
     tasks = [background.create_task(part.run()) for part in (authenticator, ledger, models)]
     stack.callback(lambda: [task.cancel() for task in tasks])
+    limiter = Limiter()
     return Services(
         authenticator=authenticator,
         models=models,
-        generator=Generator(Limiter(), metrics),
+        generator=Generator(limiter, metrics),
+        embedder=Embedder(limiter, metrics),
         ledger=ledger,
         metrics=metrics,
         health=Health(models, database),

@@ -1,6 +1,7 @@
 """What does `anzoth serve` start, in which order, and what happens when a part of it ends?
 
-    supervisor ─┬─ engine, one per model            started first: loading weights takes longest
+    supervisor ─┬─ engine, one per model            started first: loading weights takes longest;
+                │                                   those of embedding models when a chat can begin
                 ├─ postgres warden ── postgres      (unless --database-url)
                 └─ gateway                          started when the database is migrated
 
@@ -24,7 +25,7 @@ import os
 import signal
 import socket
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection, Sequence
 from pathlib import Path
 
 import orjson
@@ -34,6 +35,7 @@ from anzoth.config import Config, ConfigError, ModelConfig
 from anzoth.db import cluster, embedded, migrate
 from anzoth.db.errors import DatabaseDown, DatabaseError
 from anzoth.gateway import directory, keys
+from anzoth.model_kind import model_kind
 from anzoth.processes import Child, EngineWatch
 from anzoth.startup import exclusive_data_dir, listening_socket, private_folder, url_of
 from anzoth.terminal import Terminal
@@ -87,20 +89,24 @@ class Supervisor:
         """Starts the parts, waits for the signal, stops them in order."""
         started_s = time.monotonic()
         url = url_of(sock)
-        async with (
-            self._engines(group),
-            self._database(group) as dsn,
-        ):
-            fresh_key = await self._prepare_database(dsn)
-            async with self._serving_gateway(group, dsn, sock):
-                await self._until_ready(url)
-                self._starting = None
-                with self._state_file(url):
-                    model = self._config.models[0].name
-                    self._terminal.ready(url, model, fresh_key, time.monotonic() - started_s)
-                    await self._stop.wait()
-                sock.close()  # the gateway closes its own: whoever comes now is refused at once
-                self._terminal.event(f"stopping; requests may take {self._drain_s:g} s to finish")
+        first, later = _by_urgency(self._config.models)
+        async with contextlib.AsyncExitStack() as engines:
+            await engines.enter_async_context(self._engines(group, first))
+            async with self._database(group) as dsn:
+                fresh_key = await self._prepare_database(dsn)
+                async with self._serving_gateway(group, dsn, sock):
+                    await self._until_ready(url, without={_engine_name(model) for model in later})
+                    self._starting = None
+                    # Like the first ones they end after the gateway, which drains through them.
+                    await engines.enter_async_context(self._engines(group, later))
+                    with self._state_file(url):
+                        model = self._config.models[0].name
+                        self._terminal.ready(url, model, fresh_key, time.monotonic() - started_s)
+                        await self._stop.wait()
+                    sock.close()  # the gateway closes its own: whoever comes now is refused at once
+                    self._terminal.event(
+                        f"stopping; requests may take {self._drain_s:g} s to finish"
+                    )
         self._terminal.event("stopped")
 
     def _on_signal(self) -> None:
@@ -117,11 +123,13 @@ class Supervisor:
     # --- the parts ----------------------------------------------------------------------------
 
     @contextlib.asynccontextmanager
-    async def _engines(self, group: asyncio.TaskGroup) -> AsyncIterator[None]:
+    async def _engines(
+        self, group: asyncio.TaskGroup, models: Sequence[ModelConfig]
+    ) -> AsyncIterator[None]:
         stall_timeout_s = self._config.engine.stall_timeout_s
         watches = []
         async with contextlib.AsyncExitStack() as stack:
-            for model in self._config.models:
+            for model in models:
                 child = self._engine(model)
                 await stack.enter_async_context(child.running(group, _ENGINE_STOP_S))
                 watch = EngineWatch(child, self._engine_socket(model.name), stall_timeout_s)
@@ -183,7 +191,7 @@ class Supervisor:
 
     def _engine(self, model: ModelConfig) -> Child:
         return Child(
-            name=f"engine {model.name}",
+            name=_engine_name(model),
             module="anzoth.scheduler.process",
             settings={
                 "model": model.name,
@@ -235,11 +243,15 @@ class Supervisor:
             )  # a first start may place it elsewhere
         return dsn
 
-    async def _until_ready(self, url: str) -> None:
-        """Polls `/readyz`; says what is still missing."""
+    async def _until_ready(self, url: str, without: Collection[str]) -> None:
+        """Polls `/readyz`; says what is still missing. Components in `without` may be."""
         host, _, port = url.removeprefix("http://").rpartition(":")
         said = None
-        while missing := await _probe_readiness(host.strip("[]"), int(port)):
+        while missing := [
+            name
+            for name in await _probe_readiness(host.strip("[]"), int(port))
+            if name not in without
+        ]:
             if missing != said:
                 self._terminal.waiting(", ".join(missing))
                 said = missing
@@ -256,6 +268,24 @@ class Supervisor:
             yield
         finally:
             path.unlink(missing_ok=True)
+
+
+def _engine_name(model: ModelConfig) -> str:
+    """Also what `/readyz` calls it."""
+    return f"engine {model.name}"
+
+
+def _by_urgency(
+    models: Sequence[ModelConfig],
+) -> tuple[Sequence[ModelConfig], Sequence[ModelConfig]]:
+    """Models to wait for, and those whose start must not hold up the first answer of a chat.
+
+    On two cores every further process that loads torch delays the others by about its own time.
+    """
+    chat = [model for model in models if model_kind(model.path) == "generation"]
+    if not chat:
+        return models, ()
+    return chat, [model for model in models if model not in chat]
 
 
 async def _probe_readiness(host: str, port: int) -> list[str]:

@@ -20,8 +20,9 @@ from pytest_benchmark.fixture import BenchmarkFixture
 from anzoth.api.answers import Identity
 from anzoth.api.streams import ChatChunks
 from anzoth.config import ModelConfig
-from anzoth.frames import Admitted, Hello, Row, SamplingParams, Stats, Step, encode
-from anzoth.gateway.engine_client import EngineClient, _Connection
+from anzoth.frames import PROTOCOL, Admitted, Hello, Row, SamplingParams, Stats, Step, encode
+from anzoth.gateway.engine_client import EngineClient
+from anzoth.gateway.engine_connection import EngineConnection
 from anzoth.gateway.generation import Generation, GenerationRequest
 from anzoth.gateway.limits import Limiter
 from anzoth.gateway.models import ServedModel, load_model
@@ -30,7 +31,7 @@ from anzoth.telemetry import Metrics
 
 STREAMS = 64
 STEPS = 100
-HELLO = Hello(1, "m", 1 << 20, 300, (1,), 64, 16, "bfloat16", "cpu", "fp_bench")
+HELLO = Hello(PROTOCOL, "m", 1 << 20, 300, (1,), 64, 16, "bfloat16", "cpu", "fp_bench")
 IDENTITY = Identity("chatcmpl-" + "0" * 32, 1_760_000_000, "anzoth-default", "fp_bench", None)
 STATS = Stats(1, STREAMS, 0, 100, 0, 200, 0, 0.01, STREAMS, 1.0)
 
@@ -59,7 +60,7 @@ def chunks(model: ServedModel, written: list[int]) -> ChatChunks:
     def write(data: bytes) -> None:
         written[0] += 1
 
-    return ChatChunks(write, IDENTITY, 1, model.tokenizer, include_usage=False, has_logprobs=False)
+    return ChatChunks(write, IDENTITY, 1, model, include_usage=False, has_logprobs=False)
 
 
 def test_ceiling_one_string_between_two_constants(benchmark: BenchmarkFixture) -> None:
@@ -114,7 +115,7 @@ def test_one_step_dispatched_to_64_streams(benchmark: BenchmarkFixture, model: S
     """Divide by 64 × 100 for one token-event; research puts a good one at 4.7 µs with its write."""
     loop = asyncio.new_event_loop()
     client = EngineClient("anzoth-default", Path("unused"), Metrics())
-    connection = _Connection(client)
+    connection = EngineConnection(client)
     connection.connection_made(NullTransport())
     connection.data_received(encode(HELLO))
     written = []

@@ -14,6 +14,7 @@ from __future__ import annotations
 import json
 import math
 import struct
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,8 @@ _MAX_HEADER_BYTES = 100 << 20
 _LENGTH = struct.Struct("<Q")
 ITEM_BYTES = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2}
 """The number types that weights may have. Others belong to quantised checkpoints."""
+_INDEX_BYTES = {"I64": 8, "I32": 4}
+"""Types of tables that old checkpoints store beside their weights and that nobody reads."""
 
 
 class CheckpointError(ConfigError):
@@ -77,8 +80,11 @@ def weight_files(directory: Path) -> list[Path]:
     raise CheckpointError(f"{directory} has no model.safetensors and no index of several")
 
 
-def read_headers(files: list[Path]) -> dict[str, TensorHeader]:
-    """All tensors of the files by name. Raises CheckpointError for anything inconsistent."""
+def read_headers(files: list[Path], *, ignored: Collection[str] = ()) -> dict[str, TensorHeader]:
+    """All tensors of the files by name. Raises CheckpointError for anything inconsistent.
+
+    `ignored`: names whose tensors nobody will read; they may hold whole numbers.
+    """
     tensors: dict[str, TensorHeader] = {}
     for file in files:
         size = file.stat().st_size
@@ -87,7 +93,8 @@ def read_headers(files: list[Path]) -> dict[str, TensorHeader]:
         for name, entry in header.items():
             if name == "__metadata__":
                 continue
-            tensor, end = _tensor_header(file, name, entry, data_bytes)
+            item_bytes = ITEM_BYTES | _INDEX_BYTES if name in ignored else ITEM_BYTES
+            tensor, end = _tensor_header(file, name, entry, data_bytes, item_bytes)
             if name in tensors:
                 raise CheckpointError(
                     f"tensor {name!r} is in both {tensors[name].file.name} and {file.name}"
@@ -126,7 +133,7 @@ def _header_length(file: Path, first_bytes: bytes, size: int) -> int:
 
 
 def _tensor_header(
-    file: Path, name: str, entry: object, data_bytes: int
+    file: Path, name: str, entry: object, data_bytes: int, item_bytes: Mapping[str, int]
 ) -> tuple[TensorHeader, int]:
     """One entry, checked: known type, and offsets that lie in the file and fit the shape."""
     match entry:
@@ -134,14 +141,14 @@ def _tensor_header(
             pass
         case _:
             raise CheckpointError(f"{file} describes tensor {name!r} wrongly")
-    if dtype not in ITEM_BYTES:
+    if dtype not in item_bytes:
         raise CheckpointError(
             f"tensor {name!r} in {file.name} has type {dtype}; quantised checkpoints are not "
             f"supported, only {', '.join(sorted(ITEM_BYTES))}"
         )
     if not all(isinstance(size, int) and size >= 0 for size in shape):
         raise CheckpointError(f"tensor {name!r} in {file.name} has shape {shape}")
-    wanted_bytes = math.prod(shape) * ITEM_BYTES[dtype]
+    wanted_bytes = math.prod(shape) * item_bytes[dtype]
     if not 0 <= begin <= end <= data_bytes or end - begin != wanted_bytes:
         raise CheckpointError(
             f"tensor {name!r} in {file.name} claims bytes [{begin}, {end}) of {data_bytes}, but "

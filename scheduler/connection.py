@@ -13,11 +13,24 @@ from __future__ import annotations
 
 import socket
 
-from anzoth.frames import Abort, Decoder, FrameError, Message, Submit, encode, unpack_token_ids
+from anzoth.frames import (
+    Abort,
+    Decoder,
+    Embed,
+    FrameError,
+    Message,
+    Submit,
+    encode,
+    unpack_token_ids,
+)
 from anzoth.scheduler.compile_queue import Job
 
 _READ_BYTES = 1 << 20
 MAX_UNSENT_BYTES = 16 << 20
+
+
+Received = tuple[Submit, list[int]] | tuple[Embed, list[int]] | Abort
+"""What a gateway may send; a request comes with its token ids."""
 
 
 class PeerLost(Exception):
@@ -42,7 +55,7 @@ class Connection:
     def wants_to_write(self) -> bool:
         return bool(self._unsent)
 
-    def receive(self) -> list[tuple[Submit, list[int]] | Abort]:
+    def receive(self) -> list[Received]:
         """The messages that have arrived completely, each checked for type. Raises PeerLost."""
         data = bytearray()
         try:
@@ -60,9 +73,9 @@ class Connection:
         except FrameError as error:
             raise PeerLost(f"broken frame: {error}") from error
 
-    def send(self, message: Message) -> None:
+    def send(self, message: Message, payload: bytes = b"") -> None:
         """Sends a frame, or keeps what the socket does not take now. Raises PeerLost."""
-        self._unsent += encode(message)
+        self._unsent += encode(message, payload)
         self.flush()
         if len(self._unsent) > self._max_unsent_bytes:
             raise PeerLost(f"{len(self._unsent)} bytes were not read")
@@ -78,10 +91,10 @@ class Connection:
             raise PeerLost(error.strerror or "write error") from error
 
 
-def _checked(message: Message, payload: bytes) -> tuple[Submit, list[int]] | Abort:
-    """A gateway may only submit and abort; ids that route messages must have their types.
+def _checked(message: Message, payload: bytes) -> Received:
+    """A gateway may only ask and abort; ids that route messages must have their types.
 
-    The values inside a `Submit` are checked where requests are admitted: they get an answer.
+    Other values inside a request are checked where it is admitted: they get an answer.
     """
     if isinstance(message, Submit):
         if not (
@@ -90,6 +103,10 @@ def _checked(message: Message, payload: bytes) -> tuple[Submit, list[int]] | Abo
             and isinstance(message.cache_salt, str)
         ):
             raise FrameError("submit: request, tenant or cache_salt has the wrong type")
+        return message, unpack_token_ids(payload)
+    if isinstance(message, Embed):
+        if not (type(message.request) is int and isinstance(message.tenant, str)):
+            raise FrameError("embed: request or tenant has the wrong type")
         return message, unpack_token_ids(payload)
     if isinstance(message, Abort):
         if type(message.request) is not int or type(message.choice) not in (int, type(None)):

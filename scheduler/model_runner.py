@@ -86,7 +86,7 @@ class ModelRunner:
             spec,
             kernels,
             max_model_tokens=size.max_model_tokens,
-            progress=_log_progress(),
+            progress=log_progress(),
         )
         kv_cache = allocate(
             spec, kernels.dtype, size.num_blocks, config.block_size_tokens, kernels.device
@@ -165,7 +165,7 @@ def fingerprint(directory: Path, dtype: str) -> str:
     return f"fp_{digest.hexdigest()[:12]}"
 
 
-def _log_progress() -> Progress:
+def log_progress() -> Progress:
     """A progress callback that logs now and then: only a slow load says anything."""
     last_s = time.monotonic()
 

@@ -3,8 +3,9 @@
     python -m anzoth.scheduler.process
 
 Settings come from the supervisor (see `anzoth.child`): `model`, `path`, `socket`, `engine`,
-`log_level`. The model is loaded first and the socket is bound afterwards, so a gateway that can
-connect will be served. The end is one of:
+`log_level`. What the checkpoint is decides whether text is generated or embeddings are made. The
+model is loaded first and the socket is bound afterwards, so a gateway that can connect will be
+served. The end is one of:
 
     0    SIGTERM, or the supervisor is gone
     78   the model, the settings or the socket's path are impossible: trying again will not help
@@ -19,15 +20,20 @@ import gc
 import logging
 import os
 import signal
+import socket
 import time
+from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
 
 from anzoth import child
 from anzoth.config import ConfigError, EngineConfig, from_json
+from anzoth.model_kind import ModelKind, model_kind
+from anzoth.scheduler import embedding_server, server
 from anzoth.scheduler.constraint import GrammarCompiler
+from anzoth.scheduler.embedding_engine import EmbeddingEngine
 from anzoth.scheduler.engine import Engine, Runner
-from anzoth.scheduler.server import listen, serve
+from anzoth.scheduler.sockets import listen
 
 log = logging.getLogger(__name__)
 
@@ -45,18 +51,14 @@ def main() -> None:
     socket_path = Path(str(settings["socket"]))
     try:
         config = from_json(EngineConfig, settings["engine"])  # type: ignore[arg-type]  # JSON object
-        runner = _load(model, path, config)
-        engine = Engine(runner, config, time.monotonic)
-        compiler = GrammarCompiler(
-            path / "tokenizer.json", runner.spec.vocab_size, runner.spec.eos_token_ids
-        )
+        serve = _PREPARATIONS[model_kind(path)](model, path, config)
         listener = listen(str(socket_path))
     except (ConfigError, OSError) as error:
         raise child.fail_config("engine", f"model {model} cannot be served: {error}") from error
     try:
         _freeze_garbage_collector()
         log.info("model %s is served on %s", model, socket_path)
-        serve(engine, model, listener, child.parent_fd(), compiler=compiler)
+        serve(listener)
         log.info("the supervisor is gone")
     except Exception:
         log.exception("the engine failed; all its sequences are lost")
@@ -83,17 +85,48 @@ def num_physical_cores() -> int:
     return len(cores)
 
 
+# --- one function per kind of model: it loads, and returns what serves ------------------------
+
+Serve = Callable[[socket.socket], None]
+
+
+def _prepare_generation(model: str, path: Path, config: EngineConfig) -> Serve:
+    runner = _load(model, path, config)
+    engine = Engine(runner, config, time.monotonic)
+    compiler = GrammarCompiler(
+        path / "tokenizer.json", runner.spec.vocab_size, runner.spec.eos_token_ids
+    )
+    return lambda listener: server.serve(
+        engine, model, listener, child.parent_fd(), compiler=compiler
+    )
+
+
+def _prepare_embedding(model: str, path: Path, config: EngineConfig) -> Serve:
+    started_s = _before_loading(model, path, config)
+    from anzoth.scheduler.embedding_runner import EmbeddingRunner
+
+    runner = EmbeddingRunner.load(path, config)
+    log.info(
+        "model %s is ready after %.1f s: %s on %s, vectors of %d numbers, at most %d tokens a text",
+        model,
+        time.monotonic() - started_s,
+        runner.dtype,
+        runner.device,
+        runner.dimensions,
+        runner.max_model_tokens,
+    )
+    engine = EmbeddingEngine(runner, config, time.monotonic)
+    return lambda listener: embedding_server.serve(engine, model, listener, child.parent_fd())
+
+
+_PREPARATIONS: dict[ModelKind, Callable[[str, Path, EngineConfig], Serve]] = {
+    "generation": _prepare_generation,
+    "embedding": _prepare_embedding,
+}
+
+
 def _load(model: str, path: Path, config: EngineConfig) -> Runner:
-    num_threads = config.num_threads or num_physical_cores()
-    # OpenMP reads this once, when the first library that uses it is loaded: not after the import.
-    os.environ["OMP_NUM_THREADS"] = str(num_threads)
-    # By default a thread that waits for the others spins, and beside a busy neighbour (here at
-    # least the gateway) it spins away the core that they need: bundled model, one stream, 2 cores,
-    # one of them busy: 164 ms a step spinning, 2.3 ms sleeping. The price on an idle machine:
-    # 1.1 -> 1.5 ms.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    started_s = time.monotonic()
-    log.info("loading model %s from %s (%d threads)", model, path, num_threads)
+    started_s = _before_loading(model, path, config)
     from anzoth.scheduler.model_runner import ModelRunner
 
     runner = ModelRunner.load(path, config)
@@ -109,6 +142,20 @@ def _load(model: str, path: Path, config: EngineConfig) -> Runner:
         runner.max_model_tokens,
     )
     return runner
+
+
+def _before_loading(model: str, path: Path, config: EngineConfig) -> float:
+    """What must be set before torch is imported. Returns the time."""
+    num_threads = config.num_threads or num_physical_cores()
+    # OpenMP reads this once, when the first library that uses it is loaded: not after the import.
+    os.environ["OMP_NUM_THREADS"] = str(num_threads)
+    # By default a thread that waits for the others spins, and beside a busy neighbour (here at
+    # least the gateway) it spins away the core that they need: bundled model, one stream, 2 cores,
+    # one of them busy: 164 ms a step spinning, 2.3 ms sleeping. The price on an idle machine:
+    # 1.1 -> 1.5 ms.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    log.info("loading model %s from %s (%d threads)", model, path, num_threads)
+    return time.monotonic()
 
 
 def _freeze_garbage_collector() -> None:

@@ -11,57 +11,25 @@ happen). A connection that closes takes its requests with it.
 A request with a grammar joins the queue when the grammar is compiled, which happens beside the loop
 (scheduler/compile_queue.py); it is answered only then.
 
-Does not know: how the process began, signals, or where the model came from.
+Does not know: sockets, how the process began, signals, or where the model came from.
 """
 
 from __future__ import annotations
 
-import logging
-import os
-import selectors
 import socket
-import stat
 import time
 from collections.abc import Callable, Iterable
 from functools import partial
 
-from anzoth.frames import Abort, Admitted, Hello, Refused, Row, Step, Submit
+from anzoth.frames import Abort, Admitted, Embed, Refused, Row, Step, Submit
 from anzoth.scheduler.admission import Refusal
 from anzoth.scheduler.compile_queue import CompileQueue, Result
-from anzoth.scheduler.connection import MAX_UNSENT_BYTES, Connection, PeerLost
+from anzoth.scheduler.connection import MAX_UNSENT_BYTES, Connection, PeerLost, Received
 from anzoth.scheduler.constraint import Constraint, GrammarCompiler
 from anzoth.scheduler.engine import Engine
-
-log = logging.getLogger(__name__)
+from anzoth.scheduler.sockets import Sockets
 
 HEARTBEAT_S = 1.0
-_MAX_CONNECTIONS = 64
-
-
-def listen(path: str) -> socket.socket:
-    """A listening Unix socket at `path` that only this user can connect to.
-
-    A socket left by a killed engine is replaced; anything else at that path is not touched.
-    Raises OSError.
-    """
-    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    try:
-        if os.path.exists(path) and not stat.S_ISSOCK(os.stat(path).st_mode):
-            raise FileExistsError(f"{path} exists and is not a socket")
-        if os.path.lexists(path):
-            os.unlink(path)
-        # The mode must hold from the first moment: a chmod after bind would leave a gap.
-        previous_umask = os.umask(0o177)
-        try:
-            listener.bind(path)
-        finally:
-            os.umask(previous_umask)
-        listener.listen(_MAX_CONNECTIONS)
-        listener.setblocking(False)
-    except BaseException:
-        listener.close()
-        raise
-    return listener
 
 
 def serve(
@@ -79,7 +47,7 @@ def serve(
     Without a `compiler`, requests with a grammar are refused.
     """
     compiles = CompileQueue(compiler, clock) if compiler is not None else None
-    server = _Server(engine, engine.hello(model), listener, parent_fd, max_unsent_bytes, compiles)
+    server = _Server(engine, model, listener, parent_fd, max_unsent_bytes, compiles)
     try:
         server.run(clock)
     finally:
@@ -87,32 +55,25 @@ def serve(
 
 
 class _Server:
-    """The sockets of one engine process."""
+    """One engine and its gateways."""
 
     def __init__(
         self,
         engine: Engine,
-        hello: Hello,
+        model: str,
         listener: socket.socket,
         parent_fd: int,
         max_unsent_bytes: int,
         compiles: CompileQueue | None,
     ) -> None:
         self._engine = engine
-        self._hello = hello
-        self._listener = listener
-        self._parent_fd = parent_fd
-        self._max_unsent_bytes = max_unsent_bytes
-        self._parent_is_gone = False
-        self._connections: set[Connection] = set()
         self._routes: dict[int, tuple[Connection, int]] = {}
         """From the engine's number of a request to its connection and the number it has there."""
-        self._selector = selectors.DefaultSelector()
-        self._selector.register(listener, selectors.EVENT_READ, self._accept)
-        self._selector.register(parent_fd, selectors.EVENT_READ, self._read_parent)
+        hello = engine.hello(model)
+        self._sockets = Sockets(self, hello, listener, parent_fd, max_unsent_bytes)
         self._compiles = compiles
         if compiles is not None:
-            self._selector.register(compiles, selectors.EVENT_READ, compiles.clear_wake_ups)
+            self._sockets.watch(compiles, compiles.clear_wake_ups)
 
     def run(self, clock: Callable[[], float]) -> None:
         """The loop of the module's docstring."""
@@ -122,7 +83,7 @@ class _Server:
         while True:
             busy = self._engine.has_work
             self._poll(0.0 if busy else max(0.0, heartbeat_at_s - clock()))
-            if self._parent_is_gone:
+            if self._sockets.parent_is_gone:
                 return
             if self._engine.has_work:
                 rows = self._engine.step()
@@ -141,62 +102,19 @@ class _Server:
                 heartbeat_at_s = clock() + HEARTBEAT_S
 
     def close(self) -> None:
-        for connection in self._connections:
-            connection.socket.close()
-        self._selector.close()
+        self._sockets.close()
         if self._compiles is not None:
             self._compiles.close()
 
-    # --- sockets ------------------------------------------------------------------------------
-
     def _poll(self, timeout_s: float) -> None:
-        for key, events in self._selector.select(timeout_s):
-            # One event per socket and round, and a connection is dropped by its own events only.
-            if isinstance(key.data, Connection):
-                self._guarded(key.data, partial(self._handle, events=events))
-            else:
-                key.data()
-        # Afterwards: an answer may end a connection whose own event is still in the list above.
+        self._sockets.poll(timeout_s)
+        # Afterwards: an answer may end a connection whose own event was handled just now.
         if self._compiles is not None:
             self._compiles.poll()
 
-    def _read_parent(self) -> None:
-        self._parent_is_gone = not os.read(self._parent_fd, 4096)
-
-    def _accept(self) -> None:
-        try:
-            sock, _ = self._listener.accept()
-        except OSError as error:  # the peer has gone again, or no descriptors are left
-            log.warning("could not accept a connection: %s", error.strerror)
-            return
-        if len(self._connections) >= _MAX_CONNECTIONS:
-            log.warning("refused a connection: %d are open", len(self._connections))
-            sock.close()
-            return
-        connection = Connection(sock, self._max_unsent_bytes)
-        self._connections.add(connection)
-        self._selector.register(sock, selectors.EVENT_READ, connection)
-        self._guarded(connection, partial(Connection.send, message=self._hello))
-
-    def _guarded(self, connection: Connection, action: Callable[[Connection], None]) -> None:
-        """Performs I/O with one gateway, whose loss concerns only itself."""
-        try:
-            action(connection)
-        except PeerLost as lost:
-            self._drop(connection, str(lost))
-            return
-        wanted = selectors.EVENT_READ
-        if connection.wants_to_write:
-            wanted |= selectors.EVENT_WRITE
-        if self._selector.get_key(connection.socket).events != wanted:
-            self._selector.modify(connection.socket, wanted, connection)
-
-    def _drop(self, connection: Connection, reason: str) -> None:
-        log.info(
-            "a gateway connection ended (%s); requests aborted: %d",
-            reason,
-            len(connection.engine_numbers) + len(connection.compiling),
-        )
+    def lost(self, connection: Connection) -> int:
+        """Its requests end with it."""
+        num_requests = len(connection.engine_numbers) + len(connection.compiling)
         for request in connection.engine_numbers.values():
             self._engine.abort(request)
             del self._routes[request]
@@ -204,21 +122,21 @@ class _Server:
             for job in connection.compiling.values():
                 self._compiles.cancel(job)
             connection.compiling.clear()
-        self._connections.discard(connection)
-        self._selector.unregister(connection.socket)
-        connection.socket.close()
+        return num_requests
 
     # --- messages -----------------------------------------------------------------------------
 
-    def _handle(self, connection: Connection, events: int) -> None:
-        if events & selectors.EVENT_WRITE:
-            connection.flush()
-        if events & selectors.EVENT_READ:
-            for message in connection.receive():
-                if isinstance(message, Abort):
-                    self._abort(connection, message)
-                else:
-                    self._submit(connection, *message)
+    def received(self, connection: Connection, message: Received) -> None:
+        """Takes effect before the next step."""
+        if isinstance(message, Abort):
+            self._abort(connection, message)
+            return
+        request, token_ids = message
+        if isinstance(request, Embed):
+            refusal = Refusal("invalid", "This model generates text; it makes no embeddings.")
+            self._refuse(connection, request, refusal)
+        else:
+            self._submit(connection, request, token_ids)
 
     def _submit(self, connection: Connection, submit: Submit, token_ids: list[int]) -> None:
         if submit.request in connection.engine_numbers or submit.request in connection.compiling:
@@ -247,7 +165,7 @@ class _Server:
             answer = partial(self._refuse, submit=submit, refusal=result)
         else:
             answer = partial(self._queue, submit=submit, token_ids=token_ids, constraint=result)
-        self._guarded(connection, answer)
+        self._sockets.guarded(connection, answer)
 
     def _queue(
         self,
@@ -264,7 +182,7 @@ class _Server:
         self._routes[answer] = (connection, submit.request)
         connection.send(Admitted(submit.request))
 
-    def _refuse(self, connection: Connection, submit: Submit, refusal: Refusal) -> None:
+    def _refuse(self, connection: Connection, submit: Submit | Embed, refusal: Refusal) -> None:
         connection.send(
             Refused(submit.request, refusal.code, refusal.message, refusal.retry_after_ms)
         )
@@ -283,7 +201,9 @@ class _Server:
     def _publish(self, rows: Iterable[Row], *, idle: bool) -> None:
         """One `Step` to every connection, each with the rows of its own requests."""
         stats = self._engine.stats(idle=idle)
-        rows_of: dict[Connection, list[Row]] = {connection: [] for connection in self._connections}
+        rows_of: dict[Connection, list[Row]] = {
+            connection: [] for connection in self._sockets.connections
+        }
         finished: set[int] = set()
         for row in rows:
             connection, number = self._routes[row.request]
@@ -294,7 +214,7 @@ class _Server:
             self._forget_if_finished(request)
         for connection, own_rows in rows_of.items():
             step = Step(stats, tuple(own_rows))
-            self._guarded(connection, partial(Connection.send, message=step))
+            self._sockets.guarded(connection, partial(Connection.send, message=step))
 
     def _forget_if_finished(self, request: int) -> None:
         """The gateway may use a request's number again once all of its choices have ended."""

@@ -49,9 +49,10 @@ class WeightReader:
         `ignored`: names that may be there and are not needed.
         """
         files = weight_files(directory)
-        self._headers = read_headers(files)
+        ignored = set(ignored)
+        self._headers = read_headers(files, ignored=ignored)
         parts = list(wanted)
-        _check(directory, self._headers, parts, set(ignored))
+        _check(directory, self._headers, parts, ignored)
         self._progress = progress
         self._num_wanted = sum(_num_elements(part.shape) for part in parts)
         self._num_read = 0

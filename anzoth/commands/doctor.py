@@ -31,7 +31,8 @@ from anzoth.commands.options import (
     command,
     print_json,
 )
-from anzoth.config import Config
+from anzoth.config import EMBEDDING_PACKAGE, Config
+from anzoth.model_kind import model_kind
 
 _PROBE = """
 import json, torch
@@ -123,6 +124,14 @@ def _optional_packages(_config: Config) -> list[Finding]:
     return findings
 
 
+def _embeddings(config: Config) -> list[Finding]:
+    package = EMBEDDING_PACKAGE.replace("_", "-")
+    if importlib.util.find_spec(EMBEDDING_PACKAGE) is None:
+        return [Finding("embeddings", f"{package} not installed", "it would be anzoth-embed")]
+    is_served = any(model_kind(model.path) == "embedding" for model in config.models)
+    return [Finding("embeddings", f"{package} installed", "" if is_served else "switched off")]
+
+
 def _database(config: Config) -> list[Finding]:
     if config.server.database_url is not None:
         return [Finding("database", "your PostgreSQL", "from --database-url")]
@@ -149,6 +158,7 @@ CHECKS: tuple[Callable[[Config], list[Finding]], ...] = (
     _processor,
     _engine,
     _optional_packages,
+    _embeddings,
     _database,
     _installation,
 )

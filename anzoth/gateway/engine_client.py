@@ -13,13 +13,14 @@ Does not know: text, keys, HTTP, or who restarts the engine.
 from __future__ import annotations
 
 import asyncio
+import itertools
 import logging
 import time
 import traceback
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, Protocol, cast
+from typing import Literal, Protocol
 
 from anzoth.errors import (
     AnzothError,
@@ -31,7 +32,9 @@ from anzoth.errors import (
 from anzoth.frames import (
     Abort,
     Admitted,
-    Decoder,
+    Embed,
+    Embedded,
+    Failed,
     FrameError,
     Hello,
     Message,
@@ -44,6 +47,8 @@ from anzoth.frames import (
     encode,
     pack_token_ids,
 )
+from anzoth.gateway.engine_connection import EngineConnection
+from anzoth.gateway.pending_vectors import PendingVectors
 from anzoth.gateway.principal import TenantHandle
 from anzoth.telemetry import Metrics
 
@@ -54,8 +59,6 @@ ADMISSION_TIMEOUT_S = 30.0
 """The engine answers between two steps; one that takes longer than this serves nobody."""
 MIN_BACKOFF_S = 0.05
 MAX_BACKOFF_S = 1.0
-MAX_UNSENT_BYTES = 4 << 20
-"""Beyond this much unread by the engine, new requests are refused; aborts (tiny) still go out."""
 DEFAULT_STALL_TIMEOUT_S = 60.0
 
 State = Literal["connecting", "warming", "ready"]
@@ -100,8 +103,9 @@ class EngineClient:
         self._socket_path = socket_path
         self._metrics = metrics
         self._stall_timeout_s = stall_timeout_s
-        self._connection: _Connection | None = None
+        self._connection: EngineConnection | None = None
         self._live: dict[int, _Live] = {}
+        self._embeddings: dict[int, PendingVectors] = {}
         self._next_request = 1
         self._last_step_s = 0.0
         metrics.engine_up(model, False)
@@ -120,7 +124,7 @@ class EngineClient:
 
     @property
     def num_live_requests(self) -> int:
-        return len(self._live)
+        return len(self._live) + len(self._embeddings)
 
     # --- requests ------------------------------------------------------------------------------
 
@@ -145,12 +149,8 @@ class EngineClient:
         Rows may reach the listener before the caller runs again. Raises ModelUnavailable,
         CapacityUnavailable, ContextLengthExceeded or InvalidValue; then no row ever comes.
         """
-        self.require_ready()
-        connection = self._connection
-        if connection is None or connection.is_congested:
-            raise CapacityUnavailable()
-        request = self._next_request
-        self._next_request += 1
+        connection = self._require_connection()
+        request = self._next_number()
         message = Submit(
             request, tenant.cache_salt, str(tenant.id), num_choices, max_tokens, sampling
         )
@@ -170,6 +170,43 @@ class EngineClient:
             raise
         return request
 
+    async def embed(
+        self,
+        inputs: Sequence[Sequence[int]],
+        *,
+        dimensions: int | None,
+        tenant: TenantHandle,
+    ) -> list[bytes]:
+        """Each input's vector, as little-endian float32.
+
+        Cancelled: the engine is told. Raises ModelUnavailable, CapacityUnavailable,
+        ContextLengthExceeded or InvalidValue.
+        """
+        connection = self._require_connection()
+        request = self._next_number()
+        pending = self._embeddings[request] = PendingVectors(len(inputs))
+        message = Embed(request, str(tenant.id), tuple(map(len, inputs)), dimensions)
+        token_ids = list(itertools.chain.from_iterable(inputs))
+        connection.send(encode(message, pack_token_ids(token_ids)))
+        try:
+            # No timeout: an engine without progress is cut off, and ends every request.
+            await pending.answer
+        finally:
+            if self._embeddings.pop(request, None) is not None:
+                self._send(Abort(request))
+        return pending.vectors()
+
+    def _require_connection(self) -> EngineConnection:
+        """Raises ModelUnavailable or CapacityUnavailable."""
+        self.require_ready()
+        if self._connection is None or self._connection.is_congested:
+            raise CapacityUnavailable()
+        return self._connection
+
+    def _next_number(self) -> int:
+        self._next_request += 1
+        return self._next_request - 1
+
     def abort(self, request: int, choice: int | None = None) -> None:
         """Stops a request, or one of its choices; no more rows come. Idempotent, never blocks."""
         entry = self._live.get(request)
@@ -184,7 +221,7 @@ class EngineClient:
 
     def end_all(self, error: AnzothError) -> None:
         """Stops every request; each ends with `error`."""
-        for request in self._live:
+        for request in (*self._live, *self._embeddings):
             self._send(Abort(request))
         self._fail_all(error)
 
@@ -195,6 +232,9 @@ class EngineClient:
                 entry.listener.lost(error)
             else:
                 entry.admission.set_exception(error)
+        embeddings, self._embeddings = self._embeddings, {}
+        for pending in embeddings.values():
+            _settle(pending.answer, error)
 
     def _send(self, message: Message) -> None:
         if self._connection is not None:
@@ -210,7 +250,7 @@ class EngineClient:
                 try:
                     async with asyncio.timeout(CONNECT_TIMEOUT_S):
                         await asyncio.get_running_loop().create_unix_connection(
-                            lambda: _Connection(self), str(self._socket_path)
+                            lambda: EngineConnection(self), str(self._socket_path)
                         )
                 except (OSError, TimeoutError):
                     await asyncio.sleep(backoff_s)
@@ -248,7 +288,7 @@ class EngineClient:
         a heartbeat every second.
         """
         silence_s = now_s - self._last_step_s
-        if not (self.healthy and self._live and silence_s > self._stall_timeout_s):
+        if not (self.healthy and self.num_live_requests and silence_s > self._stall_timeout_s):
             return
         log.error("engine %s: no step for %.1f s with work pending", self.model, silence_s)
         self.stalled = True
@@ -261,17 +301,17 @@ class EngineClient:
 
     # --- called by the connection --------------------------------------------------------------
 
-    def connection_opened(self, connection: _Connection) -> None:
+    def connection_opened(self, connection: EngineConnection) -> None:
         self._connection = connection
 
-    def connection_closed(self, connection: _Connection) -> None:
+    def connection_closed(self, connection: EngineConnection) -> None:
         """Idempotent. Every waiting request learns of it now."""
         if self._connection is not connection:
             return
         self._connection = None
         self._metrics.engine_up(self.model, False)
-        if self._live:
-            log.warning("engine %s is lost with %d requests", self.model, len(self._live))
+        if self.num_live_requests:
+            log.warning("engine %s is lost with %d requests", self.model, self.num_live_requests)
         self._fail_all(ModelUnavailable())
 
     def greeted(self, hello: Hello) -> None:
@@ -281,18 +321,34 @@ class EngineClient:
         self._metrics.engine_up(self.model, True)
         log.info("engine %s is ready (%s, %s)", self.model, hello.device, hello.dtype)
 
-    def message(self, message: Message) -> None:
+    def message(self, message: Message, payload: bytes) -> None:
         match message:
             case Step():
                 self._step(message)
             case Admitted():
                 if entry := self._live.get(message.request):
                     _settle(entry.admission, None)
+            case Embedded():
+                self._embedded(message, payload)
+            case Failed():
+                if pending := self._embeddings.pop(message.request, None):
+                    _settle(pending.answer, AnzothError())
             case Refused():
                 if entry := self._live.pop(message.request, None):
                     _settle(entry.admission, _refusal(message))
+                elif pending := self._embeddings.pop(message.request, None):
+                    _settle(pending.answer, _refusal(message))
             case _:
                 raise FrameError(f"an engine does not send {type(message).__name__} here")
+
+    def _embedded(self, message: Embedded, payload: bytes) -> None:
+        pending = self._embeddings.get(message.request)
+        if pending is None:
+            return  # aborted while this step was computed
+        pending.add(message, payload)
+        if pending.is_complete:
+            del self._embeddings[message.request]
+            _settle(pending.answer, None)
 
     def _step(self, step: Step) -> None:
         now_s = self._last_step_s = time.monotonic()
@@ -318,69 +374,13 @@ class EngineClient:
                 entry.listener.lost(error if isinstance(error, AnzothError) else AnzothError())
 
 
-class _Connection(asyncio.Protocol):
-    """One socket to the engine: bytes to messages and back."""
-
-    def __init__(self, client: EngineClient) -> None:
-        self.greeted = False
-        self.is_congested = False
-        self.closed = asyncio.Event()
-        self._client = client
-        self._decoder = Decoder()
-        self._transport: asyncio.Transport | None = None
-
-    def send(self, frame: bytes) -> None:
-        """Ignored once the connection is closing: whoever waits for an answer is told `lost`."""
-        if self._transport is not None and not self._transport.is_closing():
-            self._transport.write(frame)
-
-    def close(self) -> None:
-        if self._transport is not None:
-            self._transport.abort()
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        # uvloop's transports are not subclasses of asyncio's, only shaped like them.
-        self._transport = cast(asyncio.Transport, transport)
-        self._transport.set_write_buffer_limits(high=MAX_UNSENT_BYTES)
-        self._client.connection_opened(self)
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        self.closed.set()
-        self._client.connection_closed(self)
-
-    def pause_writing(self) -> None:
-        self.is_congested = True
-
-    def resume_writing(self) -> None:
-        self.is_congested = False
-
-    def data_received(self, data: bytes) -> None:
-        if self._transport is None or self._transport.is_closing():
-            return
-        try:
-            for message, _ in self._decoder.feed(data):
-                if self.greeted:
-                    self._client.message(message)
-                else:
-                    self._greet(message)
-        except FrameError as error:
-            log.error("engine %s: %s", self._client.model, error)
-            self.close()
-
-    def _greet(self, message: Message) -> None:
-        if not isinstance(message, Hello):
-            raise FrameError(f"expected Hello first, got {type(message).__name__}")
-        self.greeted = True
-        self._client.greeted(message)
-
-
-def _settle(admission: asyncio.Future[None], error: AnzothError | None) -> None:
-    if admission.done():  # the caller was cancelled, or the engine repeats itself
+def _settle(waiting: asyncio.Future[None], error: AnzothError | None) -> None:
+    if waiting.done():  # the caller was cancelled, or the engine repeats itself
         return
     if error is None:
-        admission.set_result(None)
+        waiting.set_result(None)
     else:
-        admission.set_exception(error)
+        waiting.set_exception(error)
 
 
 def _refusal(refused: Refused) -> AnzothError:

@@ -16,7 +16,9 @@ from pathlib import Path
 from anzoth.config import ModelConfig
 from anzoth.errors import AnzothError, ModelNotFound
 from anzoth.gateway.engine_client import EngineClient
+from anzoth.model_kind import model_kind
 from anzoth.text.chat_template import ChatTemplate, ChatTemplateError
+from anzoth.text.embedding_text import EmbeddingText, EmbeddingTextError
 from anzoth.text.tokenizer import Tokenizer, TokenizerError
 from anzoth.text.tool_calls import ToolCallFormat, format_of
 
@@ -38,16 +40,22 @@ class ServedModel:
     engine: EngineClient
     tool_calls: ToolCallFormat | None = None
     """How the model writes tool calls. None: in no way that this server can read."""
+    embedding: EmbeddingText | None = None
+    """How texts are prepared for its vectors. None: the model generates text instead."""
 
 
 def load_model(config: ModelConfig, engine: EngineClient) -> ServedModel:
     """Reads what the gateway needs of a checkpoint. Raises ModelLoadError."""
     try:
         tokenizer = Tokenizer.load(config.path)
+        if model_kind(config.path) == "embedding":
+            text = EmbeddingText.load(config.path, tokenizer)
+            created = _created(config.path)
+            return ServedModel(config.name, created, tokenizer, None, engine, embedding=text)
         _ = tokenizer.pieces  # an encoder-only tokenizer is refused now, not by the first request
         source = tokenizer.chat_template
         template = ChatTemplate(source, tokenizer.special_tokens) if source is not None else None
-    except (TokenizerError, ChatTemplateError) as error:
+    except (TokenizerError, ChatTemplateError, EmbeddingTextError) as error:
         raise ModelLoadError(f"model {config.name}: {error}") from error
     calls = format_of(source) if source is not None else None
     return ServedModel(config.name, _created(config.path), tokenizer, template, engine, calls)

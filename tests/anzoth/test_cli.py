@@ -93,7 +93,7 @@ def test_commands_work_beside_a_running_server(data_dir: Path) -> None:
         authenticator = Authenticator(database, warden.dsn, pepper)
         principal = await authenticator.authenticate(f"Bearer {created['key']}")
         assert str(principal.key_id) == created["id"]
-        assert principal.scopes == {"models:read", "chat", "completions"}
+        assert principal.scopes == {"models:read", "chat", "completions", "embeddings"}
         assert warden.process.returncode is None
         await database.close()
         await warden.stop()

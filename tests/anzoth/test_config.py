@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import pytest
@@ -52,6 +53,27 @@ def test_models_from_command_line_environment_and_file(tmp_path: Path) -> None:
     assert [m.name for m in config.load(file, given, environ).models] == ["z"]
 
 
+def test_the_embedding_model_is_served_where_installed_and_can_be_switched_off(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    package = tmp_path / config.EMBEDDING_PACKAGE
+    (package / "model").mkdir(parents=True)
+    (package / "__init__.py").write_text("raise AssertionError('it must not be imported')")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, config.EMBEDDING_PACKAGE, raising=False)
+    assert [m.name for m in config.load(None, {}, {}).models] == ["anzoth-default"]
+    (package / "model" / "config.json").write_text("{}")
+    models = config.load(None, {}, {}).models
+    assert [m.name for m in models] == ["anzoth-default", "anzoth-embed"]
+    assert models[1].path == package / "model"
+    off = config.load(None, {"embeddings": None}, {"ANZOTH_EMBEDDINGS": "false"})
+    assert [m.name for m in off.models] == ["anzoth-default"]
+    file = written(tmp_path, "[server]\nembeddings = false\n")
+    assert config.load(file, {}, {}).models == off.models
+    given = {"models": [f"mine={checkpoint(tmp_path, 'a')}"]}
+    assert [m.name for m in config.load(None, given, {}).models] == ["mine"]
+
+
 @pytest.mark.parametrize(
     ("text", "environ", "says"),
     [
@@ -62,6 +84,8 @@ def test_models_from_command_line_environment_and_file(tmp_path: Path) -> None:
         ("[server]\nport = true\n", {}, "port is True"),
         ("", {"ANZOTH_DRAIN_S": "soon"}, "ANZOTH_DRAIN_S is 'soon'; expected a number"),
         ("", {"ANZOTH_DRAIN_S": "-1"}, "must not be negative"),
+        ("", {"ANZOTH_EMBEDDINGS": "perhaps"}, "expected true or false"),
+        ("[server]\nembeddings = 'perhaps'\n", {}, "expected true or false"),
         ("", {"ANZOTH_PORT": ""}, "expected a whole number"),
         ("", {"ANZOTH_MODELS": "nameless"}, "expected NAME=PATH"),
         ("", {"ANZOTH_MODELS": "m=/nowhere"}, "has no config.json"),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -11,6 +13,9 @@ from anzoth.frames import (
     Abort,
     Admitted,
     Decoder,
+    Embed,
+    Embedded,
+    Failed,
     FrameError,
     Hello,
     Refused,
@@ -38,6 +43,10 @@ MESSAGES = [
     Submit(10, "ab", "t", 1, 10, SamplingParams(grammar='{"grammars": ["é"]}')),
     Abort(9),
     Abort(9, 1),
+    Embed(11, "t", (3, 1), 8),
+    Embedded(11, (1, 0)),
+    Failed(11),
+    dataclasses.replace(HELLO, dimensions=384),
 ]
 
 

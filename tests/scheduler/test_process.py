@@ -18,7 +18,17 @@ import pytest
 
 from anzoth.child import EXIT_CONFIG
 from anzoth.config import EngineConfig, to_json
-from anzoth.frames import Decoder, Hello, SamplingParams, Step, Submit, encode, pack_token_ids
+from anzoth.frames import (
+    Decoder,
+    Embed,
+    Embedded,
+    Hello,
+    SamplingParams,
+    Step,
+    Submit,
+    encode,
+    pack_token_ids,
+)
 from anzoth.scheduler.process import EXIT_ENGINE_FAILED, num_physical_cores
 from fake_runner import continuation
 
@@ -131,6 +141,50 @@ def test_process_serves_and_ends_with_its_parents_pipe(start: Start, tmp_path: P
     close_stdin(child)
     assert child.wait(DEADLINE_S) == 0
     assert not (tmp_path / "engine.sock").exists()
+
+
+def write_encoder(directory: Path) -> None:
+    """A tiny embedding checkpoint."""
+    import safetensors.torch
+    import torch
+
+    from anzoth.scheduler.models.encoder_loading import wanted_parts
+    from anzoth.scheduler.models.encoder_spec import read_encoder_spec
+
+    config = {
+        "architectures": ["BertModel"],
+        "hidden_size": 8,
+        "intermediate_size": 16,
+        "num_hidden_layers": 1,
+        "num_attention_heads": 2,
+        "vocab_size": 30,
+    }
+    (directory / "config.json").write_bytes(orjson.dumps(config))
+    parts = wanted_parts(read_encoder_spec(directory))
+    tensors = {part.name: torch.full(part.shape, 0.1) for part in parts}
+    safetensors.torch.save_file(tensors, directory / "model.safetensors")
+
+
+def test_an_encoders_checkpoint_is_served_as_an_embedding_model(
+    start: Start, tmp_path: Path
+) -> None:
+    write_encoder(tmp_path)
+    child = start("from anzoth.scheduler import process; process.main()")
+    vectors: dict[tuple[int, ...], bytes] = {}
+    with connect(tmp_path) as client:
+        client.sendall(encode(Embed(1, "t", (2, 1)), pack_token_ids([5, 6, 7])))
+        decoder = Decoder()
+        messages = []
+        while not vectors:
+            for message, payload in decoder.feed(client.recv(65536)):
+                messages.append(message)
+                if isinstance(message, Embedded):
+                    vectors[message.inputs] = payload
+    assert isinstance(messages[0], Hello)
+    assert messages[0].dimensions == 8
+    assert {inputs: len(payload) for inputs, payload in vectors.items()} == {(0, 1): 2 * 8 * 4}
+    close_stdin(child)
+    assert child.wait(DEADLINE_S) == 0
 
 
 def test_sigterm_ends_the_process_with_0_and_without_its_socket(

@@ -33,7 +33,7 @@ from anzoth.frames import (
     encode,
     pack_token_ids,
 )
-from anzoth.scheduler import server
+from anzoth.scheduler import server, sockets
 from anzoth.scheduler.block_pool import IntegrityError
 from anzoth.scheduler.constraint import Constraint, GrammarCompiler
 from anzoth.scheduler.engine import Engine
@@ -165,7 +165,7 @@ def start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Start]:
             runner, config or EngineConfig(max_batch_tokens=16), lambda: float(next(clock))
         )
         path = str(tmp_path / f"engine-{len(started)}.sock")
-        listener = server.listen(path)
+        listener = sockets.listen(path)
         parent_read, parent_write = os.pipe()
         errors: list[Exception] = []
 
@@ -414,9 +414,9 @@ def test_leaked_block_is_noticed_when_the_engine_goes_idle(
 
 def test_socket_belongs_to_the_user_and_replaces_a_stale_one(tmp_path: Path) -> None:
     path = tmp_path / "engine.sock"
-    server.listen(str(path)).close()
+    sockets.listen(str(path)).close()
     assert path.exists()
-    with server.listen(str(path)):
+    with sockets.listen(str(path)):
         assert stat.S_IMODE(path.stat().st_mode) == 0o600
         with socket.socket(socket.AF_UNIX) as client:
             client.connect(str(path))
@@ -426,7 +426,7 @@ def test_file_in_the_sockets_place_is_not_touched(tmp_path: Path) -> None:
     path = tmp_path / "engine.sock"
     path.write_text("precious")
     with pytest.raises(FileExistsError):
-        server.listen(str(path))
+        sockets.listen(str(path))
     assert path.read_text() == "precious"
 
 

@@ -7,8 +7,9 @@ engine: Hello first, Admitted or Refused, then one Step frame with one row per r
 from __future__ import annotations
 
 import asyncio
+import struct
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from anzoth.frames import (
@@ -16,6 +17,9 @@ from anzoth.frames import (
     Abort,
     Admitted,
     Decoder,
+    Embed,
+    Embedded,
+    Failed,
     FinishReason,
     Hello,
     Message,
@@ -27,6 +31,14 @@ from anzoth.frames import (
     encode,
     unpack_token_ids,
 )
+
+DIMENSIONS = 4
+
+
+def vector_of(token_ids: list[int]) -> list[float]:
+    """What a scripted embedding engine makes of a text: different for different texts."""
+    return [len(token_ids), sum(token_ids), token_ids[0] / 8, -0.5]
+
 
 HELLO = Hello(
     protocol=PROTOCOL,
@@ -56,6 +68,11 @@ Script = Callable[[Submit, list[int], int], list[Said]]
 """What choice number `int` of a request says to a prompt."""
 
 
+EMBEDDING_HELLO = replace(
+    HELLO, max_model_tokens=64, eos_token_ids=(), num_blocks=0, dimensions=DIMENSIONS
+)
+
+
 def stats(step: int) -> Stats:
     return Stats(step, 1, 0, 60, 2, 64, 0, 0.001, 1, 0.0)
 
@@ -75,6 +92,8 @@ class EnginePeer:
     greets: bool = True
     admits: bool = True
     submits: list[tuple[Submit, list[int]]] = field(default_factory=list)
+    embeds: list[tuple[Embed, list[list[int]]]] = field(default_factory=list)
+    embeds_fail: bool = False
     aborts: list[Abort] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -139,21 +158,36 @@ class EnginePeer:
             if message.choice is None and (task := self._running.pop(message.request, None)):
                 task.cancel()
             return
+        if isinstance(message, Embed):
+            self._embed(writer, message, unpack_token_ids(payload))
+            return
         assert isinstance(message, Submit)
         prompt = unpack_token_ids(payload)
         self.submits.append((message, prompt))
         if self.refusal is not None:
-            refusal = self.refusal
-            writer.write(
-                encode(
-                    Refused(message.request, refusal.code, refusal.message, refusal.retry_after_ms)
-                )
-            )
+            writer.write(encode(replace(self.refusal, request=message.request)))
         elif self.admits:
             writer.write(encode(Admitted(message.request)))
             self._running[message.request] = asyncio.create_task(
                 self._generate(writer, message, prompt)
             )
+
+    def _embed(self, writer: asyncio.StreamWriter, embed: Embed, token_ids: list[int]) -> None:
+        """The vectors come last text first, one frame each: the order is the gateway's to keep."""
+        texts = []
+        for length in embed.lengths:
+            texts.append(token_ids[:length])
+            token_ids = token_ids[length:]
+        self.embeds.append((embed, texts))
+        if self.refusal is not None:
+            writer.write(encode(replace(self.refusal, request=embed.request)))
+        elif self.embeds_fail:
+            writer.write(encode(Failed(embed.request)))
+        elif self.admits:
+            for index in reversed(range(len(texts))):
+                vector = vector_of(texts[index])[: embed.dimensions]
+                payload = struct.pack(f"<{len(vector)}f", *vector)
+                writer.write(encode(Embedded(embed.request, (index,)), payload))
 
     async def _generate(
         self, writer: asyncio.StreamWriter, submit: Submit, prompt: list[int]

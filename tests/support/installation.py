@@ -115,7 +115,11 @@ def alive(pids: set[int]) -> set[int]:
 
 @contextlib.contextmanager
 def installation(**environment: str) -> Iterator[Installation]:
-    """A fresh installation in a short path that Postgres' own user may enter."""
+    """A fresh installation in a short path that Postgres' own user may enter.
+
+    With one engine, unless ANZOTH_EMBEDDINGS says otherwise: most tests are about that one.
+    """
+    environment = {"ANZOTH_EMBEDDINGS": "false", **environment}
     data_dir = Path(tempfile.mkdtemp(prefix="anzoth-e2e-"))
     data_dir.chmod(0o711)
     made = Installation(data_dir, environment)
