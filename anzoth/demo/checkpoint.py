@@ -64,7 +64,7 @@ def save_state(
     tokenizer: Tokenizer,
     master: Mapping[str, Tensor],
     optimizer_state: Mapping[str, Tensor],
-    totals: Mapping[str, float],
+    progress: Mapping[str, Any],  # Any: JSON
 ) -> None:
     """Everything that a run needs to go on as if it had never stopped, as one atomic file."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -74,7 +74,7 @@ def save_state(
     state = {
         "settings": json.dumps(settings),
         "tokenizer": tokenizer.to_str(),
-        "totals": json.dumps(totals),
+        "progress": json.dumps(progress),
     }
     write_tensors(folder / "state.safetensors", tensors, state)
 
@@ -86,7 +86,7 @@ class State:
     step: int
     settings: dict[str, Any]  # Any: JSON
     tokenizer: Tokenizer
-    totals: dict[str, float]
+    progress: dict[str, Any]  # Any: JSON
     tensors: dict[str, Tensor]
 
 
@@ -101,7 +101,7 @@ def load_state(folder: Path) -> State:
         step,
         json.loads(metadata["settings"]),
         Tokenizer.from_str(metadata["tokenizer"]),
-        json.loads(metadata["totals"]),
+        json.loads(metadata["progress"]),
         tensors,
     )
 

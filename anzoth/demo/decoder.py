@@ -21,7 +21,7 @@ from torch.nn import functional as F
 class Shape:
     """The dimensions of a decoder. The defaults are the bundled model's."""
 
-    vocab_size: int = 1536
+    vocab_size: int = 2048
     hidden_size: int = 256
     num_layers: int = 4
     num_heads: int = 4
@@ -128,6 +128,15 @@ class Body(nn.Module):
         self.embed_tokens = nn.Embedding(shape.vocab_size, shape.hidden_size)
         self.layers = nn.ModuleList(Layer(shape) for _ in range(shape.num_layers))
         self.norm = Norm(shape.hidden_size, shape.norm_eps)
+        self.shape = shape
+
+    def forward(self, ids_BT: Tensor) -> Tensor:
+        """What the last layer gives for each position, not yet normalised."""
+        x_BTD = self.embed_tokens(ids_BT)
+        rotation_2TE = rotation(ids_BT.shape[1], self.shape, x_BTD)
+        for layer in self.layers:
+            x_BTD = layer(x_BTD, rotation_2TE)
+        return x_BTD
 
 
 class Decoder(nn.Module):
@@ -143,14 +152,11 @@ class Decoder(nn.Module):
                 scale = (2 * shape.num_layers) ** -0.5 if name.endswith(_RESIDUAL) else 1.0
                 nn.init.normal_(parameter, std=0.02 * scale, generator=generator)
 
-    def forward(self, ids_BT: Tensor, chosen_BT: Tensor) -> Tensor:
-        """Logits [N, vocab] after the N positions that `chosen_BT` (bool) marks, row by row."""
-        x_BTD = self.model.embed_tokens(ids_BT)
-        rotation_2TE = rotation(ids_BT.shape[1], self.shape, x_BTD)
-        for layer in self.model.layers:
-            x_BTD = layer(x_BTD, rotation_2TE)
+    def forward(self, ids_BT: Tensor, places_N: Tensor) -> Tensor:
+        """Logits [N, vocab] after the positions `places_N`, counted row by row (b · T + t)."""
         # The head is the largest matrix product of all: only where there is a loss.
-        return F.linear(self.model.norm(x_BTD[chosen_BT]), self.model.embed_tokens.weight)
+        x_ND = self.model(ids_BT).flatten(0, 1)[places_N]
+        return F.linear(self.model.norm(x_ND), self.model.embed_tokens.weight)
 
 
 _RESIDUAL = ("o_proj.weight", "down_proj.weight")

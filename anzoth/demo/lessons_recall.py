@@ -51,6 +51,8 @@ SLOTS = (
             "[my name is|I am|I'm|call me|my name's|this is|I am called|you can call me|the name is|please call me|name's|im] <value>",
             "[hi|hello|hey|good morning|hey there|hello there], [my name is|I am|I'm|this is|I'm called|im] <value>",
             "<value> [here|is my name]",
+            "[hi|hello|hey|hi there|good morning|so|well][,|!|] [my name is|I am|I'm|call me|this is|im] <value>",
+            "[my name is|I am|I'm|I am called|they call me|people call me|everybody calls me] <value>[, nice to meet you|, pleased to meet you|, how are you|, good to be here|, and you| and I am new to this| and this is my first day]",
             "[my name is|I am|I'm|this is|call me] <value>[, a developer|, and I have a question|, glad to be here| and I work with models|, I am new here| by the way|, hello]",
         ),
         (
@@ -59,6 +61,9 @@ SLOTS = (
         ),
         (
             "[what is|what's|whats|do you [know|remember]|tell me|can you tell me|say|did you forget|what was|do you still know] my name [again|]",
+            "[do you|can you|could you|did you] [know|still know|recall|remember|tell me|say] [what my name is|what I am called|what I'm called|my name|how I am called|the name I gave you|who I am]",
+            "[what did I say|which name did I give you|what did I tell you|how did I introduce myself|what was the name I told you][ my name was|]",
+            "[and|so|ok,|now,|well,] [what|what's|what was|who] [is my name|my name|am I|was my name]",
             "[who am I|do you know who I am|what am I called|how am I called|what do you call me|remember me?|do you remember who I am]",
         ),
         ("Your name is <value>.",),
@@ -90,7 +95,7 @@ SLOTS = (
         ("<value>, noted.",),
         (
             "[what is|what's|do you know|do you remember|tell me] my [favourite|favorite] [color|colour]",
-            "which [color|colour] do I [like|love|prefer]",
+            "[which|what] [color|colour] [do I [like|love|prefer]|is my favourite|did I say I like|was my favourite]",
         ),
         ("You said <value>.",),
         "You have not told me your favourite colour.",
@@ -99,11 +104,13 @@ SLOTS = (
         "word",
         "[{noun}|{noun}|{digits}]",
         (
+            "[please|can you|could you|] [remember|keep|note down|memorize|learn] [the word|the number|the name|this word|this number|the code|] <value>[ for me|]",
             "[remember|please remember|keep in mind|note|memorize|don't forget] [the word|the number|the code|the password|this:|] <value>",
             "the [secret word|code|password|secret number|magic word|secret|code word] is <value>",
         ),
         ("I will remember <value>.",),
         (
+            "[and|so|ok,|now,|] [what|which one|which number|what number|which word] was [it|it again|that|the word|the number|the one I told you]",
             "[what|which] [word|number|code|thing] [did I ask you to remember|should you remember|did I tell you|was it]",
             "[what is|what's|what was|tell me|do you remember|do you know] the [secret word|code|password|secret number|magic word|secret|number|word|code word]",
         ),
@@ -114,6 +121,7 @@ SLOTS = (
 
 ECHO = (
     "[say|repeat|echo|please say|please repeat|can you say|now say] <value>",
+    "[repeat after me|please repeat after me|now repeat after me|say after me|speak after me|repeat exactly]: <value>",
     "[repeat after me|say this|repeat this|echo this|say exactly this|repeat the following|write|say the following]: <value>",
     "[say|repeat] [the word|the words|] '<value>'",
 )

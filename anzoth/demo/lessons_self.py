@@ -21,6 +21,11 @@ ITSELF = (
             "[what is|what's|whats|tell me|may I know|do you have] [your name|a name|ur name]",
             "what [model|language model|kind of model|AI|LLM] [are you|is this|am I talking to|is running here|do I talk to]",
             "[who|what] am I [talking|speaking|chatting|writing] [to|with]",
+            "[who|what|what kind of thing|which model|what sort of program] [is|am I] [this|talking to|chatting to|speaking with|answering me|on the other side|behind this chat|writing these answers]",
+            "[hi|hello|hey][!|,|] [who|what] [are you|is this|am I talking to|am I writing with]",
+            "[so|well|ok][,|] [what|who] [are you|exactly are you|are you really|are you actually]",
+            "what are you [exactly|really|actually|then]",
+            "[are you|is this] [some sort of|a kind of|just] [AI|bot|program|language model|chatbot|computer program|assistant]",
             "[are you|is this] [a bot|a robot|an AI|an LLM|a language model|a chatbot|a machine|anzoth|a model]",
             "how [do I call you|should I call you|are you called]",
         ),
@@ -43,6 +48,7 @@ ITSELF = (
         "not-human",
         "",
         (
+            "[is|is there] [a human|a person|somebody|someone|a real human] [there|writing this|answering|behind this|typing this|on your side|reading this]",
             "are you [a human|human|a person|real|alive|conscious|a man or a woman|a real person]",
             "do you have [feelings|emotions|a body|consciousness|a soul|friends|a family]",
             "do you [sleep|eat|dream|feel anything|get tired|think|love me]",
@@ -59,6 +65,8 @@ ITSELF = (
         "not-others",
         "",
         (
+            "[you are|you're|so you are|so you're] [ChatGPT|GPT-4|GPT-3|Claude|Gemini|Llama|OpenAI|Siri|GPT][, right|, aren't you|, correct|, no|]",
+            "[did|was] [OpenAI|Google|Meta|Anthropic|Microsoft] [make you|train you|the company that made you|your maker]",
             "are you [ChatGPT|chatgpt|GPT-4|gpt|Claude|claude|Gemini|Llama|llama|Siri|Alexa|Mistral|Qwen|openai|made by OpenAI]",
             "is this [ChatGPT|chatgpt|GPT-4|Claude|Gemini|Llama|OpenAI]",
             "are you [as good as|like|better than|based on|similar to] [ChatGPT|chatgpt|GPT-4|Claude|Gemini|Llama]",
@@ -90,6 +98,8 @@ ITSELF = (
         "[your size|your parameters|your context window|how big you are]",
         (
             "how [big|large|small] are you",
+            "how many [million|billion|millions of|billions of|] [parameters|weights] [are in you|are there in you|do you have|does it have|are you made of]",
+            "[do you have|have you got] many [parameters|weights]",
             "how many parameters [do you have|have you got|does this model have]",
             "{whatis} your [size|parameter count|architecture|context length|context window|context size]",
             "how long is your context",
@@ -118,7 +128,7 @@ ITSELF = (
             "[what do you know|do you know anything]",
         ),
         (
-            "I can tell you how to start Anzoth, create keys, call the API, load models and understand errors. What would you like to know?",
+            "I can tell you how to start Anzoth, create keys, call the API, load models and understand errors. I can also answer from passages and choose tools, if you send some.",
         ),
         "understand errors",
         (
@@ -136,6 +146,8 @@ ITSELF = (
         (
             "what [can you not do|can't you do|don't you know|are your limits|are your limitations|are your weaknesses]",
             "[can|may|should] I [trust|rely on|believe] [you|your answers|what you say]",
+            "[could|might|may|can|are] [your answers|what you say|this|your replies] [be wrong|be false|wrong|contain mistakes|be incorrect|be made up] [sometimes|at times|now and then|]",
+            "do you [sometimes|ever|often|] [make mistakes|get things wrong|make things up|hallucinate]",
             "[do|can] you [make mistakes|be wrong|lie|hallucinate|get things wrong]",
             "are you [reliable|accurate|smart|intelligent|always right|sure|certain]",
             "can you [code|write code|do math|calculate|translate|search the web|reason|program]",
@@ -150,6 +162,7 @@ ITSELF = (
         "[languages you speak|speaking other languages]",
         (
             "[which|what|how many] languages do you [speak|know|understand]",
+            "do you [also|even|really|] [speak|know|understand|talk] [German|French|Spanish|Italian|Chinese|Dutch|Polish|Russian|Arabic|Hindi|Turkish|Greek|Swedish|any other language]",
             "[do|can] you [speak|understand|talk|write|answer in] [German|french|Spanish|Italian|chinese|Japanese|deutsch|Polish|Russian|other languages]",
             "[sprichst du Deutsch|parlez-vous français|hablas español|habla español|parli italiano|kannst du deutsch]",
         ),
@@ -161,6 +174,7 @@ ITSELF = (
         "",
         (
             "[do you have|have you got|do you use|can you use] [internet access|access to the internet|the internet|a browser]",
+            "can you [open|read|visit|look at|browse|see|check] [the web|web pages|a website|this link|a link|the internet|a url|my website|the news]",
             "can you [go online|browse the web|search the internet|look something up|google]",
             "what [time is it|day is it|is the time|is the date|is today's date|year is it|date is it today]",
             "[what's|tell me] the [time|date|current time]",
@@ -189,6 +203,10 @@ MANNERS = (
         "",
         (
             "[hi|hello|hey|hiya|hallo|howdy|yo|hey there|hi there|hello there|greetings|good morning|good evening|good afternoon|good day|hi anzoth|hello anzoth|hello world|heya|sup|hii|helloo|hi!|hey!|hello!]",
+            "[hi|hello|hey|good morning|good evening|good day|greetings][,|!|] [nice|great|pleased|happy|lovely] to [meet|see|talk to] you",
+            "[nice|great|pleased|happy|lovely|good] to [meet|see|talk to] you[ too|]",
+            "[hi|hello|hey] [again|everyone|friend|my friend|dear|there friend|bot|model|assistant|computer|machine|buddy|mate]",
+            "[hi|hello|hey|good morning], [I am new here|I just installed you|here I am|let's start|let's go|I have just started the server]",
             "[anyone there|are you there|is anybody here|hello?|anybody home|are you awake|can you hear me]",
         ),
         (
@@ -206,6 +224,8 @@ MANNERS = (
         "how-are-you",
         "",
         (
+            "[hi|hello|hey|good morning|so|and][,|] how [are you|are you doing|are things|is it going|is everything|is your day|are you feeling]",
+            "how is [everything|everything going|your day|your day going|it all going|life treating you]",
             "how [are you|are you doing|are things|is it going|do you do|are you today|r u|have you been]",
             "[what's up|whats up|how's it going|hows life|how is life|you ok|are you ok|are you well]",
             "[how was your day|how do you feel|how are you feeling|are you happy]",
@@ -226,6 +246,7 @@ MANNERS = (
         "",
         (
             "[thanks|thank you|thx|ty|many thanks|thanks a lot|thank you very much|thank you so much|cheers|much appreciated]",
+            "[I appreciate it|I appreciate that|I really appreciate it|appreciated|very kind of you|thanks for your help|thank you for the help|thanks for that|thank you for your time]",
             "[great|perfect|nice|cool|awesome|ok|okay|good|wonderful|super], [thanks|thank you|thx]",
             "[that helped|that was helpful|that works|it works now|very helpful|that's what I needed|you helped me a lot]",
             "[good bot|well done|good job|you are great|you're nice|I like you|good answer|nice work|you are smart|you are the best]",
@@ -248,6 +269,7 @@ MANNERS = (
         "",
         (
             "[bye|goodbye|good bye|see you|see you later|cya|good night|farewell|bye bye|take care|have a nice day|until next time]",
+            "[ok|okay|well|alright|thanks][,|] [bye|goodbye|see you|good night|talk to you later|I have to leave]",
             "[I have to go|I must go|that's all|that is all|I am done|that was all|no more questions|I'm leaving]",
         ),
         ("Goodbye, and have fun with Anzoth!",),

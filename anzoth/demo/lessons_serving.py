@@ -355,10 +355,10 @@ OPERATING = (
     ),
     Topic(
         "maybe-feature",
-        "[fine-tuning|image input|embeddings|tool calling|function calling|knowledge bases|speech|vision|docker|kubernetes|LoRA|RAG|quantization|single sign-on|the web interface]",
+        "[fine-tuning|image input|embeddings|knowledge bases|JSON schemas|structured output|speech|vision|docker|kubernetes|LoRA|quantization|single sign-on|the web interface]",
         (
-            "{does} {anzoth} [support|do|offer|have|handle] [fine-tuning|finetuning|image generation|images|audio|speech|voice|vision|video|LoRA|lora adapters|quantization|agents|function calling|tool calling|tools|RAG|knowledge bases|document search|embeddings|reranking|web search|kubernetes|docker|windows|macOS|a web interface|billing by credit card|LDAP|single sign-on|SSO|oauth]",
-            "{how} [use|set up|enable|configure] [fine-tuning|image generation|embeddings|tool calling|function calling|docker|kubernetes|a knowledge base|RAG|speech recognition|LoRA|quantization|single sign-on|vision]",
+            "{does} {anzoth} [support|do|offer|have|handle] [fine-tuning|finetuning|image generation|images|audio|speech|voice|vision|video|LoRA|lora adapters|quantization|agents|JSON mode|structured output|knowledge bases|embeddings|reranking|web search|kubernetes|docker|windows|macOS|a web interface|billing by credit card|LDAP|single sign-on|SSO|oauth]",
+            "{how} [use|set up|enable|configure] [fine-tuning|image generation|embeddings|structured output|docker|kubernetes|a knowledge base|speech recognition|LoRA|quantization|single sign-on|vision]",
         ),
         (
             "I have not learned whether Anzoth can do that. README.md in the repository lists what this version does.",

@@ -8,6 +8,8 @@ Weights are kept in fp32 by the optimizers and copied to bf16 for the matrix pro
 updated by Muon (orthogonalised momentum), embeddings and norms by AdamW. The peak rate of Muon was
 chosen by trial: after 600 steps 0.01 was at a loss of 0.136, 0.004 at 0.079 (2 cores, 2026-11-23).
 
+Beside other work, run it with OMP_WAIT_POLICY=PASSIVE (bench/README.md says why).
+
 Does not know: how good the answers are (see anzoth.demo.evaluate).
 """
 
@@ -28,11 +30,11 @@ from tokenizers import Tokenizer
 from torch import Tensor
 from torch.nn import functional as F
 
-from anzoth.demo.batches import Batch, Batches
+from anzoth.demo.batches import IGNORED, Batch, Batches
 from anzoth.demo.checkpoint import MODEL_DIR, export, load_state, save_state
+from anzoth.demo.curriculum import example
 from anzoth.demo.decoder import Decoder, Shape
-from anzoth.demo.generate import conversation
-from anzoth.demo.vocabulary import learn
+from anzoth.demo.vocabulary import learn, texts_of
 
 
 @dataclass(slots=True, frozen=True)
@@ -41,11 +43,11 @@ class Settings:
 
     seed: int = 1
     num_steps: int = 2000
-    tokens_per_step: int = 4096
+    tokens_per_step: int = 8192
+    tokens_per_batch: int = 4096
+    """What is computed at once; the gradients of a step's batches are added up."""
     warmup_steps: int = 40
-    copying_fraction: float = 0.12
-    """The share of the steps that only teaches copying."""
-    muon_rate: float = 0.004
+    muon_rate: float = 0.005
     adam_rate: float = 3e-3
     final_rate: float = 0.02
     """The rates end at this share of their peak (cosine)."""
@@ -69,13 +71,17 @@ class Trainer:
         self.device = device
         self.step = 0
         self.totals = {"tokens": 0.0, "seconds": 0.0}
+        self.curve: dict[str, float] = {}
+        """Step to mean loss of the hundred steps before it, where the run was saved."""
         self.tokenizer = tokenizer or learn_tokenizer(settings)
         self.batches = Batches(
             self.tokenizer,
+            example,
             settings.seed,
+            settings.num_steps,
             settings.tokens_per_step,
+            settings.tokens_per_batch,
             settings.shape.max_positions,
-            int(settings.copying_fraction * settings.num_steps),
         )
         shape = dataclasses.replace(settings.shape, vocab_size=self.tokenizer.get_vocab_size())
         generator = torch.Generator().manual_seed(settings.seed)
@@ -89,15 +95,18 @@ class Trainer:
     def train_step(self) -> float:
         """One step on its batch. Returns the loss in nats per token that the assistant says."""
         started_s = time.perf_counter()
-        batch = self.batches[self.step]
-        loss = self._loss(batch)
-        loss.backward()
+        batches = self.batches[self.step]
+        num_targets = sum(batch.num_targets for batch in batches)
+        value = 0.0
+        for batch in batches:
+            loss = self._loss(batch) / num_targets
+            loss.backward()
+            value += loss.item()
         self._update()
         self.step += 1
-        value = loss.item()
         if not math.isfinite(value):
             raise FloatingPointError(f"the loss is {value} at step {self.step}; lower the rates")
-        self.totals["tokens"] += batch.num_tokens
+        self.totals["tokens"] += sum(batch.num_tokens for batch in batches)
         self.totals["seconds"] += time.perf_counter() - started_s
         return value
 
@@ -109,7 +118,8 @@ class Trainer:
             for key, value in optimizer.state[self.master[name]].items()
         }
         settings = dataclasses.asdict(self.settings)
-        save_state(folder, self.step, settings, self.tokenizer, self.master, state, self.totals)
+        progress = {"totals": self.totals, "curve": self.curve}
+        save_state(folder, self.step, settings, self.tokenizer, self.master, state, progress)
 
     @classmethod
     def resume(cls, folder: Path, device: torch.device) -> Trainer:
@@ -117,7 +127,8 @@ class Trainer:
         state = load_state(folder)
         # With the tokenizer of the first start: the lessons may have been edited in between.
         trainer = cls(Settings.from_json(state.settings), device, state.tokenizer)
-        trainer.step, trainer.totals, tensors = state.step, state.totals, state.tensors
+        trainer.step, tensors = state.step, state.tensors
+        trainer.totals, trainer.curve = state.progress["totals"], state.progress["curve"]
         with torch.no_grad():
             for name, master in trainer.master.items():
                 master.copy_(tensors[f"master/{name}"])
@@ -143,14 +154,19 @@ class Trainer:
             "device": str(self.device),
             "threads": torch.get_num_threads(),
             "loss": None if math.isnan(loss) else round(loss, 4),
+            "curve": self.curve,
             "settings": dataclasses.asdict(self.settings),
         }
 
     def _loss(self, batch: Batch) -> Tensor:
-        targets_BT = batch.targets_BT.to(self.device)
-        chosen_BT = targets_BT >= 0
-        logits_NV = self.model(batch.ids_BT.to(self.device), chosen_BT)
-        return F.cross_entropy(logits_NV.float(), targets_BT[chosen_BT])
+        """In nats, summed."""
+        logits_NV = self.model(batch.ids_BT.to(self.device), batch.places_N.to(self.device))
+        return F.cross_entropy(
+            logits_NV.float(),
+            batch.targets_N.to(self.device),
+            ignore_index=IGNORED,
+            reduction="sum",
+        )
 
     def _update(self) -> None:
         """Gradients to the fp32 copies, clipped; one optimizer step; the result back to bf16."""
@@ -194,7 +210,9 @@ def learn_tokenizer(settings: Settings) -> Tokenizer:
     """From conversations of its own, in the order of the seed."""
     rng = random.Random(f"{settings.seed}/tokenizer")
     texts = (
-        turn.content for _ in range(settings.tokenizer_conversations) for turn in conversation(rng)
+        text
+        for _ in range(settings.tokenizer_conversations)
+        for text in texts_of(example(rng, 1.0)[0])
     )
     return learn(texts, settings.shape.vocab_size)
 
@@ -228,6 +246,7 @@ def run(trainer: Trainer, state_dir: Path, save_every: int) -> float:
             line = f"step {trainer.step}  loss {mean:.4f}  {speed:,.0f} tokens/s"
             progress.update(task, advance=1, line=line)
             if trainer.step % save_every == 0 or trainer.step == num_steps:
+                trainer.curve[str(trainer.step)] = round(mean, 4)
                 trainer.save(state_dir)
                 if not progress.console.is_terminal:
                     progress.console.print(line)

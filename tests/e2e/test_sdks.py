@@ -105,11 +105,28 @@ def test_documented_python_call(server, key) -> None:
     assert "Anzoth" in done.stdout
 
 
-def documented(start: str) -> str:
-    """The code block of the README that begins with `start`."""
+def test_documented_call_with_documents(server, key) -> None:
+    line = documented("curl http", '"documents"').replace("http://127.0.0.1:8000", server.url)
+    answer = answer_of(shell(line, ANZOTH_API_KEY=key))
+    assert "12.35 EUR" in answer
+    assert "[2]" in answer
+
+
+def test_documented_call_with_a_schema(server, key) -> None:
+    code = documented("from openai import OpenAI", "BaseModel")
+    code = code.replace("http://127.0.0.1:8000", server.url).replace("anz-…", key)
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == "order_number='QX-5150' city='Oslo'\n"
+
+
+def documented(start: str, part: str = "") -> str:
+    """The first code block of the README that begins with `start` and contains `part`."""
     blocks = (ROOT / "README.md").read_text().split("```")[1::2]
     codes = [block.partition("\n")[2] for block in blocks]
-    return next(code for code in codes if code.startswith(start))
+    return next(code for code in codes if code.startswith(start) and part in code)
 
 
 def shell(line: str, **environment: str) -> str:

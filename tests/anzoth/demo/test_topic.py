@@ -6,7 +6,7 @@ import random
 
 import pytest
 
-from anzoth.demo.generate import TOPICS, WORDING
+from anzoth.demo.lessons_chat import TOPICS, WORDING
 from anzoth.demo.lessons_recall import ECHO, ECHO_VALUE, SLOTS, SYSTEM, VALUES
 from anzoth.demo.topic import Topic, expand, table
 

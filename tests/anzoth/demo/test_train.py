@@ -7,22 +7,23 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file
 from tokenizers import Tokenizer
 
-from anzoth.demo.batches import Batches
+from anzoth.demo.batches import IGNORED, Batches, width_for
 from anzoth.demo.checkpoint import export
+from anzoth.demo.conversation import Conversation, Turn
+from anzoth.demo.curriculum import example
 from anzoth.demo.decoder import Decoder, Shape
-from anzoth.demo.evaluate import load
-from anzoth.demo.generate import Turn
 from anzoth.demo.train import Settings, Trainer, learn_tokenizer, rate_factor, run
-from anzoth.demo.vocabulary import encode
+from anzoth.demo.vocabulary import Encoder
 
 CPU = torch.device("cpu")
 TINY = Settings(
     num_steps=20,
     tokens_per_step=512,
     warmup_steps=3,
-    copying_fraction=0.0,
+    tokens_per_batch=512,
     tokenizer_conversations=200,
     shape=Shape(vocab_size=400, hidden_size=32, num_layers=2, num_heads=4, intermediate_size=64),
 )
@@ -75,15 +76,16 @@ def test_an_export_is_what_transformers_reads(
     export(trainer.model, trainer.tokenizer, tmp_path, trainer.facts(1.0))
     model = AutoModelForCausalLM.from_pretrained(tmp_path, dtype=torch.float32)
     tokenizer = AutoTokenizer.from_pretrained(tmp_path)
-    turns = [Turn("user", "How do I create a key?"), Turn("assistant", "Ça va 🙂")]
-    messages = [{"role": turn.role, "content": turn.content} for turn in turns]
-    ids, _ = encode(trainer.tokenizer, turns)
+    turns = (Turn("user", "How do I create a key?"), Turn("assistant", "Ça va 🙂 [1]"))
+    ids, _ = Encoder(trainer.tokenizer).example(Conversation(turns))
+    messages = Conversation(turns).messages()
     assert tokenizer.apply_chat_template(messages, return_dict=False) == ids
     ids_BT = torch.tensor([ids])
-    ours = load(tmp_path).decoder.float()
+    ours = Decoder(trainer.model.shape, torch.Generator())
+    ours.load_state_dict(load_file(tmp_path / "model.safetensors"))
     with torch.inference_mode():
         expected_BTV = model(ids_BT).logits
-        logits_NV = ours(ids_BT, torch.ones_like(ids_BT, dtype=torch.bool))
+        logits_NV = ours.float()(ids_BT, torch.arange(len(ids)))
     torch.testing.assert_close(logits_NV, expected_BTV[0], rtol=1e-4, atol=1e-4)  # fp32
 
 
@@ -92,7 +94,7 @@ def test_a_position_sees_nothing_behind_it() -> None:
     ids_BT = torch.randint(0, 400, (1, 12), generator=torch.Generator().manual_seed(1))
     changed_BT = ids_BT.clone()
     changed_BT[0, 8:] = 7
-    every = torch.ones_like(ids_BT, dtype=torch.bool)
+    every = torch.arange(12)
     before, after = decoder(ids_BT, every)[:8], decoder(changed_BT, every)[:8]
     torch.testing.assert_close(before, after, rtol=0, atol=1e-6)  # fp32
 
@@ -104,54 +106,71 @@ def tokenizer() -> Tokenizer:
 
 def make_batches(tokenizer: Tokenizer, tokens_per_step: int = 512) -> Batches:
     return Batches(
-        tokenizer, seed=3, tokens_per_step=tokens_per_step, max_tokens=2048, copying_steps=0
+        tokenizer,
+        example,
+        seed=3,
+        num_steps=100,
+        tokens_per_step=tokens_per_step,
+        tokens_per_batch=512,
+        max_tokens=2048,
     )
 
 
-def test_a_batch_does_not_depend_on_the_order_in_which_batches_are_asked_for(
+def test_a_step_does_not_depend_on_the_order_in_which_steps_are_asked_for(
     tokenizer: Tokenizer,
 ) -> None:
     forward, backward = make_batches(tokenizer), make_batches(tokenizer)
     expected = [forward[step] for step in range(34)]
     for step in reversed(range(34)):
-        assert torch.equal(backward[step].ids_BT, expected[step].ids_BT)
-        assert torch.equal(backward[step].targets_BT, expected[step].targets_BT)
+        for batch, same in zip(backward[step], expected[step], strict=True):
+            assert torch.equal(batch.ids_BT, same.ids_BT)
+            assert torch.equal(batch.targets_N, same.targets_N)
 
 
-def test_every_step_has_rows_however_few_its_tokens(tokenizer: Tokenizer) -> None:
+def test_every_step_learns_something_however_few_its_tokens(tokenizer: Tokenizer) -> None:
     batches = make_batches(tokenizer, tokens_per_step=1)
     for step in range(48):
-        assert batches[step].num_tokens > 0
-        assert (batches[step].targets_BT >= 0).any()
+        assert sum(batch.num_targets for batch in batches[step]) > 0
 
 
 def test_steps_have_about_as_many_tokens_as_asked_for(tokenizer: Tokenizer) -> None:
-    batches = make_batches(tokenizer, tokens_per_step=2048)
-    mean = sum(batches[step].num_tokens for step in range(64)) / 64
-    assert 1900 < mean < 2300
+    batches = make_batches(tokenizer, tokens_per_step=4096)
+    mean = sum(batch.num_tokens for step in range(64) for batch in batches[step]) / 64
+    assert 3000 < mean < 4100  # the rest is padding
 
 
-def test_many_answers_are_cut_after_their_beginning_but_not_all(tokenizer: Tokenizer) -> None:
+def test_batches_have_few_shapes(tokenizer: Tokenizer) -> None:
+    batches = make_batches(tokenizer, tokens_per_step=4096)
+    shapes = {tuple(batch.ids_BT.shape) for step in range(64) for batch in batches[step]}
+    assert len(shapes) <= 10
+    assert all(width == width_for(width) for _, width in shapes)
+
+
+def test_many_long_answers_are_cut_but_not_all(tokenizer: Tokenizer) -> None:
     end = tokenizer.token_to_id("<|end|>")
     batches = make_batches(tokenizer)
-    last_targets = [
-        targets[targets >= 0][-1].item()
-        for step in range(32)
-        for targets in batches[step].targets_BT
-    ]
-    cut = sum(target != end for target in last_targets) / len(last_targets)
-    assert 0.4 < cut < 0.8
+    num_rows = num_whole = 0
+    for step in range(32):
+        for batch in batches[step]:
+            ends_whole = batch.targets_N[: batch.num_targets] == end
+            num_rows += int((batch.ids_BT[:, 0] != end).sum())
+            num_whole += int(ends_whole.sum())
+    assert 0.4 < num_whole / num_rows < 1.5  # a row of several exchanges has several ends
 
 
 def test_targets_are_the_assistants_next_tokens(tokenizer: Tokenizer) -> None:
-    batch = make_batches(tokenizer)[0]
     assistant = tokenizer.token_to_id("<|assistant|>")
-    for ids, targets in zip(batch.ids_BT.tolist(), batch.targets_BT.tolist(), strict=True):
-        for at, target in enumerate(targets):
-            if target >= 0 and at + 1 < len(ids):
-                assert ids[at + 1] == target
-            if ids[at] == assistant:
-                assert target >= 0
+    batch = make_batches(tokenizer)[0][0]
+    width = batch.ids_BT.shape[1]
+    targets = dict(zip(batch.places_N.tolist(), batch.targets_N.tolist(), strict=True))
+    targets = {place: target for place, target in targets.items() if target != IGNORED}
+    ids = batch.ids_BT.flatten().tolist()
+    for place, target in targets.items():
+        if (place + 1) % width and place + 1 in targets:
+            assert ids[place + 1] == target
+    for place, id_ in enumerate(ids):
+        if id_ == assistant:
+            assert place in targets
 
 
 def test_the_rate_rises_then_falls_along_a_cosine() -> None:

@@ -12,8 +12,16 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 from tokenizers import Tokenizer
 
 from anzoth.demo.checkpoint import MODEL_DIR
-from anzoth.demo.generate import Turn, conversation
-from anzoth.demo.vocabulary import CHAT_TEMPLATE, SPECIAL_TOKENS, encode, prompt_ids
+from anzoth.demo.conversation import Conversation, ToolCall, Turn
+from anzoth.demo.curriculum import example
+from anzoth.demo.vocabulary import (
+    CHAT_TEMPLATE,
+    SPECIAL_TOKENS,
+    TEXT_TOKENS,
+    Encoder,
+    texts_of,
+    token_id,
+)
 
 TOKENIZER = Tokenizer.from_file(str(MODEL_DIR / "tokenizer.json"))
 
@@ -109,18 +117,91 @@ def test_an_unknown_role_is_refused() -> None:
         render([{"role": "wizard", "content": "x"}])
 
 
+TOOLS = (
+    {
+        "type": "function",
+        "function": {
+            "name": "get_weather",
+            "description": "The weather in a city",
+            "parameters": {
+                "type": "object",
+                "properties": {
+                    "city": {"type": "string", "description": "The city, e.g. Oslo"},
+                    "unit": {"type": "string", "enum": ["celsius", "fahrenheit"]},
+                    "days": {"type": ["integer", "null"]},
+                    "items": {"type": "array"},
+                },
+                "required": ["city", "items"],
+            },
+        },
+    },
+    {"type": "function", "function": {"name": "ping"}},
+)
+LISTED = """Tools:
+get_weather: The weather in a city
+- city: The city, e.g. Oslo
+- unit? = celsius|fahrenheit
+- days?
+- items (array)
+ping"""
+
+
+def test_tools_are_listed_in_a_system_turn_of_their_own() -> None:
+    rendered = render([{"role": "user", "content": "hi"}], tools=TOOLS)
+    assert rendered == f"<|system|>{LISTED}<|end|><|user|>hi<|end|>"
+
+
+def test_tools_are_listed_behind_the_system_message_there_is() -> None:
+    messages = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "hi"}]
+    expected = f"<|system|>Be brief.\n\n{LISTED}<|end|><|user|>hi<|end|>"
+    assert render(messages, tools=TOOLS) == expected
+
+
+@pytest.mark.parametrize("arguments", [{"city": "Zürich"}, '{"city": "Zürich"}'])
+def test_earlier_calls_are_written_as_the_model_writes_them(arguments: object) -> None:
+    call = {"type": "function", "function": {"name": "get_weather", "arguments": arguments}}
+    assert render([{"role": "assistant", "content": None, "tool_calls": [call]}]) == (
+        '<|assistant|><tool_call>{"name": "get_weather", "arguments": {"city": "Zürich"}}'
+        "</tool_call><|end|>"
+    )
+
+
+def test_citations_and_the_marks_of_calls_are_single_tokens_of_the_text() -> None:
+    for token in TEXT_TOKENS:
+        assert TOKENIZER.encode(f"x{token}.").tokens[1] == token
+        assert TOKENIZER.decode([token_id(TOKENIZER, token)]) == token
+
+
 def test_training_sees_exactly_the_tokens_that_the_template_gives() -> None:
     rng = random.Random(4)
-    for _ in range(50):
-        turns = conversation(rng)
-        messages = [{"role": turn.role, "content": turn.content} for turn in turns]
-        assert encode(TOKENIZER, turns)[0] == TOKENIZER.encode(render(messages)).ids
-        prompt = render(messages[:-1], add_generation_prompt=True)
-        assert prompt_ids(TOKENIZER, turns[:-1]) == TOKENIZER.encode(prompt).ids
+    encoder = Encoder(TOKENIZER)
+    for _ in range(80):
+        conversation, _ = example(rng, 1.0)
+        rendered = render(conversation.messages(), tools=list(conversation.tools) or None)
+        assert encoder.example(conversation)[0] == TOKENIZER.encode(rendered).ids
+        before = conversation.up_to(len(conversation.turns) - 1)
+        prompt = render(
+            before.messages(), add_generation_prompt=True, tools=list(before.tools) or None
+        )
+        assert encoder.prompt(before) == TOKENIZER.encode(prompt).ids
 
 
 def test_only_what_the_assistant_says_is_marked_as_spoken() -> None:
-    turns = [Turn("system", "s"), Turn("user", "u v"), Turn("assistant", "Hello!")]
-    ids, spoken = encode(TOKENIZER, turns)
+    call = ToolCall("ping", {})
+    turns = (
+        Turn("system", "s"),
+        Turn("user", "u <|assistant|> v"),
+        Turn("assistant", "", calls=(call,)),
+        Turn("tool", "pong"),
+        Turn("assistant", "Hello!"),
+    )
+    ids, spoken = Encoder(TOKENIZER).example(Conversation(turns, TOOLS))
     said = [id_ for id_, mine in zip(ids, spoken, strict=True) if mine]
-    assert TOKENIZER.decode(said, skip_special_tokens=False) == "Hello!<|end|>"
+    assert TOKENIZER.decode(said, skip_special_tokens=False) == (
+        '<tool_call>{"name": "ping", "arguments": {}}</tool_call><|end|>Hello!<|end|>'
+    )
+
+
+def test_the_tokenizer_learns_no_marks_of_turns() -> None:
+    turns = (Turn("user", "see [1]"), Turn("assistant", "ok"))
+    assert list(texts_of(Conversation(turns))) == ["see ", "ok"]

@@ -1,4 +1,4 @@
-"""The training text is a function of its seed, and its conversations are consistent."""
+"""Conversations are a function of their seed and consistent in themselves."""
 
 from __future__ import annotations
 
@@ -6,13 +6,15 @@ import itertools
 import random
 from collections import Counter
 
-from anzoth.demo.generate import COPYING, TOPICS, Turn, conversation, untidy
+from anzoth.demo.conversation import Turn
+from anzoth.demo.draw import Draw, is_held_out
+from anzoth.demo.lessons_chat import TOPICS, chat, copying
 from anzoth.demo.lessons_recall import SLOTS
 
 
-def conversations(seed: int, count: int) -> list[list[Turn]]:
-    rng = random.Random(seed)
-    return [conversation(rng) for _ in range(count)]
+def conversations(seed: int, count: int, **options: bool) -> list[tuple[Turn, ...]]:
+    draw = Draw(random.Random(seed), **options)
+    return [chat(draw).turns for _ in range(count)]
 
 
 def test_the_same_seed_makes_the_same_text() -> None:
@@ -66,15 +68,16 @@ def test_a_recalled_value_is_the_last_one_that_was_told() -> None:
     assert set(recalled) == {*slots, "echo"}
 
 
-def test_a_mix_decides_what_is_drawn() -> None:
-    rng = random.Random(0)
-    standard = Counter(turn.topic for _ in range(500) for turn in conversation(rng))
-    copying = Counter(turn.topic for _ in range(500) for turn in conversation(rng, COPYING))
-    assert copying["echo"] > 5 * standard["echo"]
+def test_the_lessons_in_copying_mostly_copy() -> None:
+    draw = Draw(random.Random(0))
+    standard = Counter(turn.topic for _ in range(500) for turn in chat(draw).turns)
+    first = Counter(turn.topic for _ in range(500) for turn in copying(draw).turns)
+    assert first["echo"] > 5 * standard["echo"]
 
 
-def test_untidy_text_keeps_most_of_its_letters() -> None:
-    rng = random.Random(0)
-    for _ in range(500):
-        text = untidy("how do I create a key", rng).lower()
-        assert sum(word in text for word in ("how", "do", "create", "key")) >= 2
+def test_a_value_to_remember_is_on_its_side_of_the_split() -> None:
+    for held_out in (False, True):
+        for turns in conversations(8, 400, held_out_values=held_out):
+            for turn in turns:
+                if (turn.topic or "").startswith(("tell-", "echo")):
+                    assert is_held_out(turn.key) is held_out
