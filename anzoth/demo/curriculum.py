@@ -23,7 +23,7 @@ from anzoth.demo.draw import Draw
 from anzoth.demo.vocabulary import template
 
 _COPYING_UNTIL = 0.04
-_FULL_LEVEL_AT = 0.5
+FULL_LEVEL_AT = 0.5
 """Of the training. From here on, several questions are asked about the same passages: that is more
 to find per token, but only worth it for a model that finds anything."""
 
@@ -58,9 +58,9 @@ def example(rng: random.Random, progress: float) -> tuple[Conversation, bool]:
 
     The level is drawn too: short examples stay in the mix to the end.
     """
-    phase = (progress >= _COPYING_UNTIL) + (progress >= _FULL_LEVEL_AT)
+    phase = (progress >= _COPYING_UNTIL) + (progress > FULL_LEVEL_AT)
     lesson = rng.choices(_LESSONS, [lesson.weights[phase] for lesson in _LESSONS])[0]
-    highest = min(1.0, progress / _FULL_LEVEL_AT)
+    highest = min(1.0, progress / FULL_LEVEL_AT)
     level = highest * rng.random() ** (0.7 if phase == 2 else 0.5)
     return lesson.draw(Draw(rng, level=level)), lesson.answer_may_be_cut
 

@@ -32,7 +32,7 @@ from torch.nn import functional as F
 
 from anzoth.demo.batches import IGNORED, Batch, Batches
 from anzoth.demo.checkpoint import MODEL_DIR, export, load_state, save_state
-from anzoth.demo.curriculum import example
+from anzoth.demo.curriculum import FULL_LEVEL_AT, example
 from anzoth.demo.decoder import Decoder, Shape
 from anzoth.demo.vocabulary import learn, texts_of
 
@@ -207,12 +207,12 @@ class Trainer:
 
 
 def learn_tokenizer(settings: Settings) -> Tokenizer:
-    """From conversations of its own, in the order of the seed."""
+    """From conversations of its own, in the order of the seed, as they are half-way."""
     rng = random.Random(f"{settings.seed}/tokenizer")
     texts = (
         text
         for _ in range(settings.tokenizer_conversations)
-        for text in texts_of(example(rng, 1.0)[0])
+        for text in texts_of(example(rng, FULL_LEVEL_AT)[0])
     )
     return learn(texts, settings.shape.vocab_size)
 

@@ -89,8 +89,8 @@ def test_malformed_bodies_are_400_and_name_the_field(client, body, param, code) 
         ("messages", [{"role": "user", "content": 5}]),
         ("messages", [{"role": "user", "content": [{"type": "image_url", "image_url": {}}]}]),
         ("messages", [{"role": "user"}]),
-        ("tools", [{"type": "function", "function": {"name": "f"}}]),
-        ("response_format", {"type": "json_object"}),
+        ("tools", [{"type": "function", "function": {"name": "not a name"}}]),
+        ("response_format", {"type": "xml"}),
         ("modalities", ["audio"]),
     ],
 )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+from functools import partial
 
 import pytest
 from hypothesis import given
@@ -37,6 +38,9 @@ def render(messages: list[dict], *, add_generation_prompt: bool = False, **extra
     template = json.loads((MODEL_DIR / "tokenizer_config.json").read_text())["chat_template"]
     environment = ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True)
     environment.globals["raise_exception"] = raise_exception
+    environment.filters["tojson"] = partial(
+        json.dumps, ensure_ascii=False
+    )  # as transformers has it
     return environment.from_string(template).render(
         messages=messages, add_generation_prompt=add_generation_prompt, **extra
     )
