@@ -172,7 +172,7 @@ def test_drawn_cases_are_as_many_as_asked_for_and_end_before_the_assistant_speak
     assert all(case.conversation.turns[-1].role in ("user", "tool") for case in cases)
 
 
-def test_every_drawn_case_accepts_its_own_answer_and_not_silence() -> None:
+def test_drawn_cases_are_a_function_of_their_seed_and_never_accept_silence() -> None:
     cases = list(drawn(4))
     again = list(drawn(4))
     assert [case.conversation for case in cases] == [case.conversation for case in again]
