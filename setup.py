@@ -1,9 +1,15 @@
-"""Maps the top-level folders to import packages, so that no generic name lands in site-packages.
+"""Maps the top-level folders to import packages, so that no generic name lands in site-packages,
+and compiles the native CPU kernels.
 
-The native CPU kernels will be built here; until they land, installation needs no compiler of ours.
+The kernels are plain shared libraries, one per instruction set; which one is loaded is decided when
+an engine starts (kernels/cpu/library.py). Without a C++ compiler the installation goes on without
+them, and torch computes instead.
 """
 
-from setuptools import setup
+import platform
+from pathlib import Path
+
+from setuptools import Extension, setup
 
 # Import package -> folder. One line per package: nothing is discovered by accident. Folders that
 # hold only data are packages to setuptools too.
@@ -25,6 +31,12 @@ PACKAGES = {
     "anzoth.index": "index",
 }
 
+# Library -> what the compiler may use.
+AVX2 = ["-mavx2", "-mfma", "-mbmi2", "-mf16c"]
+AVX512 = [f"-mavx512{part}" for part in ("f", "bw", "cd", "dq", "vl")]
+LIBRARIES = {"native_v3": AVX2, "native_v4": [*AVX2, *AVX512]}
+NATIVE = Path("kernels/cpu/native")
+
 setup(
     packages=list(PACKAGES),
     package_dir=PACKAGES,
@@ -33,4 +45,20 @@ setup(
         "anzoth.db.migrations": ["*.sql"],
         "anzoth.demo.model": ["*"],
     },
+    ext_modules=[
+        Extension(
+            f"anzoth.kernels.cpu.{name}",
+            sources=sorted(map(str, NATIVE.glob("*.cpp"))),
+            depends=sorted(map(str, NATIVE.glob("*.h"))),
+            language="c++",
+            extra_compile_args=[
+                *("-std=c++20", "-O2", "-fvisibility=hidden", "-pthread", "-Wno-psabi"),
+                *flags,
+            ],
+            extra_link_args=["-pthread"],
+            optional=True,
+        )
+        for name, flags in LIBRARIES.items()
+        if platform.machine() in ("x86_64", "AMD64")
+    ],
 )

@@ -9,12 +9,14 @@ Does not know: models, settings files, or how a request for a device came about.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 
 from anzoth.kernels.cpu import attention as cpu_attention
+from anzoth.kernels.cpu import compiled as cpu_compiled
+from anzoth.kernels.cpu import library as cpu_library
 from anzoth.kernels.cpu import linear as cpu_linear
 from anzoth.kernels.cpu import pointwise as cpu_pointwise
 from anzoth.kernels.cpu.linear import Linear
@@ -54,7 +56,9 @@ class Kernels:
     """(q, k_cache, v_cache, plan, *, scale, softcap=None); the plan has the window."""
 
 
-def select(device: str | None = None, dtype: str | None = None) -> Kernels:
+def select(
+    device: str | None = None, dtype: str | None = None, block_size_tokens: int = 16
+) -> Kernels:
     """The table for this machine. None: the best there is. Raises DeviceError."""
     kind = "cpu" if device is None else device.partition(":")[0]
     backend = _BACKENDS.get(kind)
@@ -65,7 +69,7 @@ def select(device: str | None = None, dtype: str | None = None) -> Kernels:
         )
     if dtype is not None and dtype not in DTYPES:
         raise DeviceError(f"dtype {dtype!r} is not one of: {', '.join(sorted(DTYPES))}")
-    return backend(None if dtype is None else DTYPES[dtype])
+    return backend(None if dtype is None else DTYPES[dtype], block_size_tokens)
 
 
 def dtype_name(dtype: torch.dtype) -> str:
@@ -73,11 +77,13 @@ def dtype_name(dtype: torch.dtype) -> str:
     return next(name for name, known in DTYPES.items() if known == dtype)
 
 
-def _cpu(dtype: torch.dtype | None) -> Kernels:
+def _cpu(dtype: torch.dtype | None, block_size_tokens: int) -> Kernels:
+    library = cpu_library.load()
     if dtype is None:
-        # Without native bf16 instructions torch emulates it, far slower than float32.
-        dtype = torch.bfloat16 if cpu_linear.can_pack(torch.bfloat16) else torch.float32
-    return Kernels(
+        # Where torch would only emulate bf16 and nothing of ours is compiled, float32 is faster.
+        has_bf16 = library is not None or cpu_linear.multiplies_bf16()
+        dtype = torch.bfloat16 if has_bf16 else torch.float32
+    kernels = Kernels(
         device=torch.device("cpu"),
         dtype=dtype,
         prepare_linear=cpu_linear.prepare_linear,
@@ -90,6 +96,28 @@ def _cpu(dtype: torch.dtype | None) -> Kernels:
         plan_attention=cpu_attention.plan_attention,
         paged_attention=cpu_attention.paged_attention,
     )
+    if library is None or dtype not in cpu_compiled.TYPES:
+        return kernels
+    compiled = cpu_compiled.Compiled(library)
+    kernels = replace(
+        kernels,
+        rms_norm=compiled.rms_norm,
+        rope=compiled.rope,
+        swiglu=compiled.swiglu,
+        geglu=compiled.geglu,
+    )
+    if block_size_tokens % cpu_compiled.SLOTS_PER_GRANULE == 0:
+        kernels = replace(
+            kernels,
+            write_kv=compiled.write_kv,
+            plan_attention=compiled.plan_attention,
+            paged_attention=compiled.paged_attention,
+        )
+    if dtype == torch.bfloat16 and cpu_linear.multiplies_bf16():
+        return kernels  # oneDNN has instructions for it that ours do not use yet
+    return replace(
+        kernels, prepare_linear=compiled.prepare_linear, prepare_head=compiled.prepare_head
+    )
 
 
-_BACKENDS: dict[str, Callable[[torch.dtype | None], Kernels]] = {"cpu": _cpu}
+_BACKENDS: dict[str, Callable[[torch.dtype | None, int], Kernels]] = {"cpu": _cpu}

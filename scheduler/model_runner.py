@@ -71,12 +71,12 @@ class ModelRunner:
         Raises ConfigError: the checkpoint, the device or the memory is not what it takes.
         """
         spec = read_spec(path)
-        try:
-            kernels = select(config.device, config.dtype)
-        except DeviceError as error:
-            raise ConfigError(str(error)) from None
         if config.num_threads:
             torch.set_num_threads(config.num_threads)
+        try:
+            kernels = select(config.device, config.dtype, config.block_size_tokens)
+        except DeviceError as error:
+            raise ConfigError(str(error)) from None
         # Sized before the weights are read, so that an impossible setting is told at once.
         weight_bytes = sum(file.stat().st_size for file in weight_files(path))
         available_bytes = max(available_memory_bytes() - weight_bytes, 0)

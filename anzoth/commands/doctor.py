@@ -37,11 +37,14 @@ from anzoth.model_kind import model_kind
 _PROBE = """
 import json, torch
 from anzoth.kernels import dispatch
+from anzoth.kernels.cpu import library
 kernels = dispatch.select()
+compiled = library.load()
 print(json.dumps({
     "torch": torch.__version__,
     "cuda": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
     "threads": torch.get_num_threads(),
+    "kernels": compiled.instructions if compiled else None,
     "device": str(kernels.device),
     "dtype": str(kernels.dtype).removeprefix("torch."),
 }))
@@ -112,7 +115,14 @@ def _engine(_config: Config) -> list[Finding]:
         Finding("torch", seen["torch"], f"{seen['threads']} threads"),
         Finding("gpu", gpu, "not used: this version computes on the CPU" if seen["cuda"] else ""),
         Finding("engine", seen["device"], f"weights and KV cache in {seen['dtype']}"),
+        _kernels(seen["kernels"]),
     ]
+
+
+def _kernels(instructions: str | None) -> Finding:
+    if instructions is None:
+        return Finding("kernels", "torch", "several times slower: nothing is compiled for this CPU")
+    return Finding("kernels", "compiled", f"for {instructions}")
 
 
 def _optional_packages(_config: Config) -> list[Finding]:

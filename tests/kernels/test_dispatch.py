@@ -1,6 +1,7 @@
 import pytest
 import torch
 
+from anzoth.kernels.cpu import library, linear
 from anzoth.kernels.dispatch import DTYPES, DeviceError, dtype_name, select
 
 
@@ -21,9 +22,22 @@ def test_a_named_type_is_used_and_keeps_its_name(name):
     assert dtype_name(kernels.dtype) == name
 
 
-@pytest.mark.parametrize(("has_bf16", "expected"), [(True, "bfloat16"), (False, "float32")])
-def test_without_a_wish_the_type_is_one_the_processor_multiplies_itself(
-    monkeypatch, has_bf16, expected
+@pytest.mark.parametrize(
+    ("has_compiled", "has_bf16", "expected"),
+    [(True, False, "bfloat16"), (False, True, "bfloat16"), (False, False, "float32")],
+)
+def test_without_a_wish_the_type_is_one_that_need_not_be_emulated(
+    monkeypatch, has_compiled, has_bf16, expected
 ):
-    monkeypatch.setattr("anzoth.kernels.cpu.linear.can_pack", lambda dtype: has_bf16)
+    if not has_compiled:
+        monkeypatch.setattr(library, "load", lambda: None)
+    monkeypatch.setattr(linear, "multiplies_bf16", lambda: has_bf16)
     assert dtype_name(select().dtype) == expected
+
+
+@pytest.mark.parametrize(("block_size_tokens", "is_compiled"), [(16, True), (48, True), (4, False)])
+def test_compiled_attention_is_used_where_blocks_are_whole_granules(block_size_tokens, is_compiled):
+    kernels = select("cpu", "float32", block_size_tokens)
+    functions = (kernels.write_kv, kernels.plan_attention, kernels.paged_attention)
+    modules = {function.__module__ for function in functions}
+    assert (modules == {"anzoth.kernels.cpu.compiled"}) == is_compiled

@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+import same_bits
 from anzoth.kernels import reference
 from anzoth.kernels.dispatch import select
 from anzoth.scheduler.models.feed_forward import GatedBlock, Mixture
@@ -56,10 +57,7 @@ def test_every_expert_is_somebodys():
     assert len(mixture.router(x).topk(NUM_ACTIVE).indices.unique()) == NUM_EXPERTS
 
 
-@pytest.mark.skipif(
-    not torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported(),
-    reason="equal to the bit where it was measured: AVX-512-BF16 without AMX",
-)
+@same_bits.promised
 @pytest.mark.parametrize("dtype", ["bfloat16", "float32"])
 def test_a_token_gets_the_same_bits_in_any_company(dtype):
     mixture, _ = _mixture(True, dtype)

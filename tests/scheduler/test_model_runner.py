@@ -5,8 +5,8 @@ import dataclasses
 import shutil
 
 import pytest
-import torch
 
+import same_bits
 from anzoth.config import ConfigError
 from anzoth.frames import SamplingParams
 from anzoth.scheduler.model_runner import fingerprint
@@ -43,11 +43,13 @@ def batch_of_16(checkpoint, prompts):
     return texts, [checkpoint.greedy(prompt, NUM_OUTPUT) for prompt in texts]
 
 
+@pytest.mark.parametrize("block_size_tokens", [4, 16])
 def test_a_batch_of_16_mixed_lengths_gives_each_its_solo_answer(
-    checkpoint, load_runner, driver_class, batch_of_16
+    checkpoint, load_runner, driver_class, batch_of_16, block_size_tokens
 ):
+    """Blocks of 16 are read by the compiled attention, smaller ones by torch's."""
     texts, expected = batch_of_16
-    runner = load_runner(checkpoint.path, num_blocks=400)
+    runner = load_runner(checkpoint.path, num_blocks=400, block_size_tokens=block_size_tokens)
     together = driver_class(runner)
     for prompt in texts:
         together.add(prompt, NUM_OUTPUT)
@@ -90,11 +92,12 @@ def test_a_sequence_that_lost_its_blocks_is_recomputed_elsewhere_to_the_same_end
     assert driver.run() == [checkpoint.greedy(prompt, 30)]
 
 
+@pytest.mark.parametrize("block_size_tokens", [4, 16])
 def test_every_slot_that_nobody_wrote_may_hold_anything(
-    checkpoint, load_runner, driver_class, batch_of_16
+    checkpoint, load_runner, driver_class, batch_of_16, block_size_tokens
 ):
     texts, expected = batch_of_16
-    runner = load_runner(checkpoint.path, num_blocks=400)
+    runner = load_runner(checkpoint.path, num_blocks=400, block_size_tokens=block_size_tokens)
     for layer in runner.kv_cache:
         layer.k_SKD.fill_(float("nan"))
         layer.v_SKD.fill_(float("nan"))
@@ -104,14 +107,11 @@ def test_every_slot_that_nobody_wrote_may_hold_anything(
     assert driver.run() == expected
 
 
-@pytest.mark.skipif(
-    not torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported(),
-    reason="equal to the bit where it was measured: AVX-512-BF16 without AMX",
-)
+@same_bits.promised
 def test_in_bfloat16_logprobs_are_equal_to_the_bit_alone_in_a_batch_chunked_and_recomputed(
     checkpoint, load_runner, driver_class, prompts
 ):
-    runner = load_runner(checkpoint.path, dtype="bfloat16", num_blocks=400)
+    runner = load_runner(checkpoint.path, dtype="bfloat16", num_blocks=400, block_size_tokens=16)
     texts = prompts(10, seed=6)
     params = SamplingParams(temperature=0.7, seed=11, num_logprobs=5)
 
