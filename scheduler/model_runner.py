@@ -151,7 +151,7 @@ def fingerprint(directory: Path, dtype: str) -> str:
     digest = hashlib.sha256(f"{dtype}\0{torch.__version__}".encode())
     package = Path(__file__).resolve().parent
     kernels = Path(select.__code__.co_filename).resolve().parent
-    for source in sorted([*package.rglob("*.py"), *kernels.rglob("*.py")]):
+    for source in sorted([*package.rglob("*.py"), *kernels.rglob("*.py"), *kernels.rglob("*.so")]):
         digest.update(source.read_bytes())
     digest.update((directory / "config.json").read_bytes())
     for file in weight_files(directory):
