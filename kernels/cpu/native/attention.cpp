@@ -5,8 +5,8 @@
 // over the positions p that token t may see: (position(t) - window, position(t)].
 //
 // Values lie in the cache as [slot][K][D]. Keys lie in granules of 16 slots, [granule][K][D][16], so
-// that a register holds 16 positions and a dot product needs no sum across its lanes. A block of a
-// sequence is a whole number of granules.
+// that the lanes of a register are positions and a dot product needs no sum across them. A block of
+// a sequence is a whole number of granules.
 //
 // One item of work is (sequence, key/value head, some of its queries): the queries of the G heads
 // that share the head are rows of one small matrix. It walks the context in runs of 64 positions,
@@ -25,6 +25,7 @@
 namespace anzoth {
 namespace {
 
+constexpr int GRANULE = 16;
 constexpr int RUN = 64;
 constexpr int VECTORS = RUN / LANES;
 constexpr int ROWS_AT_ONCE = NUM_REGISTERS == 32 ? 4 : 1;
@@ -66,21 +67,22 @@ template <typename T>
 void read_run(const T* keys, const T* values, const Layout& layout, const Shape& shape,
               int64_t sequence, int64_t head, int64_t first, int64_t context_len, Scratch& to) {
     const int64_t* table = layout.block_tables + sequence * layout.table_stride;
-    for (int64_t g = 0; g < VECTORS; ++g) {
-        int64_t position = first + g * LANES;
-        int64_t num = std::clamp<int64_t>(context_len - position, 0, LANES);
+    for (int64_t g = 0; g < RUN; g += GRANULE) {
+        int64_t position = first + g;
+        int64_t num = std::clamp<int64_t>(context_len - position, 0, GRANULE);
         if (num == 0) {
-            for (int64_t d = 0; d < shape.D; ++d) store(to.k + d * RUN + g * LANES, Floats{});
+            for (int64_t d = 0; d < shape.D; ++d) std::fill_n(to.k + d * RUN + g, GRANULE, 0.0f);
             continue;
         }
         int64_t slot = table[position / layout.block_size] * layout.block_size +
                        position % layout.block_size;
-        const T* k = keys + (slot / LANES * shape.K + head) * shape.D * LANES;
+        const T* k = keys + (slot / GRANULE * shape.K + head) * shape.D * GRANULE;
         for (int64_t d = 0; d < shape.D; ++d)
-            store(to.k + d * RUN + g * LANES, load(k + d * LANES));
+            for (int i = 0; i < GRANULE; i += LANES)
+                store(to.k + d * RUN + g + i, load(k + d * GRANULE + i));
         const T* v = values + (slot * shape.K + head) * shape.D;
         for (int64_t i = 0; i < num; ++i, v += shape.K * shape.D) {
-            float* row = to.v + (g * LANES + i) * shape.padded_D;
+            float* row = to.v + (g + i) * shape.padded_D;
             int64_t d = 0;
             for (; d + LANES <= shape.D; d += LANES) store(row + d, load(v + d));
             for (; d < shape.D; ++d) row[d] = to_float(v[d]);
@@ -93,11 +95,15 @@ template <int ROWS>
 INLINE void dot(const float* q, const float* k, float* scores, int64_t D, int64_t stride) {
     Floats sums[ROWS][VECTORS] = {};
     for (int64_t d = 0; d < D; ++d)
+        UNROLLED
         for (int v = 0; v < VECTORS; ++v) {
             Floats key = load(k + d * RUN + v * LANES);
+            UNROLLED
             for (int r = 0; r < ROWS; ++r) sums[r][v] += key * q[r * stride + d];
         }
+    UNROLLED
     for (int r = 0; r < ROWS; ++r)
+        UNROLLED
         for (int v = 0; v < VECTORS; ++v) store(scores + r * RUN + v * LANES, sums[r][v]);
 }
 
@@ -106,14 +112,20 @@ template <int ROWS, int NUM>
 INLINE void add_weighted(const float* weights, const float* values, float* out, int64_t first,
                          int64_t last, int64_t stride) {
     Floats sums[ROWS][NUM];
+    UNROLLED
     for (int r = 0; r < ROWS; ++r)
+        UNROLLED
         for (int v = 0; v < NUM; ++v) sums[r][v] = load(out + r * stride + v * LANES);
     for (int64_t i = first; i < last; ++i)
+        UNROLLED
         for (int v = 0; v < NUM; ++v) {
             Floats value = load(values + i * stride + v * LANES);
+            UNROLLED
             for (int r = 0; r < ROWS; ++r) sums[r][v] += value * weights[r * RUN + i];
         }
+    UNROLLED
     for (int r = 0; r < ROWS; ++r)
+        UNROLLED
         for (int v = 0; v < NUM; ++v) store(out + r * stride + v * LANES, sums[r][v]);
 }
 
@@ -131,7 +143,8 @@ INLINE void add_all(const float* weights, const float* values, float* out, int64
 // row has summed so far is scaled down when the maximum rises.
 INLINE void weigh(float* scores, float* out, float& maximum_so_far, float& sum_so_far,
                   int64_t first, int64_t last, float softcap, int64_t stride) {
-    const Ints lane = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
+    Ints lane;
+    for (int i = 0; i < LANES; ++i) lane[i] = i;
     const Floats never = splat(-std::numeric_limits<float>::infinity());
     Floats capped[VECTORS], top = never;
     for (int v = 0; v < VECTORS; ++v) {
@@ -252,8 +265,8 @@ void write(const T* k, int64_t k_stride, const T* v, int64_t v_stride, const int
            int64_t num_rows, T* keys, T* values, int64_t K, int64_t D) {
     for (int64_t row = 0; row < num_rows; ++row) {
         int64_t slot = slots[row];
-        T* to = keys + slot / LANES * K * D * LANES + slot % LANES;
-        for (int64_t i = 0; i < K * D; ++i) to[i * LANES] = k[row * k_stride + i];
+        T* to = keys + slot / GRANULE * K * D * GRANULE + slot % GRANULE;
+        for (int64_t i = 0; i < K * D; ++i) to[i * GRANULE] = k[row * k_stride + i];
         memcpy(values + slot * K * D, v + row * v_stride, size_t(K * D) * sizeof *v);
     }
 }

@@ -1,7 +1,7 @@
-// What do all kernels share: vectors of 16 floats, the two number types, and the pool of threads.
+// What do all kernels share: vectors of floats, the two number types, and the pool of threads.
 //
-// The vectors are the compiler's own (GCC and Clang); the same source is compiled once for AVX2
-// and once for AVX-512, where one vector is two registers or one. Every sum runs over the same
+// The vectors are the compiler's own (GCC and Clang) and as wide as a register: the same source is
+// compiled once for AVX2 and once for AVX-512. Every sum runs over the same
 // elements in the same order whatever else is in the batch, so a row's answer does not depend, to
 // the bit, on its neighbours.
 
@@ -15,20 +15,21 @@
 
 #define EXPORT extern "C" __attribute__((visibility("default")))
 #define INLINE inline __attribute__((always_inline))
+// Before a loop over registers: only unrolled do arrays of vectors become registers.
+#define UNROLLED _Pragma("GCC unroll 16")
 
 namespace anzoth {
 
-constexpr int LANES = 16;
 #ifdef __AVX512F__
-constexpr int NUM_REGISTERS = 32;
+constexpr int LANES = 16, NUM_REGISTERS = 32;
 #else
-constexpr int NUM_REGISTERS = 8;  // of 16 floats: two of AVX2's sixteen make one
+constexpr int LANES = 8, NUM_REGISTERS = 16;
 #endif
 
-using Floats = float __attribute__((vector_size(64)));
-using Ints = int32_t __attribute__((vector_size(64)));
-using Words = uint32_t __attribute__((vector_size(64)));
-using Halves = uint16_t __attribute__((vector_size(32)));
+using Floats = float __attribute__((vector_size(4 * LANES)));
+using Ints = int32_t __attribute__((vector_size(4 * LANES)));
+using Words = uint32_t __attribute__((vector_size(4 * LANES)));
+using Halves = uint16_t __attribute__((vector_size(2 * LANES)));
 
 struct bf16 {
     uint16_t bits;

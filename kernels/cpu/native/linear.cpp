@@ -2,7 +2,7 @@
 //
 //     y[m, n] = bias[n] + Σ_k x[m, k] · w[n, k]      sums in float32, k ascending
 //
-// Weights lie in panels of 32 outputs: [panel][k][32]. In bf16 two neighbours in k share a 32-bit
+// Weights lie in panels of two registers of outputs: [panel][k][PANEL]. In bf16 two neighbours in k share a 32-bit
 // word (the even one below), so that one load and one shift or mask each give two vectors of
 // floats. The rows of x are widened to float32 and turned into tiles [k][rows], of as many rows as
 // the registers hold sums for. Each sum is one chain of fused multiply-adds: the same for any
@@ -21,14 +21,16 @@ namespace anzoth {
 namespace {
 
 constexpr int PANEL = 2 * LANES;
-constexpr int MAX_ROWS = NUM_REGISTERS == 32 ? 12 : 2;  // sums, the weights and one broadcast
-constexpr int BLOCK_ROWS = MAX_ROWS * (NUM_REGISTERS == 32 ? 16 : 64);
+// Two sums for each row, the two registers of weights in both halves, a mask, a broadcast.
+constexpr int MAX_ROWS = NUM_REGISTERS == 32 ? 12 : 5;
+constexpr int TILES = 16;  // in a block of rows
 constexpr double MIN_ITEM = 1 << 16;
 
 int64_t even(int64_t k) { return k + (k & 1); }
 
 template <int ROWS>
 INLINE void multiply_add(Floats (&sums)[ROWS][2], Floats w0, Floats w1, const float* x) {
+    UNROLLED
     for (int r = 0; r < ROWS; ++r) {
         sums[r][0] += w0 * x[r];
         sums[r][1] += w1 * x[r];
@@ -78,6 +80,7 @@ template <typename W, int ROWS>
 void tile(const W* panel, const float* x, int64_t K, const Output& out, int64_t row, int64_t n) {
     Floats sums[ROWS][2] = {};
     accumulate<ROWS>(sums, panel, x, K);
+    UNROLLED
     for (int r = 0; r < ROWS; ++r) {
         const float* bias = out.bias ? out.bias + n : nullptr;
         int64_t at = (row + r) * out.stride + n;
@@ -121,7 +124,6 @@ void linear(const void* x, bool x_is_bf16, int64_t M, int64_t K, int64_t x_strid
             turn(static_cast<const float*>(x) + first * x_stride, x_stride, rows_of(t), K, to);
     });
 
-    constexpr int TILES = BLOCK_ROWS / MAX_ROWS;
     int64_t num_panels = (out.N + PANEL - 1) / PANEL;
     int64_t num_blocks = (num_tiles + TILES - 1) / TILES;
     double work = double(M) * double(K) * double(out.N);
