@@ -17,6 +17,8 @@
 // reach an answer.
 
 #include <algorithm>
+#include <numeric>
+#include <type_traits>
 #include <utility>
 #include <vector>
 
@@ -29,7 +31,7 @@ constexpr int GRANULE = 16;
 constexpr int RUN = 64;
 constexpr int VECTORS = RUN / LANES;
 constexpr int ROWS_AT_ONCE = NUM_REGISTERS == 32 ? 4 : 1;
-constexpr int MAX_ITEM_ROWS = 32;
+constexpr int MAX_ITEM_ROWS = 32;  // keys and values are widened to floats once for so many
 
 struct Layout {
     const int64_t* query_starts;  // [S + 1]
@@ -174,6 +176,18 @@ INLINE void weigh(float* scores, float* out, float& maximum_so_far, float& sum_s
     sum_so_far += sum(total);
 }
 
+// body(number of rows, as a constant)
+template <typename F>
+INLINE void by_rows(int num, const F& body) {
+    if constexpr (ROWS_AT_ONCE == 1) return body(std::integral_constant<int, 1>{});
+    switch (num) {
+        case 1: return body(std::integral_constant<int, 1>{});
+        case 2: return body(std::integral_constant<int, 2>{});
+        case 3: return body(std::integral_constant<int, 3>{});
+        default: return body(std::integral_constant<int, 4>{});
+    }
+}
+
 struct Item {
     int64_t sequence, head, first_query, num_queries;
 };
@@ -209,26 +223,22 @@ void attend(const Item& item, const T* q, int64_t q_stride, const T* keys, const
         read_run(keys, values, layout, shape, item.sequence, item.head, run, last_position + 1,
                  scratch);
         int64_t seen_by_any = std::min<int64_t>(RUN, last_position + 1 - run);
-        for (int64_t row = 0; row < num_rows;) {
-            int64_t num = num_rows - row >= ROWS_AT_ONCE ? ROWS_AT_ONCE : 1;
+        for (int64_t row = 0; row < num_rows; row += ROWS_AT_ONCE) {
+            int num = int(std::min<int64_t>(ROWS_AT_ONCE, num_rows - row));
             float* scores = scratch.scores + row * RUN;
-            const float* queries = scratch.q + row * stride;
-            if (num == 1)
-                dot<1>(queries, scratch.k, scores, D, stride);
-            else
-                dot<ROWS_AT_ONCE>(queries, scratch.k, scores, D, stride);
+            by_rows(num, [&](auto rows) {
+                dot<rows>(scratch.q + row * stride, scratch.k, scores, D, stride);
+            });
             for (int64_t r = row; r < row + num; ++r) {
                 int64_t position = first_position + r / G;
                 weigh(scratch.scores + r * RUN, scratch.out + r * stride, scratch.maxima[r],
                       scratch.sums[r], first_visible(position) - run, position + 1 - run,
                       shape.softcap, stride);
             }
-            float* sums = scratch.out + row * stride;
-            if (num == 1)
-                add_all<1>(scores, scratch.v, sums, 0, seen_by_any, stride);
-            else
-                add_all<ROWS_AT_ONCE>(scores, scratch.v, sums, 0, seen_by_any, stride);
-            row += num;
+            by_rows(num, [&](auto rows) {
+                add_all<rows>(scores, scratch.v, scratch.out + row * stride, 0, seen_by_any,
+                              stride);
+            });
         }
     }
     for (int64_t row = 0; row < num_rows; ++row) {
@@ -245,7 +255,9 @@ void attend_all(const void* q, int64_t q_stride, const void* keys, const void* v
     static thread_local std::vector<Item> items;
     items.clear();
     double work = 0;
-    const int64_t at_once = std::max<int64_t>(1, MAX_ITEM_ROWS / shape.group());
+    // So many queries that their rows fill the registers.
+    const int64_t G = shape.group(), whole = ROWS_AT_ONCE / std::gcd(G, int64_t(ROWS_AT_ONCE));
+    const int64_t at_once = std::max<int64_t>(1, MAX_ITEM_ROWS / (G * whole)) * whole;
     for (int64_t s = 0; s < layout.num_sequences; ++s) {
         int64_t num_queries = layout.query_starts[s + 1] - layout.query_starts[s];
         work += 2.0 * double(num_queries * layout.context_lens[s] * shape.H * shape.D);

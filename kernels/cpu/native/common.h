@@ -77,22 +77,28 @@ INLINE void put(bf16* p, float x) {
     p->bits = uint16_t(x == x ? (w + 0x7fff + ((w >> 16) & 1)) >> 16 : (w >> 16) | 0x40);
 }
 
-// The lanes of a vector in a fixed order: halves are added to halves.
+// The lanes of a vector joined into one, halves with halves: always in the same order.
+template <typename F>
+INLINE float across(Floats v, const F& join) {
+    using Four = float __attribute__((vector_size(16)));
+    Four parts[LANES / 4];
+    memcpy(parts, &v, sizeof v);
+    UNROLLED
+    for (int width = LANES / 8; width; width /= 2)
+        UNROLLED
+        for (int i = 0; i < width; ++i) parts[i] = join(parts[i], parts[i + width]);
+    Four turned = {parts[0][2], parts[0][3], 0, 0};
+    Four two = join(parts[0], turned);
+    Four last = {two[1], 0, 0, 0};
+    return join(two, last)[0];
+}
+
 INLINE float sum(Floats v) {
-    float lanes[LANES];
-    store(lanes, v);
-    for (int width = LANES / 2; width; width /= 2)
-        for (int i = 0; i < width; ++i) lanes[i] += lanes[i + width];
-    return lanes[0];
+    return across(v, [](auto a, auto b) __attribute__((always_inline)) { return a + b; });
 }
 
 INLINE float largest(Floats v) {
-    float lanes[LANES];
-    store(lanes, v);
-    for (int width = LANES / 2; width; width /= 2)
-        for (int i = 0; i < width; ++i)
-            lanes[i] = lanes[i] < lanes[i + width] ? lanes[i + width] : lanes[i];
-    return lanes[0];
+    return across(v, [](auto a, auto b) __attribute__((always_inline)) { return a < b ? b : a; });
 }
 
 INLINE Floats maximum(Floats a, Floats b) { return a < b ? b : a; }
