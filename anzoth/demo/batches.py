@@ -7,24 +7,26 @@ attention, whose price grows with the square of the row, cheap. The few widths m
 library prepares each shape of a matrix product once and keeps it (with free widths the trainer
 spent half of its time on that, and gigabytes).
 
-Does not know: the model or the device.
+Conversations that begin alike (questions about the same passages, about the same tools) share a
+row: what they have in common once, then each one's own part as a branch (anzoth.demo.decoder).
+
+Does not know: the model or the device. Does not load torch: many processes do this at once
+(anzoth.demo.feed).
 """
 
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
-from dataclasses import dataclass
+from array import array
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 
-import torch
 from tokenizers import Tokenizer
-from torch import Tensor
 
 from anzoth.demo.conversation import Conversation
 from anzoth.demo.vocabulary import END, Encoder, token_id
 
-_GROUP = 16
-_WIDTHS = (32, 64, 96, 128, 192, 256, 384, 512, 1024, 2048)
+_WIDTHS = (32, 64, 96, 128, 192, 256, 384, 512, 768, 1024, 2048)
 _TARGETS_MULTIPLE = 256
 IGNORED = -100
 
@@ -33,24 +35,69 @@ IGNORED = -100
 _CUT_SHARE = 0.8
 _CUT_TOKENS = 10
 
-_Row = tuple[list[int], list[bool]]
-Draws = Callable[[random.Random, float], tuple[Conversation, bool]]
-"""(generator, progress from 0 to 1) to a conversation and whether its answer may be cut short."""
+Draws = Callable[[random.Random, float], tuple[Sequence[Conversation], bool]]
+"""(generator, progress from 0 to 1) to conversations that begin alike and whether their answers
+may be cut short."""
+
+
+@dataclass(slots=True)
+class _Row:
+    """Token ids, the branch of each (0: the context) and the places whose next token is learnt."""
+
+    ids: list[int] = field(default_factory=list)
+    branches: list[int] = field(default_factory=list)
+    places: list[int] = field(default_factory=list)
+    targets: list[int] = field(default_factory=list)
+
+    def add(self, ids: list[int], spoken: list[bool], start: int, end: int, branch: int) -> None:
+        """Tokens [start, end) of a conversation; the last is only a target, nothing follows it."""
+        num_before = len(self.ids)
+        last = end - 1 if branch else end
+        self.ids += ids[start:last]
+        self.branches += [branch] * (last - start)
+        learnt = [at for at in range(start, end - 1) if spoken[at + 1]]
+        self.places += [num_before + at - start for at in learnt]
+        self.targets += [ids[at + 1] for at in learnt]
 
 
 @dataclass(slots=True, frozen=True)
 class Batch:
     """B rows of T tokens, and the N places (b · T + t) whose next token is to be learnt.
 
-    `targets_N` is padded with `IGNORED` to a multiple of 256.
+    `words` are the ids [B, T], the branch of each [B, T], the places [N] and the targets [N], one
+    after the other. N is padded to a multiple of 256, with targets that are `IGNORED`.
     """
 
-    ids_BT: Tensor
-    places_N: Tensor
-    targets_N: Tensor
+    words: array[int]
+    num_rows: int
+    width: int
+    num_places: int
     num_tokens: int
     """Without the padding."""
     num_targets: int
+
+    @property
+    def sizes(self) -> tuple[int, int, int, int]:
+        """Of the four parts of `words`."""
+        return (*(2 * (self.num_rows * self.width,)), *(2 * (self.num_places,)))
+
+
+@dataclass(slots=True, frozen=True)
+class Plan:
+    """What the rows of a run depend on, beside the lessons and the tokenizer."""
+
+    seed: int
+    num_steps: int
+    tokens_per_step: int
+    tokens_per_batch: int
+    max_tokens: int
+    """Of one conversation; what is longer is cut off."""
+    tokens_per_group: int = 1 << 17
+    """The rows of several small steps are sorted together."""
+
+    @property
+    def steps_per_group(self) -> int:
+        return min(16, max(1, self.tokens_per_group // self.tokens_per_step))
 
 
 class Batches:
@@ -59,53 +106,42 @@ class Batches:
     Cheap when steps are asked for in order.
     """
 
-    def __init__(
-        self,
-        tokenizer: Tokenizer,
-        draw: Draws,
-        seed: int,
-        num_steps: int,
-        tokens_per_step: int,
-        tokens_per_batch: int,
-        max_tokens: int,
-    ) -> None:
+    def __init__(self, tokenizer: Tokenizer, draw: Draws, plan: Plan) -> None:
         self._encoder = Encoder(tokenizer)
         self._draw = draw
         self._padding = token_id(tokenizer, END)
-        self._seed = seed
-        self._num_steps = num_steps
-        self._tokens_per_step = tokens_per_step
-        self._tokens_per_batch = tokens_per_batch
-        self._max_tokens = max_tokens
+        self._plan = plan
         self._group: tuple[int, list[list[Batch]]] = (-1, [])
 
     def __getitem__(self, step: int) -> list[Batch]:
-        number, place = divmod(step, _GROUP)
+        number, place = divmod(step, self._plan.steps_per_group)
         if self._group[0] != number:
-            self._group = (number, self._make(number))
+            self._group = (number, self.group(number))
         return self._group[1][place]
 
-    def _make(self, number: int) -> list[list[Batch]]:
-        rng = random.Random(f"{self._seed}/{number}")
-        progress = number * _GROUP / self._num_steps
+    def group(self, number: int) -> list[list[Batch]]:
+        """The batches of each step of a group."""
+        plan, size = self._plan, self._plan.steps_per_group
+        rng = random.Random(f"{plan.seed}/{number}")
+        progress = min(1.0, number * size / plan.num_steps)
         rows: list[_Row] = []
-        missing = _GROUP * self._tokens_per_step
-        while missing > 0 or len(rows) < _GROUP:
+        missing = size * plan.tokens_per_step
+        while missing > 0 or len(rows) < size:
             rows.append(self._row(rng, progress))
-            missing -= width_for(len(rows[-1][0]) - 1)
-        rows.sort(key=lambda row: -len(row[0]))
-        tokens_per_batch = self._tokens_per_batch
-        while len(batches := self._cut(rows, tokens_per_batch)) < _GROUP:
+            missing -= width_for(len(rows[-1].ids))
+        rows.sort(key=lambda row: -len(row.ids))
+        tokens_per_batch = plan.tokens_per_batch
+        while len(batches := self._cut(rows, tokens_per_batch)) < size:
             tokens_per_batch //= 2  # every step needs a batch
         rng.shuffle(batches)
-        return [batches[place::_GROUP] for place in range(_GROUP)]
+        return [batches[place::size] for place in range(size)]
 
     def _cut(self, rows: list[_Row], tokens_per_batch: int) -> list[Batch]:
         """`rows`: longest first."""
         batches: list[Batch] = []
         first = 0
         while first < len(rows):
-            width = width_for(len(rows[first][0]) - 1)
+            width = width_for(len(rows[first].ids))
             number = max(1, tokens_per_batch // width)
             batches.append(self._pad(rows[first : first + number], width, number))
             first += number
@@ -113,30 +149,43 @@ class Batches:
 
     def _row(self, rng: random.Random, progress: float) -> _Row:
         while True:
-            conversation, may_be_cut = self._draw(rng, progress)
-            ids, spoken = self._encoder.example(conversation)
-            num_tokens = min(len(ids), self._max_tokens + 1)
-            if may_be_cut and rng.random() < _CUT_SHARE:
-                num_tokens = min(num_tokens, _beginning(spoken))
-            if any(spoken[:num_tokens]):
-                return ids[:num_tokens], spoken[:num_tokens]
+            conversations, may_be_cut = self._draw(rng, progress)
+            examples = [self._encoder.example(conversation) for conversation in conversations]
+            shared = _num_shared(examples)
+            row = _Row()
+            row.add(*examples[0], 0, shared, branch=0)
+            for branch, (ids, spoken) in enumerate(examples, 1):
+                end = min(len(ids), self._plan.max_tokens + 1)
+                if may_be_cut and rng.random() < _CUT_SHARE:
+                    end = min(end, _beginning(spoken))
+                row.add(ids, spoken, shared, end, branch)
+            if row.targets:
+                return row
 
     def _pad(self, rows: list[_Row], width: int, number: int) -> Batch:
-        ids_BT = torch.full((number, width), self._padding)
+        ids: list[int] = []
+        branches: list[int] = []
         places: list[int] = []
         targets: list[int] = []
-        for row, (ids, spoken) in enumerate(rows):
-            ids_BT[row, : len(ids) - 1] = torch.tensor(ids[:-1])
-            mine = [place for place in range(len(ids) - 1) if spoken[place + 1]]
-            places += [row * width + place for place in mine]
-            targets += [ids[place + 1] for place in mine]
+        for at, row in enumerate(rows):
+            num_padded = width - len(row.ids)
+            ids += row.ids + [self._padding] * num_padded
+            branches += row.branches + [0] * num_padded
+            places += [at * width + place for place in row.places]
+            targets += row.targets
+        num_padded = (number - len(rows)) * width
+        ids += [self._padding] * num_padded
+        branches += [0] * num_padded
         num_targets = len(targets)
-        num_padded = -num_targets % _TARGETS_MULTIPLE
+        num_ignored = -num_targets % _TARGETS_MULTIPLE
+        places += [0] * num_ignored
+        targets += [IGNORED] * num_ignored
         return Batch(
-            ids_BT,
-            torch.tensor(places + [0] * num_padded),
-            torch.tensor(targets + [IGNORED] * num_padded),
-            sum(len(ids) - 1 for ids, _ in rows),
+            array("i", ids + branches + places + targets),
+            number,
+            width,
+            len(places),
+            sum(len(row.ids) for row in rows),
             num_targets,
         )
 
@@ -144,6 +193,16 @@ class Batches:
 def width_for(num_tokens: int) -> int:
     """The narrowest batch that such a row fits into."""
     return next((width for width in _WIDTHS if width >= num_tokens), num_tokens)
+
+
+def _num_shared(examples: Sequence[tuple[list[int], list[bool]]]) -> int:
+    """How many tokens all conversations begin with. A conversation alone has no branches."""
+    if len(examples) == 1:
+        return 0
+    # What the model says belongs to each branch: it is learnt once for every conversation.
+    longest = min(spoken.index(True) for _, spoken in examples) - 1
+    columns = zip(*(ids[:longest] for ids, _ in examples), strict=True)
+    return next((at for at, column in enumerate(columns) if len(set(column)) > 1), longest)
 
 
 def _beginning(spoken: list[bool]) -> int:

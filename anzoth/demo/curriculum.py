@@ -24,15 +24,15 @@ from anzoth.demo.vocabulary import template
 
 _COPYING_UNTIL = 0.04
 FULL_LEVEL_AT = 0.5
-"""Of the training. From here on, several questions are asked about the same passages: that is more
-to find per token, but only worth it for a model that finds anything."""
+"""Of the training."""
 
 
 @dataclass(slots=True, frozen=True)
 class Lesson:
     """One kind of example; weights count examples, not tokens."""
 
-    draw: Callable[[Draw], Conversation]
+    draw: Callable[[Draw], Conversation | tuple[Conversation, ...]]
+    """Several conversations begin alike and are computed together."""
     weights: tuple[float, float, float]
     """While copying is being learnt; until the full level is reached; after that."""
     answer_may_be_cut: bool = False
@@ -42,19 +42,20 @@ class Lesson:
 LESSONS = {
     "copying": Lesson(lessons_chat.copying, (60, 4, 4)),
     "chat": Lesson(lessons_chat.chat, (5, 38, 34), answer_may_be_cut=True),
-    "passages": Lesson(lessons_passages.answerable, (25, 20, 8)),
-    "no answer": Lesson(lessons_passages.unanswerable, (0, 10, 5)),
+    "passages": Lesson(lessons_passages.questions, (25, 20, 16), answer_may_be_cut=True),
     "tool call": Lesson(lessons_tools.call, (10, 16, 20)),
     "no tool": Lesson(lessons_tools.no_tool, (0, 6, 6), answer_may_be_cut=True),
     "tool result": Lesson(lessons_tools.result, (0, 4, 5)),
     "json": Lesson(lessons_json.extract, (10, 9, 10)),
-    "several questions": Lesson(lessons_passages.several, (0, 0, 14)),
+    "several questions": Lesson(lessons_passages.several, (0, 2, 4)),
 }
 _LESSONS = tuple(LESSONS.values())
 
 
-def example(rng: random.Random, progress: float) -> tuple[Conversation, bool]:
-    """A conversation, and whether its answer may be cut. `progress`: 0 at the start, 1 at the end.
+def example(rng: random.Random, progress: float) -> tuple[tuple[Conversation, ...], bool]:
+    """Conversations that begin alike, and whether their answers may be cut.
+
+    `progress`: 0 at the start, 1 at the end.
 
     The level is drawn too: short examples stay in the mix to the end.
     """
@@ -62,7 +63,9 @@ def example(rng: random.Random, progress: float) -> tuple[Conversation, bool]:
     lesson = rng.choices(_LESSONS, [lesson.weights[phase] for lesson in _LESSONS])[0]
     highest = min(1.0, progress / FULL_LEVEL_AT)
     level = highest * rng.random() ** (0.7 if phase == 2 else 0.5)
-    return lesson.draw(Draw(rng, level=level)), lesson.answer_may_be_cut
+    drawn = lesson.draw(Draw(rng, level=level))
+    together = drawn if isinstance(drawn, tuple) else (drawn,)
+    return together, lesson.answer_may_be_cut
 
 
 def main() -> None:
@@ -74,9 +77,10 @@ def main() -> None:
     rng = random.Random(options.seed)
     console = Console(highlight=False, markup=False)
     for _ in range(options.count):
-        conversation, _ = example(rng, options.progress)
-        tools = {"tools": list(conversation.tools)} if conversation.tools else None
-        console.print(template().render(conversation.messages(), tools).replace("<|end|>", "\n"))
+        for conversation in example(rng, options.progress)[0]:
+            tools = {"tools": list(conversation.tools)} if conversation.tools else None
+            text = template().render(conversation.messages(), tools)
+            console.print(text.replace("<|end|>", "\n"))
 
 
 if __name__ == "__main__":

@@ -3,6 +3,10 @@
 A Llama decoder with tied embeddings, as small as one can write it. The parameter names are those of
 Hugging Face's LlamaForCausalLM, so an export is a dictionary of the same tensors.
 
+A row may be one conversation, or a shared context with several ways to go on: branches, which see
+the context and themselves but not each other, and are counted on from the end of the context. That
+computes what as many separate conversations would, without computing the context again.
+
 Shapes: B rows, T positions, D hidden width, H query heads, K key/value heads, E head width.
 Does not know: caches, sampling, or anything else that serving needs (see anzoth.scheduler).
 """
@@ -75,7 +79,7 @@ class Norm(nn.Module):
 
 
 class Attention(nn.Module):
-    """Causal self-attention with rotary positions; several query heads share a key/value head."""
+    """Self-attention with rotary positions; several query heads share a key/value head."""
 
     def __init__(self, shape: Shape) -> None:
         super().__init__()
@@ -86,13 +90,14 @@ class Attention(nn.Module):
         self.v_proj = nn.Linear(shape.hidden_size, kv, bias=False)
         self.o_proj = nn.Linear(query, shape.hidden_size, bias=False)
 
-    def forward(self, x_BTD: Tensor, rotation_2TE: Tensor) -> Tensor:
+    def forward(self, x_BTD: Tensor, rotation_2BTE: Tensor, mask_BTT: Tensor) -> Tensor:
         B, T, _ = x_BTD.shape
         heads = lambda x: x.view(B, T, -1, self.shape.head_size).transpose(1, 2)  # noqa: E731
-        q_BHTE = rotate(heads(self.q_proj(x_BTD)), rotation_2TE)
-        k_BKTE = rotate(heads(self.k_proj(x_BTD)), rotation_2TE)
+        q_BHTE = rotate(heads(self.q_proj(x_BTD)), rotation_2BTE)
+        k_BKTE = rotate(heads(self.k_proj(x_BTD)), rotation_2BTE)
         v_BKTE = heads(self.v_proj(x_BTD))
-        out_BHTE = attend(q_BHTE, k_BKTE, v_BKTE)
+        attend = attend_fused if x_BTD.is_cuda else attend_written_out
+        out_BHTE = attend(q_BHTE, k_BKTE, v_BKTE, mask_BTT)
         return self.o_proj(out_BHTE.transpose(1, 2).reshape(B, T, -1))
 
 
@@ -117,8 +122,8 @@ class Layer(nn.Module):
         self.post_attention_layernorm = Norm(shape.hidden_size, shape.norm_eps)
         self.mlp = Mlp(shape)
 
-    def forward(self, x_BTD: Tensor, rotation_2TE: Tensor) -> Tensor:
-        x_BTD = x_BTD + self.self_attn(self.input_layernorm(x_BTD), rotation_2TE)
+    def forward(self, x_BTD: Tensor, rotation_2BTE: Tensor, mask_BTT: Tensor) -> Tensor:
+        x_BTD = x_BTD + self.self_attn(self.input_layernorm(x_BTD), rotation_2BTE, mask_BTT)
         return x_BTD + self.mlp(self.post_attention_layernorm(x_BTD))
 
 
@@ -130,12 +135,14 @@ class Body(nn.Module):
         self.norm = Norm(shape.hidden_size, shape.norm_eps)
         self.shape = shape
 
-    def forward(self, ids_BT: Tensor) -> Tensor:
+    def forward(self, ids_BT: Tensor, branches_BT: Tensor) -> Tensor:
         """What the last layer gives for each position, not yet normalised."""
         x_BTD = self.embed_tokens(ids_BT)
-        rotation_2TE = rotation(ids_BT.shape[1], self.shape, x_BTD)
+        sees_BTT = sight(branches_BT)
+        mask_BTT = torch.zeros_like(sees_BTT, dtype=x_BTD.dtype).masked_fill_(~sees_BTT, -torch.inf)
+        rotation_2BTE = rotation(sees_BTT.sum(-1) - 1, self.shape, x_BTD.dtype)
         for layer in self.layers:
-            x_BTD = layer(x_BTD, rotation_2TE)
+            x_BTD = layer(x_BTD, rotation_2BTE, mask_BTT)
         return x_BTD
 
 
@@ -152,41 +159,59 @@ class Decoder(nn.Module):
                 scale = (2 * shape.num_layers) ** -0.5 if name.endswith(_RESIDUAL) else 1.0
                 nn.init.normal_(parameter, std=0.02 * scale, generator=generator)
 
-    def forward(self, ids_BT: Tensor, places_N: Tensor) -> Tensor:
-        """Logits [N, vocab] after the positions `places_N`, counted row by row (b · T + t)."""
+    def forward(self, ids_BT: Tensor, branches_BT: Tensor, places_N: Tensor) -> Tensor:
+        """Logits [N, vocab] after the positions `places_N`, counted row by row (b · T + t).
+
+        `branches_BT`: 0 in the context (and in a row that has no branches), else the branch.
+        """
         # The head is the largest matrix product of all: only where there is a loss.
-        x_ND = self.model(ids_BT).flatten(0, 1)[places_N]
+        x_ND = self.model(ids_BT, branches_BT).flatten(0, 1)[places_N]
         return F.linear(self.model.norm(x_ND), self.model.embed_tokens.weight)
 
 
 _RESIDUAL = ("o_proj.weight", "down_proj.weight")
 
 
-def attend(q_BHTE: Tensor, k_BKTE: Tensor, v_BKTE: Tensor) -> Tensor:
-    """softmax(q·kᵀ/√E + causal mask)·v, query head h reading key/value head h // (H/K).
+def sight(branches_BT: Tensor) -> Tensor:
+    """[B, T, T], true where position t sees s: not behind it, in the context or its own branch."""
+    T = branches_BT.shape[1]
+    seen, seer = branches_BT[:, None, :], branches_BT[:, :, None]
+    is_past_TT = torch.ones(T, T, dtype=torch.bool, device=branches_BT.device).tril()
+    return ((seen == 0) | (seen == seer)) & is_past_TT
 
-    The query heads of one key/value head are stacked into one longer matrix. Written out, because
-    on rows this short the fused CPU kernel is slower: forward and backward at B 50, T 80, H 4, K 2,
-    E 64 in bf16 take 10 ms against 47 ms (one Zen 5 core, torch 2.13, 2026-11-23).
+
+def attend_written_out(q_BHTE: Tensor, k_BKTE: Tensor, v_BKTE: Tensor, mask_BTT: Tensor) -> Tensor:
+    """softmax(q·kᵀ/√E + mask)·v, query head h reading key/value head h // (H/K).
+
+    The query heads of one key/value head are stacked into one longer matrix. For the CPU: on rows
+    this short its fused kernel is slower in bf16 (forward and backward at B 50, T 80, H 4, K 2,
+    E 64 take 47 ms against 10 ms on one Zen 5 core, torch 2.13, 2026-11-23) and as fast in fp32.
     """
     B, H, T, E = q_BHTE.shape
     K = k_BKTE.shape[1]
-    mask_TT = torch.full((T, T), -torch.inf, dtype=q_BHTE.dtype, device=q_BHTE.device).triu(1)
-    q, k, v = q_BHTE.reshape(B * K, -1, E), k_BKTE.reshape(-1, T, E), v_BKTE.reshape(-1, T, E)
-    scores = torch.baddbmm(mask_TT.repeat(H // K, 1), q, k.transpose(1, 2), alpha=E**-0.5)
-    return torch.bmm(scores.softmax(-1), v).view(B, H, T, E)
+    q_BKGE = q_BHTE.reshape(B, K, -1, E) * E**-0.5
+    scores = (q_BKGE @ k_BKTE.transpose(2, 3)).view(B, H, T, T) + mask_BTT[:, None]
+    return (scores.softmax(-1).view(B, K, -1, T) @ v_BKTE).view(B, H, T, E)
 
 
-def rotation(num_positions: int, shape: Shape, like: Tensor) -> Tensor:
-    """cos and sin [2, T, E/2] of position · theta^(-2i/E), in the type and place of `like`."""
-    exponents = torch.arange(0, shape.head_size, 2, device=like.device) / shape.head_size
-    positions = torch.arange(num_positions, device=like.device, dtype=torch.float32)
-    angles = positions[:, None] * shape.rope_theta**-exponents
-    return torch.stack((angles.cos(), angles.sin())).to(like.dtype)
+def attend_fused(q_BHTE: Tensor, k_BKTE: Tensor, v_BKTE: Tensor, mask_BTT: Tensor) -> Tensor:
+    """The same, without a matrix of all scores in memory: for GPUs."""
+    shared = q_BHTE.shape[1] // k_BKTE.shape[1]
+    # The kernels that take a mask do not take fewer key/value heads than query heads.
+    k_BHTE, v_BHTE = (x.repeat_interleave(shared, 1) for x in (k_BKTE, v_BKTE))
+    mask_BHTT = mask_BTT[:, None].expand(-1, q_BHTE.shape[1], -1, -1)
+    return F.scaled_dot_product_attention(q_BHTE, k_BHTE, v_BHTE, attn_mask=mask_BHTT)
 
 
-def rotate(x_BHTE: Tensor, rotation_2TE: Tensor) -> Tensor:
+def rotation(positions_BT: Tensor, shape: Shape, dtype: torch.dtype) -> Tensor:
+    """cos and sin [2, B, T, E/2] of position · theta^(-2i/E)."""
+    exponents = torch.arange(0, shape.head_size, 2, device=positions_BT.device) / shape.head_size
+    angles = positions_BT[..., None] * shape.rope_theta**-exponents
+    return torch.stack((angles.cos(), angles.sin())).to(dtype)
+
+
+def rotate(x_BHTE: Tensor, rotation_2BTE: Tensor) -> Tensor:
     """Rotary embedding: the pair (i, i + E/2) turned by its angle (the halves layout)."""
-    cos, sin = rotation_2TE
+    cos, sin = rotation_2BTE[:, :, None]
     a, b = x_BHTE.chunk(2, -1)
     return torch.cat((a * cos - b * sin, b * cos + a * sin), -1)

@@ -19,6 +19,9 @@ from anzoth.demo.wording import capitalized
 from anzoth.text.passages import Passage, question_with_passages
 
 UNANSWERABLE = "The passages do not contain the answer."
+CITES_FIRST = False
+"""The number before the sentence: fewer steps of looking up. Flip it together with new weights."""
+_MOST_QUESTIONS = 8
 GROUNDED, REFUSED = "grounded", "unanswerable"
 
 
@@ -38,18 +41,39 @@ def unanswerable(draw: Draw) -> Conversation:
     return _conversation(draw, asked, rest)
 
 
+def questions(draw: Draw) -> tuple[Conversation, ...]:
+    """Each asks something else about the same passages, with or without an answer."""
+    asked, passages, sentences = _asked(draw, _MOST_QUESTIONS)
+    system = (Turn("system", "You are a helpful assistant."),) if draw.chance(0.1) else ()
+    return tuple(
+        Conversation((*system, _question(draw, fact, passages), _answer(fact, sentences)))
+        for fact in asked
+    )
+
+
 def several(draw: Draw) -> Conversation:
-    """Some questions about the same passages, with and without an answer."""
-    known = _facts(draw, max(2, _num_facts(draw)))
-    asked = draw.rng.sample(known, min(len(known), draw.rng.randint(2, 6)))
-    missing = [fact for fact in asked if draw.chance(0.2)][: len(known) - 1]
-    passages, sentences = _passages(draw, [fact for fact in known if fact not in missing])
+    """Some questions about the same passages, one after the other."""
+    asked, passages, sentences = _asked(draw, draw.rng.randint(2, 6))
     turns: list[Turn] = []
     for fact in asked:
         question = _as_asked(draw, fact.question)
         user = question if turns else question_with_passages(question, passages)
         turns += [Turn("user", user), _answer(fact, sentences)]
     return Conversation(tuple(turns))
+
+
+def _asked(draw: Draw, most: int) -> tuple[list[Fact], list[Passage], dict[Fact, tuple[str, int]]]:
+    """What is asked, and passages that answer most of it."""
+    known = _facts(draw, max(2, _num_facts(draw)))
+    missing = [fact for fact in known if draw.chance(0.2)][: len(known) - 1]
+    said = [fact for fact in known if fact not in missing]
+    missing += [_near(draw, fact) for fact in draw.rng.sample(said, min(len(said), 2))]
+    missing = [fact for fact in missing if fact.about not in {one.about for one in said}]
+    passages, sentences = _passages(draw, said)
+    asked = draw.rng.sample(said, min(len(said), most))
+    asked += missing[: max(1, len(asked) // 3)]
+    draw.rng.shuffle(asked)
+    return asked[:most], passages, sentences
 
 
 def _num_facts(draw: Draw) -> int:
@@ -138,15 +162,19 @@ def _answer(asked: Fact, sentences: dict[Fact, tuple[str, int]]) -> Turn:
     if asked not in sentences:
         return Turn("assistant", UNANSWERABLE, REFUSED, UNANSWERABLE)
     sentence, number = sentences[asked]
-    said = f"{sentence.removesuffix('.')} [{number}]."
+    said = f"[{number}] {sentence}" if CITES_FIRST else f"{sentence.removesuffix('.')} [{number}]."
     return Turn("assistant", said, GROUNDED, said)
 
 
 def _conversation(draw: Draw, asked: Fact, known: list[Fact]) -> Conversation:
     passages, sentences = _passages(draw, known)
-    user = Turn("user", question_with_passages(_as_asked(draw, asked.question), passages))
+    user = _question(draw, asked, passages)
     system = (Turn("system", "You are a helpful assistant."),) if draw.chance(0.1) else ()
     return Conversation((*system, user, _answer(asked, sentences)))
+
+
+def _question(draw: Draw, asked: Fact, passages: list[Passage]) -> Turn:
+    return Turn("user", question_with_passages(_as_asked(draw, asked.question), passages))
 
 
 def _as_asked(draw: Draw, question: str) -> str:

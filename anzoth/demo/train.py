@@ -2,11 +2,18 @@
 
 From random weights, on generated conversations, with the loss on what the assistant says. The run
 is a function of its settings: it is deterministic, and one that is stopped and started again ends
-with the same bits as one that was not (same machine, same number of threads).
+with the same bits as one that was not (same machine, same number of threads). With `--minutes` the
+number of steps is measured first; training.json states it, and `--steps` with that number repeats
+the run.
 
-Weights are kept in fp32 by the optimizers and copied to bf16 for the matrix products. Matrices are
-updated by Muon (orthogonalised momentum), embeddings and norms by AdamW. The peak rate of Muon was
-chosen by trial: after 600 steps 0.01 was at a loss of 0.136, 0.004 at 0.079 (2 cores, 2026-11-23).
+On a machine with a GPU and some cores:
+`python -m anzoth.demo.train --minutes 9 --workers 14 --tokens-per-step 131072 --tokens-per-batch
+32768`.
+
+Weights are kept in fp32 by the optimizers and computed with in bf16 where the machine has it
+(anzoth.demo.machine). Matrices are updated by Muon (orthogonalised momentum), embeddings and norms
+by AdamW. The peak rate of Muon was chosen by trial: after 600 steps 0.01 was at a loss of 0.136,
+0.004 at 0.079 (2 cores, 2026-11-23).
 
 Beside other work, run it with OMP_WAIT_POLICY=PASSIVE (bench/README.md says why).
 
@@ -30,10 +37,12 @@ from tokenizers import Tokenizer
 from torch import Tensor
 from torch.nn import functional as F
 
-from anzoth.demo.batches import IGNORED, Batch, Batches
+from anzoth.demo.batches import IGNORED, Batch, Plan
 from anzoth.demo.checkpoint import MODEL_DIR, export, load_state, save_state
 from anzoth.demo.curriculum import FULL_LEVEL_AT, example
 from anzoth.demo.decoder import Decoder, Shape
+from anzoth.demo.feed import Feed
+from anzoth.demo.machine import number_type
 from anzoth.demo.vocabulary import learn, texts_of
 
 
@@ -54,7 +63,18 @@ class Settings:
     weight_decay: float = 0.05
     max_gradient_norm: float = 1.0
     tokenizer_conversations: int = 20_000
+    dtype: str = "bfloat16"
+    """What is computed in; the optimizers keep fp32."""
     shape: Shape = field(default_factory=Shape)
+
+    def plan(self) -> Plan:
+        return Plan(
+            self.seed,
+            self.num_steps,
+            self.tokens_per_step,
+            self.tokens_per_batch,
+            self.shape.max_positions,
+        )
 
     @classmethod
     def from_json(cls, values: dict) -> Settings:
@@ -65,7 +85,11 @@ class Trainer:
     """A model, its optimizers and the number of steps they have taken."""
 
     def __init__(
-        self, settings: Settings, device: torch.device, tokenizer: Tokenizer | None = None
+        self,
+        settings: Settings,
+        device: torch.device,
+        tokenizer: Tokenizer | None = None,
+        num_workers: int = 0,
     ) -> None:
         self.settings = settings
         self.device = device
@@ -74,41 +98,32 @@ class Trainer:
         self.curve: dict[str, float] = {}
         """Step to mean loss of the hundred steps before it, where the run was saved."""
         self.tokenizer = tokenizer or learn_tokenizer(settings)
-        self.batches = Batches(
-            self.tokenizer,
-            example,
-            settings.seed,
-            settings.num_steps,
-            settings.tokens_per_step,
-            settings.tokens_per_batch,
-            settings.shape.max_positions,
-        )
+        self.feed = Feed(self.tokenizer, settings.plan(), num_workers)
         shape = dataclasses.replace(settings.shape, vocab_size=self.tokenizer.get_vocab_size())
         generator = torch.Generator().manual_seed(settings.seed)
         self.model = Decoder(shape, generator).to(device)
         self.master = {
             name: parameter.detach().clone() for name, parameter in self.model.named_parameters()
         }
-        self.model.to(torch.bfloat16)
+        self.model.to(getattr(torch, settings.dtype))
         self._optimizers = self._make_optimizers()
 
-    def train_step(self) -> float:
-        """One step on its batch. Returns the loss in nats per token that the assistant says."""
-        started_s = time.perf_counter()
-        batches = self.batches[self.step]
+    def train_step(self) -> Tensor:
+        """One step on its batches. Returns the loss in nats per token that the assistant says.
+
+        Waits for nothing: where the model is on a GPU, the loss is still being computed.
+        """
+        batches = self.feed[self.step]
         num_targets = sum(batch.num_targets for batch in batches)
-        value = 0.0
+        total = torch.zeros((), device=self.device)
         for batch in batches:
             loss = self._loss(batch) / num_targets
             loss.backward()
-            value += loss.item()
+            total += loss.detach()
         self._update()
         self.step += 1
-        if not math.isfinite(value):
-            raise FloatingPointError(f"the loss is {value} at step {self.step}; lower the rates")
         self.totals["tokens"] += sum(batch.num_tokens for batch in batches)
-        self.totals["seconds"] += time.perf_counter() - started_s
-        return value
+        return total
 
     def save(self, folder: Path) -> None:
         state = {
@@ -122,11 +137,12 @@ class Trainer:
         save_state(folder, self.step, settings, self.tokenizer, self.master, state, progress)
 
     @classmethod
-    def resume(cls, folder: Path, device: torch.device) -> Trainer:
+    def resume(cls, folder: Path, device: torch.device, num_workers: int = 0) -> Trainer:
         """The trainer that `save` was called on. Raises OSError if there is none in `folder`."""
         state = load_state(folder)
         # With the tokenizer of the first start: the lessons may have been edited in between.
-        trainer = cls(Settings.from_json(state.settings), device, state.tokenizer)
+        settings = Settings.from_json(state.settings)
+        trainer = cls(settings, device, state.tokenizer, num_workers)
         trainer.step, tensors = state.step, state.tensors
         trainer.totals, trainer.curve = state.progress["totals"], state.progress["curve"]
         with torch.no_grad():
@@ -160,13 +176,14 @@ class Trainer:
 
     def _loss(self, batch: Batch) -> Tensor:
         """In nats, summed."""
-        logits_NV = self.model(batch.ids_BT.to(self.device), batch.places_N.to(self.device))
-        return F.cross_entropy(
-            logits_NV.float(),
-            batch.targets_N.to(self.device),
-            ignore_index=IGNORED,
-            reduction="sum",
-        )
+        words = torch.frombuffer(batch.words, dtype=torch.int32)
+        if self.device.type == "cuda":
+            words = words.pin_memory()  # only such memory is copied while the GPU computes
+        words = words.to(self.device, non_blocking=True).long()
+        ids, branches, places_N, targets_N = words.split(batch.sizes)
+        ids_BT, branches_BT = (part.view(batch.num_rows, batch.width) for part in (ids, branches))
+        logits_NV = self.model(ids_BT, branches_BT, places_N).float()
+        return F.cross_entropy(logits_NV, targets_N, ignore_index=IGNORED, reduction="sum")
 
     def _update(self) -> None:
         """Gradients to the fp32 copies, clipped; one optimizer step; the result back to bf16."""
@@ -212,7 +229,8 @@ def learn_tokenizer(settings: Settings) -> Tokenizer:
     texts = (
         text
         for _ in range(settings.tokenizer_conversations)
-        for text in texts_of(example(rng, FULL_LEVEL_AT)[0])
+        for conversation in example(rng, FULL_LEVEL_AT)[0]
+        for text in texts_of(conversation)
     )
     return learn(texts, settings.shape.vocab_size)
 
@@ -226,9 +244,14 @@ def rate_factor(step: int, settings: Settings) -> float:
     return settings.final_rate + (1 - settings.final_rate) * cosine
 
 
-def run(trainer: Trainer, state_dir: Path, save_every: int) -> float:
-    """Trains to the end, saving now and then. Returns the mean loss of the last hundred steps."""
+def run(trainer: Trainer, state_dir: Path, save_every: int, deadline_s: float = math.inf) -> float:
+    """Trains to the end, saving now and then. Returns the mean loss of the last hundred steps.
+
+    `deadline_s`: on the monotonic clock, when to stop even before the end. Raises
+    FloatingPointError when the loss is not a number.
+    """
     recent: list[float] = []
+    waiting: list[Tensor] = []
     columns = (
         TextColumn("training"),
         BarColumn(),
@@ -237,15 +260,25 @@ def run(trainer: Trainer, state_dir: Path, save_every: int) -> float:
         TimeRemainingColumn(),
     )
     num_steps = trainer.settings.num_steps
+    started_s = time.monotonic()
     with Progress(*columns) as progress:
         task = progress.add_task("", total=num_steps, completed=trainer.step, line="")
-        while trainer.step < num_steps:
-            recent = [*recent[-99:], trainer.train_step()]
+        while trainer.step < num_steps and started_s < deadline_s:
+            waiting.append(trainer.train_step())
+            is_due = trainer.step % save_every == 0 or trainer.step == num_steps
+            if not is_due and len(waiting) < _STEPS_PER_LOOK:
+                continue
+            recent = [*recent, *torch.stack(waiting).tolist()][-100:]
+            now_s = time.monotonic()
+            trainer.totals["seconds"] += now_s - started_s
+            advance, waiting, started_s = len(waiting), [], now_s
             mean = sum(recent) / len(recent)
+            if not math.isfinite(mean):
+                raise FloatingPointError(f"the loss is {mean} at step {trainer.step}: lower rates")
             speed = trainer.totals["tokens"] / trainer.totals["seconds"]
             line = f"step {trainer.step}  loss {mean:.4f}  {speed:,.0f} tokens/s"
-            progress.update(task, advance=1, line=line)
-            if trainer.step % save_every == 0 or trainer.step == num_steps:
+            progress.update(task, advance=advance, line=line)
+            if is_due or now_s >= deadline_s:
                 trainer.curve[str(trainer.step)] = round(mean, 4)
                 trainer.save(state_dir)
                 if not progress.console.is_terminal:
@@ -253,32 +286,89 @@ def run(trainer: Trainer, state_dir: Path, save_every: int) -> float:
     return sum(recent) / len(recent) if recent else math.nan
 
 
-def main() -> None:
+_STEPS_PER_LOOK = 10
+"""Between two looks at the loss: a look waits for the device."""
+_MEASURED_S = 15.0
+_SPARE = 0.06
+"""Of the time, for saving, exporting and what was not measured."""
+
+
+def steps_within(
+    seconds: float, settings: Settings, device: torch.device, tokenizer: Tokenizer, num_workers: int
+) -> int:
+    """How many steps can be taken in `seconds`: measured on lessons of full length, then forgotten.
+
+    A different number of steps is a different run; the same number is the same run.
+    """
+    trial = Trainer(dataclasses.replace(settings, num_steps=1000), device, tokenizer, num_workers)
+    trial.step = 800
+    taken = -2  # the first ones also load, start and fill
+    started_s = now_s = first_s = time.monotonic()
+    with trial.feed:
+        while taken < 2 or now_s - first_s < _MEASURED_S:
+            trial.train_step().item()
+            taken, now_s = taken + 1, time.monotonic()
+            if taken == 0:
+                first_s = now_s
+    seconds = (seconds - (now_s - started_s)) * (1 - _SPARE)
+    return max(1, int(seconds * taken / (now_s - first_s)))
+
+
+def parsed() -> argparse.Namespace:
     defaults = Settings()
     parser = argparse.ArgumentParser(description="Train the bundled model from random weights.")
     parser.add_argument("--steps", type=int, default=defaults.num_steps)
+    parser.add_argument("--minutes", type=float, help="as many steps as fit, instead of --steps")
     parser.add_argument("--seed", type=int, default=defaults.seed)
     parser.add_argument("--tokens-per-step", type=int, default=defaults.tokens_per_step)
+    parser.add_argument(
+        "--tokens-per-batch",
+        type=int,
+        default=defaults.tokens_per_batch,
+        help="computed at once: more keeps a GPU busy",
+    )
+    parser.add_argument("--layers", type=int, default=defaults.shape.num_layers)
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--threads", type=int, default=os.cpu_count())
+    parser.add_argument("--workers", type=int, default=0, help="processes that make the lessons")
     parser.add_argument("--state", type=Path, default=Path("build/demo"), help="training state")
     parser.add_argument("--out", type=Path, default=MODEL_DIR, help="the finished model")
     parser.add_argument("--resume", action="store_true", help="go on from --state")
     parser.add_argument("--save-every", type=int, default=100, metavar="STEPS")
-    options = parser.parse_args()
+    return parser.parse_args()
+
+
+def begun(options: argparse.Namespace, device: torch.device, deadline_s: float) -> Trainer:
+    """A trainer that has not taken a step yet."""
+    settings = Settings(
+        seed=options.seed,
+        num_steps=options.steps,
+        tokens_per_step=options.tokens_per_step,
+        tokens_per_batch=options.tokens_per_batch,
+        dtype=str(number_type(device)).removeprefix("torch."),
+        shape=Shape(num_layers=options.layers),
+    )
+    tokenizer = learn_tokenizer(settings)
+    if deadline_s < math.inf:
+        left_s = deadline_s - time.monotonic()
+        num_steps = steps_within(left_s, settings, device, tokenizer, options.workers)
+        settings = dataclasses.replace(settings, num_steps=num_steps)
+        print(f"{num_steps} steps fit into the time")
+    return Trainer(settings, device, tokenizer, options.workers)
+
+
+def main() -> None:
+    options = parsed()
+    started_s = time.monotonic()
+    deadline_s = math.inf if options.minutes is None else started_s + 60 * options.minutes
     torch.set_num_threads(options.threads)
     device = torch.device(options.device)
     if options.resume:
-        trainer = Trainer.resume(options.state, device)
+        trainer = Trainer.resume(options.state, device, options.workers)
     else:
-        settings = dataclasses.replace(
-            defaults,
-            seed=options.seed,
-            num_steps=options.steps,
-            tokens_per_step=options.tokens_per_step,
-        )
-        trainer = Trainer(settings, device)
-    loss = run(trainer, options.state, options.save_every)
+        trainer = begun(options, device, deadline_s)
+    with trainer.feed:
+        loss = run(trainer, options.state, options.save_every, deadline_s)
     export(trainer.model, trainer.tokenizer, options.out, trainer.facts(loss))
 
 

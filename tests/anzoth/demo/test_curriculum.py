@@ -11,7 +11,7 @@ from anzoth.demo.curriculum import LESSONS, example
 
 def examples(seed: int, count: int, progress: float) -> list[Conversation]:
     rng = random.Random(seed)
-    return [example(rng, progress)[0] for _ in range(count)]
+    return [one for _ in range(count) for one in example(rng, progress)[0]]
 
 
 def test_the_same_seed_makes_the_same_text() -> None:

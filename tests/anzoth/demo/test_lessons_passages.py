@@ -9,7 +9,14 @@ import pytest
 
 from anzoth.demo import facts
 from anzoth.demo.draw import Draw, Phrasings, is_held_out
-from anzoth.demo.lessons_passages import UNANSWERABLE, answerable, several, unanswerable
+from anzoth.demo.lessons_passages import (
+    CITES_FIRST,
+    UNANSWERABLE,
+    answerable,
+    questions,
+    several,
+    unanswerable,
+)
 from anzoth.text.passages import INSTRUCTION
 
 LEVELS = (0.0, 0.3, 0.6, 1.0)
@@ -23,14 +30,20 @@ def passages(content: str) -> list[str]:
     return [line.split(" ", 1)[1] for line in lines]
 
 
+def quoted(answer: str) -> tuple[str, int]:
+    """The sentence and the number of its passage."""
+    pattern = r"\[(?P<n>\d)\] (?P<s>.*)\." if CITES_FIRST else r"(?P<s>.*) \[(?P<n>\d)\]\."
+    match = re.fullmatch(pattern, answer)
+    assert match is not None, answer
+    return f"{match['s']}.", int(match["n"])
+
+
 @pytest.mark.parametrize("level", LEVELS)
 def test_the_answer_is_a_sentence_of_the_passage_that_it_cites(level: float) -> None:
     draw = Draw(random.Random(1), level=level)
     for _ in range(200):
         *_, user, answer = answerable(draw).turns
-        match = re.fullmatch(r"(.*) \[(\d)\]\.", answer.content)
-        assert match is not None, answer.content
-        sentence, number = match[1] + ".", int(match[2])
+        sentence, number = quoted(answer.content)
         found = [i for i, text in enumerate(passages(user.content), 1) if sentence in text]
         assert number in found
 
@@ -56,11 +69,29 @@ def test_several_questions_are_about_the_same_passages(level: float) -> None:
         assert all(INSTRUCTION not in turn.content for turn in turns)
         for answer in answers:
             if answer != UNANSWERABLE:
-                match = re.fullmatch(r"(.*) \[(\d)\]\.", answer)
-                assert match is not None
-                assert f"{match[1]}." in known[int(match[2]) - 1]
+                sentence, number = quoted(answer)
+                assert sentence in known[number - 1]
         replies += answers
     assert 0 < replies.count(UNANSWERABLE) < len(replies) / 2
+
+
+@pytest.mark.parametrize("level", LEVELS)
+def test_different_questions_are_asked_about_the_same_passages(level: float) -> None:
+    draw = Draw(random.Random(8), level=level)
+    replies: list[str] = []
+    for _ in range(100):
+        asked = questions(draw)
+        contents = [conversation.turns[-2].content for conversation in asked]
+        assert len({content.split("Question: ")[0] for content in contents}) == 1
+        assert len(set(contents)) == len(contents) > 1
+        known = passages(contents[0])
+        for conversation in asked:
+            answer = conversation.turns[-1].content
+            if answer != UNANSWERABLE:
+                sentence, number = quoted(answer)
+                assert sentence in known[number - 1]
+            replies.append(answer)
+    assert 0.15 < replies.count(UNANSWERABLE) / len(replies) < 0.55
 
 
 def test_the_first_lessons_are_one_sentence_and_the_last_ones_are_many() -> None:

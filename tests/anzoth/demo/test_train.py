@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import random
 from pathlib import Path
 
 import pytest
@@ -10,11 +11,13 @@ import torch
 from safetensors.torch import load_file
 from tokenizers import Tokenizer
 
-from anzoth.demo.batches import IGNORED, Batches, width_for
+from anzoth.demo.batches import IGNORED, Batch, Batches, Plan, width_for
 from anzoth.demo.checkpoint import export
 from anzoth.demo.conversation import Conversation, Turn
 from anzoth.demo.curriculum import example
 from anzoth.demo.decoder import Decoder, Shape
+from anzoth.demo.draw import Draw
+from anzoth.demo.lessons_passages import questions
 from anzoth.demo.train import Settings, Trainer, learn_tokenizer, rate_factor, run
 from anzoth.demo.vocabulary import Encoder
 
@@ -25,6 +28,7 @@ TINY = Settings(
     warmup_steps=3,
     tokens_per_batch=512,
     tokenizer_conversations=200,
+    dtype="float32",
     shape=Shape(vocab_size=400, hidden_size=32, num_layers=2, num_heads=4, intermediate_size=64),
 )
 
@@ -32,7 +36,7 @@ TINY = Settings(
 @pytest.fixture(scope="module")
 def whole_run() -> tuple[Trainer, list[float]]:
     trainer = Trainer(TINY, CPU)
-    return trainer, [trainer.train_step() for _ in range(TINY.num_steps)]
+    return trainer, [trainer.train_step().item() for _ in range(TINY.num_steps)]
 
 
 @pytest.mark.slow
@@ -47,11 +51,11 @@ def test_a_resumed_run_ends_with_the_same_bits(
 ) -> None:
     uninterrupted, losses = whole_run
     first = Trainer(TINY, CPU)
-    repeated = [first.train_step() for _ in range(9)]
+    repeated = [first.train_step().item() for _ in range(9)]
     first.save(tmp_path)
     second = Trainer.resume(tmp_path, CPU)
     assert second.settings == TINY
-    repeated += [second.train_step() for _ in range(TINY.num_steps - 9)]
+    repeated += [second.train_step().item() for _ in range(TINY.num_steps - 9)]
     assert repeated == losses
     for name, expected in uninterrupted.master.items():
         assert torch.equal(second.master[name], expected), name
@@ -85,7 +89,7 @@ def test_an_export_is_what_transformers_reads(
     ours.load_state_dict(load_file(tmp_path / "model.safetensors"))
     with torch.inference_mode():
         expected_BTV = model(ids_BT).logits
-        logits_NV = ours.float()(ids_BT, torch.arange(len(ids)))
+        logits_NV = ours.float()(ids_BT, torch.zeros_like(ids_BT), torch.arange(len(ids)))
     torch.testing.assert_close(logits_NV, expected_BTV[0], rtol=1e-4, atol=1e-4)  # fp32
 
 
@@ -95,7 +99,8 @@ def test_a_position_sees_nothing_behind_it() -> None:
     changed_BT = ids_BT.clone()
     changed_BT[0, 8:] = 7
     every = torch.arange(12)
-    before, after = decoder(ids_BT, every)[:8], decoder(changed_BT, every)[:8]
+    alone_BT = torch.zeros_like(ids_BT)
+    before, after = (decoder(ids, alone_BT, every)[:8] for ids in (ids_BT, changed_BT))
     torch.testing.assert_close(before, after, rtol=0, atol=1e-6)  # fp32
 
 
@@ -105,15 +110,8 @@ def tokenizer() -> Tokenizer:
 
 
 def make_batches(tokenizer: Tokenizer, tokens_per_step: int = 512) -> Batches:
-    return Batches(
-        tokenizer,
-        example,
-        seed=3,
-        num_steps=100,
-        tokens_per_step=tokens_per_step,
-        tokens_per_batch=512,
-        max_tokens=2048,
-    )
+    plan = Plan(3, 100, tokens_per_step, tokens_per_batch=512, max_tokens=2048)
+    return Batches(tokenizer, example, plan)
 
 
 def test_a_step_does_not_depend_on_the_order_in_which_steps_are_asked_for(
@@ -122,9 +120,7 @@ def test_a_step_does_not_depend_on_the_order_in_which_steps_are_asked_for(
     forward, backward = make_batches(tokenizer), make_batches(tokenizer)
     expected = [forward[step] for step in range(34)]
     for step in reversed(range(34)):
-        for batch, same in zip(backward[step], expected[step], strict=True):
-            assert torch.equal(batch.ids_BT, same.ids_BT)
-            assert torch.equal(batch.targets_N, same.targets_N)
+        assert backward[step] == expected[step]
 
 
 def test_every_step_learns_something_however_few_its_tokens(tokenizer: Tokenizer) -> None:
@@ -141,36 +137,72 @@ def test_steps_have_about_as_many_tokens_as_asked_for(tokenizer: Tokenizer) -> N
 
 def test_batches_have_few_shapes(tokenizer: Tokenizer) -> None:
     batches = make_batches(tokenizer, tokens_per_step=4096)
-    shapes = {tuple(batch.ids_BT.shape) for step in range(64) for batch in batches[step]}
-    assert len(shapes) <= 10
+    shapes = {(batch.num_rows, batch.width) for step in range(64) for batch in batches[step]}
+    assert len(shapes) <= 11
     assert all(width == width_for(width) for _, width in shapes)
 
 
+def parts(batch: Batch) -> list[list[int]]:
+    """Ids, branches, places and targets."""
+    found: list[list[int]] = []
+    at = 0
+    for size in batch.sizes:
+        found.append(batch.words[at : at + size].tolist())
+        at += size
+    assert at == len(batch.words)
+    return found
+
+
 def test_many_long_answers_are_cut_but_not_all(tokenizer: Tokenizer) -> None:
-    end = tokenizer.token_to_id("<|end|>")
+    assistant, end = (tokenizer.token_to_id(text) for text in ("<|assistant|>", "<|end|>"))
     batches = make_batches(tokenizer)
-    num_rows = num_whole = 0
+    num_answers = num_whole = 0
     for step in range(32):
         for batch in batches[step]:
-            ends_whole = batch.targets_N[: batch.num_targets] == end
-            num_rows += int((batch.ids_BT[:, 0] != end).sum())
-            num_whole += int(ends_whole.sum())
-    assert 0.4 < num_whole / num_rows < 1.5  # a row of several exchanges has several ends
+            ids, _, _, targets = parts(batch)
+            num_answers += ids.count(assistant)
+            num_whole += targets.count(end)
+    assert 0.3 < num_whole / num_answers < 0.8
 
 
 def test_targets_are_the_assistants_next_tokens(tokenizer: Tokenizer) -> None:
     assistant = tokenizer.token_to_id("<|assistant|>")
-    batch = make_batches(tokenizer)[0][0]
-    width = batch.ids_BT.shape[1]
-    targets = dict(zip(batch.places_N.tolist(), batch.targets_N.tolist(), strict=True))
-    targets = {place: target for place, target in targets.items() if target != IGNORED}
-    ids = batch.ids_BT.flatten().tolist()
-    for place, target in targets.items():
-        if (place + 1) % width and place + 1 in targets:
-            assert ids[place + 1] == target
-    for place, id_ in enumerate(ids):
-        if id_ == assistant:
-            assert place in targets
+    for batch in make_batches(tokenizer)[0]:
+        ids, branches, places, targets = parts(batch)
+        learnt = {
+            place: target
+            for place, target in zip(places, targets, strict=True)
+            if target != IGNORED
+        }
+        assert len(learnt) == batch.num_targets
+        for place, target in learnt.items():
+            if place + 1 in learnt and branches[place + 1] == branches[place]:
+                assert ids[place + 1] == target
+        for place, id_ in enumerate(ids):
+            if id_ == assistant:
+                assert place in learnt
+
+
+def test_questions_about_the_same_passages_share_a_row(tokenizer: Tokenizer) -> None:
+    """Whatever is drawn: the branches, put behind the context, are the conversations themselves."""
+    drawn: list[tuple[Conversation, ...]] = []
+
+    def draw(rng: random.Random, _progress: float) -> tuple[tuple[Conversation, ...], bool]:
+        drawn.append(questions(Draw(rng)))
+        return drawn[-1], False
+
+    plan = Plan(1, 1, tokens_per_step=1, tokens_per_batch=1, max_tokens=2048, tokens_per_group=1)
+    ((batch,),) = Batches(tokenizer, draw, plan).group(0)
+    ids, branches, places, targets = parts(batch)
+    next_id = dict(zip(places, targets, strict=True))
+    context = [id_ for id_, branch in zip(ids, branches, strict=True) if not branch]
+    expected = [Encoder(tokenizer).example(conversation)[0] for conversation in drawn[0]]
+    for number, whole in enumerate(expected, 1):
+        mine = [place for place, branch in enumerate(branches) if branch == number]
+        begins = len(whole) - len(mine) - 1
+        assert context[:begins] + [ids[place] for place in mine] == whole[:-1]
+        assert next_id[mine[-1]] == whole[-1]
+    assert len(ids) < 0.5 * sum(len(whole) for whole in expected)
 
 
 def test_the_rate_rises_then_falls_along_a_cosine() -> None:
