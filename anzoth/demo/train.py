@@ -43,6 +43,7 @@ from anzoth.demo.curriculum import FULL_LEVEL_AT, example
 from anzoth.demo.decoder import Decoder, Shape
 from anzoth.demo.feed import Feed
 from anzoth.demo.machine import number_type
+from anzoth.demo.muon import Muon
 from anzoth.demo.vocabulary import learn, texts_of
 
 
@@ -205,11 +206,11 @@ class Trainer:
         settings = self.settings
         matrices = [name for name in self.master if "_proj" in name]
         others = [name for name in self.master if "_proj" not in name]
-        muon = torch.optim.Muon(
+        muon = Muon(
             [self.master[name] for name in matrices],
             lr=settings.muon_rate,
             weight_decay=settings.weight_decay,
-            adjust_lr_fn="match_rms_adamw",
+            dtype=getattr(torch, settings.dtype),
         )
         adam = torch.optim.AdamW(
             [self.master[name] for name in others],
