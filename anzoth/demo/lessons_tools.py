@@ -85,6 +85,10 @@ _CLOSERS = ("please", "thanks", "thank you", "pls", "thx")
 _SLOT = re.compile(r"<(\w+)>")
 _NOISE = 0.4
 """How much of the untidiness remains at level 0."""
+_ASKED_EACH = 3
+"""Questions for each of the tools that share a context."""
+_MOST_REQUESTS = 10
+_REFUSAL = Turn("assistant", NO_TOOL, "no-tool", NO_TOOL_KEY)
 _FOLLOW_UP = 0.4
 """Of the calls of tools that can be followed up, at high levels."""
 
@@ -108,18 +112,34 @@ def call(draw: Draw) -> Conversation:
     return Conversation((*_system(draw), asked, calling), _schemas(offered))
 
 
+def requests(draw: Draw) -> tuple[Conversation, ...]:
+    """Each asks something else of the same tools; some ask for what none of them can do."""
+    offered, target = _offers(draw)
+    asked = [target, *(one for one in offered if one is not target and _is_clear(one, offered))]
+    exchanges = [
+        _exchange(draw, one, one.ask(draw))[:2] for one in asked for _ in range(_ASKED_EACH)
+    ]
+    if not any(one.is_general for one in offered):
+        exchanges += [_small_talk(draw), *_unfitting(draw, offered)]
+    # Two may have come out alike, where a tool takes few values.
+    exchanges = [one for at, one in enumerate(exchanges) if one not in exchanges[:at]]
+    draw.rng.shuffle(exchanges)
+    system, schemas = _system(draw), _schemas(offered)
+    return tuple(
+        Conversation((*system, *exchange), schemas) for exchange in exchanges[:_MOST_REQUESTS]
+    )
+
+
 def no_tool(draw: Draw) -> Conversation:
     """Ends with an answer in words, as none of the tools fits."""
     if draw.chance(0.5):
-        topic = draw.rng.choice(_SMALL_TALK if draw.chance(0.5) else _TOPICS)
-        asked = _untidy([_topic_question(topic, draw)], draw)
-        answer = Turn("assistant", draw.rng.choice(topic.answers), "no-tool", topic.key)
+        exchange = _small_talk(draw)
         offered, _ = _offers(draw)
         offered = [one for one in offered if not one.is_general] or [_specific(draw)]
     else:
         asked, offered = _unanswerable(draw)
-        answer = Turn("assistant", NO_TOOL, "no-tool", NO_TOOL_KEY)
-    return Conversation((*_system(draw), Turn("user", asked), answer), _schemas(offered))
+        exchange = (Turn("user", asked), _REFUSAL)
+    return Conversation((*_system(draw), *exchange), _schemas(offered))
 
 
 def result(draw: Draw) -> Conversation:
@@ -148,6 +168,14 @@ def _exchange(draw: Draw, target: Offer, pattern: str) -> tuple[Turn, Turn, Json
     text, arguments = _question(target, pattern, draw)
     calling = Turn("assistant", "", "tool-call", calls=(ToolCall(target.name, arguments),))
     return Turn("user", text), calling, arguments
+
+
+def _small_talk(draw: Draw) -> tuple[Turn, Turn]:
+    """What the model knows itself, and needs no tool for."""
+    topic = draw.rng.choice(_SMALL_TALK if draw.chance(0.5) else _TOPICS)
+    asked = _untidy([_topic_question(topic, draw)], draw)
+    answer = Turn("assistant", draw.rng.choice(topic.answers), "no-tool", topic.key)
+    return Turn("user", asked), answer
 
 
 def _returned(draw: Draw, arguments: Json) -> tuple[Turn, Turn]:
@@ -212,6 +240,26 @@ def _others(draw: Draw, target: Offer, count: int) -> list[Offer]:
         names.add(other.name)
         others.append(other)
     return others
+
+
+def _is_clear(one: Offer, offered: Sequence[Offer]) -> bool:
+    """Could no other of these tools answer the questions of this one?"""
+    return not any(
+        other.groups & one.groups or (other.is_general and one.near is not None)
+        for other in offered
+        if other is not one
+    )
+
+
+def _unfitting(draw: Draw, offered: Sequence[Offer]) -> list[tuple[Turn, Turn]]:
+    """Questions for a tool that is not among these; none where such a tool is hard to find."""
+    near = offered[0].near
+    for _ in range(5):
+        absent = near(draw) if near and draw.chance(0.5) else _specific(draw)
+        if absent.name not in {one.name for one in offered} and _is_clear(absent, offered):
+            questions = {_question(absent, absent.ask(draw), draw)[0] for _ in range(2)}
+            return [(Turn("user", text), _REFUSAL) for text in sorted(questions)]
+    return []
 
 
 def _unanswerable(draw: Draw) -> tuple[str, list[Offer]]:

@@ -13,7 +13,7 @@ import pytest
 from anzoth.demo import lessons_tools, tool_synthetic
 from anzoth.demo.conversation import Conversation, Json, ToolCall
 from anzoth.demo.draw import Draw, is_held_out
-from anzoth.demo.lessons_tools import FAMILIES, NO_TOOL, call, no_tool, result
+from anzoth.demo.lessons_tools import FAMILIES, NO_TOOL, call, no_tool, requests, result
 from anzoth.demo.tool_family import Family
 from anzoth.demo.tool_family import offer as offer_of
 from anzoth.demo.tool_results import sentence
@@ -290,3 +290,23 @@ def test_examples_are_short_once_the_template_has_rendered_them() -> None:
     ]
     assert max(sizes) < 2500
     assert sum(sizes) / len(sizes) < 700
+
+
+@pytest.mark.parametrize("level", [0.0, 0.5, 1.0])
+def test_different_things_are_asked_of_the_same_tools(level: float) -> None:
+    num_calls = num_refusals = 0
+    for seed in range(100):
+        asked = requests(draw(seed, level=level))
+        assert len({json.dumps(one.tools) for one in asked}) == 1
+        says = [one.turns[-2].content for one in asked]
+        assert len(set(says)) == len(says) > 0
+        for one in asked:
+            answer = one.turns[-1]
+            num_refusals += answer.content == NO_TOOL
+            num_calls += len(answer.calls)
+            for said, calling in calls(one):
+                assert calling.name in functions(one)
+                for value in calling.arguments.values():
+                    if isinstance(value, str) and "enum" not in str(functions(one)[calling.name]):
+                        assert value.lower() in said.lower()
+    assert 0.1 < num_refusals / num_calls < 1
