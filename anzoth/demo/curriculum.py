@@ -42,8 +42,8 @@ class Lesson:
 LESSONS = {
     "copying": Lesson(lessons_chat.copying, (60, 4, 4)),
     "chat": Lesson(lessons_chat.chat, (5, 38, 34), answer_may_be_cut=True),
-    "passages": Lesson(lessons_passages.questions, (25, 20, 16), answer_may_be_cut=True),
-    "tools": Lesson(lessons_tools.requests, (10, 14, 14)),
+    "passages": Lesson(lessons_passages.questions, (25, 26, 24), answer_may_be_cut=True),
+    "tools": Lesson(lessons_tools.requests, (6, 9, 9)),
     "tool call": Lesson(lessons_tools.call, (0, 4, 6)),
     "no tool": Lesson(lessons_tools.no_tool, (0, 2, 2), answer_may_be_cut=True),
     "tool result": Lesson(lessons_tools.result, (0, 4, 5)),

@@ -30,6 +30,8 @@ class Fact:
     about: tuple[str, ...]
     short: str = ""
     """The sentence where the title already names what it is about, if there is such a form."""
+    also: str = ""
+    """Another question that the sentence answers; it may ask for something else in it."""
 
 
 # --- attributes -----------------------------------------------------------------------------------
@@ -194,6 +196,21 @@ _STATEMENTS = Phrasings(
         "since [last year|{y}] the {a} of {s} has been {v}",
         "as of today, {s's} {a} is {v}",
         "{s} ({a}: {v}) [is well known|is part of the list|was added recently]",
+        "[as everybody knows|as agreed|in short|by the way|officially|to be exact|in our case], the {a} of {s} is {v}",
+        "[we note|we confirm|it is known|remember|be aware|everybody knows|the team reports|it was decided] that the {a} of {s} is {v}",
+        "[the report|the list|our table|the manual|the contract|the sign|the brochure] [gives|states|shows|names] {v} as the {a} of {s}",
+        "with {s}, [the {a} is|you get a {a} of] {v}",
+        "{v} is the {a} of {s}",
+        "the {a} of {s}[, as agreed,|, we are told,| once more| again| still|, however,] is {v}",
+        "the {a} [that was chosen|given|listed|planned|we use|in force] for {s} is {v}",
+        "{s's} {a} [is now|has always been|remains|is still|became|was] {v}",
+        "the {a} of {s} [is now|has always been|remains|is still|became|was|equals|amounts to|stands at] {v}",
+        "{s} [has|got|was given|received|shows|offers] [{v} as its {a}|the {a} {v}|a {a} of {v}]",
+        "{s}: {a} {v}",
+        "{a} of {s}: {v}",
+        "[for those who ask|if you need it|in case of doubt]: the {a} of {s} is {v}",
+        "[concerning|as for|about|in the case of] {s}, [the {a} is|we have a {a} of|the {a} was set to] {v}",
+        "the {a} [belonging to|that goes with|of the said] {s} is {v}",
     ),
     held_out=(
         "the current {a} of {s} is {v}",
@@ -209,6 +226,13 @@ _SHORT_STATEMENTS = Phrasings(
         "its {a} is {v}",
         "it has a {a} of {v}",
         "the {a} was set to {v}",
+        "[its|the] {a} [is now|remains|is still|became|was|will be] {v}",
+        "{a}: {v}",
+        "{v} is [its|the] {a}",
+        "[in short|as agreed|by the way|officially], the {a} is {v}",
+        "[it is known|we confirm|please note|it was decided] that the {a} is {v}",
+        "[it got|it shows|it offers|it was given] a {a} of {v}",
+        "the {a} [given here|listed|planned|in force] is {v}",
     ),
     held_out=("the current {a} is {v}", "it comes with a {a} of {v}"),
 )
@@ -231,6 +255,18 @@ _QUESTIONS = Phrasings(
         "what is the {a} for {s}",
         "please give me {s's} {a}",
         "does it say what the {a} of {s} is",
+        "[say|state|name|list|check|look for|search for|quote] the {a} of {s}",
+        "[I am looking for|I want to know|I wonder about|I'm interested in|we need|my boss wants] [the {a} of {s}|{s's} {a}]",
+        "[could you|can you|would you|will you] [please|] [give me|tell us|say|name|check|search for] [the {a} of {s}|{s's} {a}]",
+        "[what do the passages|what does the text|what do the documents|what does it] say [on|regarding|concerning] [the {a} of {s}|{s's} {a}]",
+        "[about|for|concerning|as for|with] {s}: [what's|which is|give me|tell me] [the|its] {a}",
+        "{s}, [what is its {a}|which {a}|{a}]",
+        "[what|which] is the {a} [that belongs to|given for|listed for|stated for] {s}",
+        "[how about|and|what about] [the {a} of {s}|{s's} {a}]",
+        "[any idea|do you have any idea|who knows|is it known|is it written] what [the {a} of {s}|{s's} {a}] is",
+        "[the {a} of {s} is what|{s} has what {a}|{s} has which {a}]",
+        "[is there|do we have|is something said about|anything on] a {a} for {s}",
+        "what {a} [is given|is listed|is stated|was chosen] for {s}",
     ),
     held_out=(
         "could you look up the {a} of {s}",
@@ -306,20 +342,25 @@ def attribute(draw: Draw, of: str | None = None, called: tuple[int, str] | None 
         "v": value,
         "y": str(draw.rng.randint(1990, 2030)),
     }
-    questions = _WHEN_WHO_WHERE.get(names, ())
-    if name in _OTHER_WORDS and draw.chance(0.4):
-        question = draw.rng.choice(_OTHER_WORDS[name])
-    elif questions and not draw.held_out_phrasings and draw.chance(0.4):
-        question = draw.rng.choice(questions)
-    else:
-        question = draw.phrasing(_QUESTIONS)
     return Fact(
         _sentence(draw, _STATEMENTS, words),
-        fill(question, words),
+        _attribute_question(draw, names, words),
         value,
         (name, s),
         _sentence(draw, _SHORT_STATEMENTS, words),
+        _attribute_question(draw, names, words),
     )
+
+
+def _attribute_question(draw: Draw, names: tuple[str, ...], words: Mapping[str, str]) -> str:
+    special = _WHEN_WHO_WHERE.get(names, ())
+    if words["a"] in _OTHER_WORDS and draw.chance(0.4):
+        question = draw.rng.choice(_OTHER_WORDS[words["a"]])
+    elif special and not draw.held_out_phrasings and draw.chance(0.4):
+        question = draw.rng.choice(special)
+    else:
+        question = draw.phrasing(_QUESTIONS)
+    return fill(expand_choices(draw, question), words)
 
 
 def named_attribute(name: str) -> tuple[int, str]:
@@ -364,24 +405,35 @@ _EVENTS = Phrasings(
         "{o} was {part} by {p} in {c}",
         "it was {p} who {past} {o} in {c} on {d}",
         "together with {p2}, {p} {past} {o} in {c}",
+        "[we know|it is said|the report says|they remember|it was announced] that {p} {past} {o} [in {c}|on {d}]",
+        "on {d}, {o} was {part} by {p}",
+        "in {c}, {o} was {part} by {p}",
+        "{p} {past} {o} on {d} in {c}",
+        "{p}, [a friend of|who works with|the neighbour of|not] {p2}, {past} {o} [in {c}|on {d}]",
+        "[at last|once|one day|as planned|without delay|to our surprise], {p} {past} {o} [in {c}|on {d}]",
+        "{o} was {part} [on {d} in {c}|in {c} on {d}] by {p}",
+        "it was [on {d}|in {c}] that {p} {past} {o}",
+        "{o}, {part} by {p} [on {d}|in {c}], [is famous|was in the news|is kept in a box]",
+        "[before noon|after lunch|late] on {d}, {p} {past} {o}",
+        "{p} was the one who {past} {o} [in {c}|on {d}]",
     ),
     held_out=("{d} was the day when {p} {past} {o} in {c}", "in {c}, {o} was {part} by {p} on {d}"),
 )
 _EVENT_QUESTIONS: Mapping[str, Phrasings] = {
     "p": Phrasings(
-        train=("who {past} {o}", "who {past} {o}", "by whom was {o} {part}", "who was it that {past} {o}", "do you know who {past} {o}", "tell me who {past} {o}"),
+        train=("who {past} {o}", "who {past} {o}", "by whom was {o} {part}", "who was it that {past} {o}", "do you know who {past} {o}", "tell me who {past} {o}", "[who was the one that|is it known who|what is the name of the one who] {past} {o}", "{o} was {part} by whom", "[say|name|find out|I'd like to know|I wonder] who {past} {o}"),
         held_out=("which person {past} {o}", "can you say who {past} {o}"),
     ),
     "d": Phrasings(
-        train=("when did {p} {base} {o}", "when was {o} {part}", "on which date did {p} {base} {o}", "when did somebody {base} {o}", "on what day was {o} {part}"),
+        train=("when did {p} {base} {o}", "when was {o} {part}", "on which date did {p} {base} {o}", "when did somebody {base} {o}", "on what day was {o} {part}", "[tell me|say|find out|do you know|I wonder|is it known] when [{o} was {part}|{p} {past} {o}]", "[since when is|at what date was] {o} {part}", "{o} was {part} when", "what is the date on which {o} was {part}"),
         held_out=("what was the date when {p} {past} {o}", "what day did {p} {base} {o}"),
     ),
     "c": Phrasings(
-        train=("where did {p} {base} {o}", "where was {o} {part}", "in which city did {p} {base} {o}", "in what place was {o} {part}"),
+        train=("where did {p} {base} {o}", "where was {o} {part}", "in which city did {p} {base} {o}", "in what place was {o} {part}", "[tell me|say|find out|do you know|I wonder|is it known] where [{o} was {part}|{p} {past} {o}]", "{o} was {part} where", "[what|which] [place|town|city] was {o} {part} in"),
         held_out=("which city was it where {p} {past} {o}", "at which place did {p} {base} {o}"),
     ),
     "o": Phrasings(
-        train=("what did {p} {base}", "what was {part} by {p}", "what did {p} {base} [back then|exactly|]"),
+        train=("what did {p} {base}", "what was {part} by {p}", "what did {p} {base} [back then|exactly|]", "[say|find out|do you know|I wonder] what {p} {past}", "{p} {past} what", "[which|what] thing did {p} {base}", "what was it that {p} {past}"),
         held_out=("what is it that {p} {past}", "tell me what {p} {past}"),
     ),
 }  # fmt: skip
@@ -400,11 +452,15 @@ def event(draw: Draw, verb: tuple[str, ...] | None = None, thing: str | None = N
         "base": base,
         "part": participle,
     }
-    pattern = draw.phrasing(_EVENTS)
-    asked = draw.rng.choice([hole for hole in _EVENT_QUESTIONS if f"{{{hole}}}" in pattern])
-    sentence = capitalized(fill(expand_choices(draw, pattern), words)) + "."
-    question = fill(expand_choices(draw, draw.phrasing(_EVENT_QUESTIONS[asked])), words)
-    return Fact(sentence, question, words[asked], (base, words["o"], words["p"]))
+    pattern = expand_choices(draw, draw.phrasing(_EVENTS))
+    holes = [hole for hole in _EVENT_QUESTIONS if f"{{{hole}}}" in pattern]
+    asked = draw.rng.choice(holes)
+    sentence = capitalized(fill(pattern, words)) + "."
+    question, also = (
+        fill(expand_choices(draw, draw.phrasing(_EVENT_QUESTIONS[hole])), words)
+        for hole in (asked, draw.rng.choice(holes))
+    )
+    return Fact(sentence, question, words[asked], (base, words["o"], words["p"]), also=also)
 
 
 def _object(draw: Draw) -> str:
@@ -449,7 +505,27 @@ _RULES: tuple[tuple[str, tuple[str, ...], str], ...] = (
     ("only {G} may use the {w}", ("who may use the {w}", "who is allowed to use the {w}"), "G"),
     ("{ws} arrive every {D} at {t}", ("when do {ws} arrive", "on which day do {ws} arrive", "what time do {ws} arrive"), "D"),
     ("a {w} lasts about {n} months", ("how long does a {w} last",), "n"),
-    ("you can pay for the {w} by {o}", ("how can I pay for the {w}", "how do I pay for the {w}"), "o"),
+    ("you can pay for the {w} by {o}", ("how can I pay for the {w}", "how do I pay for the {w}", "which ways are there to pay for the {w}"), "o"),
+    ("{ws} are delivered to {C} within {n} days", ("how fast are {ws} delivered to {C}", "how long does the delivery of {ws} to {C} take"), "n"),
+    ("the {w} was made by {P} in {C}", ("who made the {w}", "where was the {w} made"), "P"),
+    ("{P} keeps the keys of the {w} until {t}", ("who keeps the keys of the {w}", "who has the keys of the {w}", "until when are the keys of the {w} kept"), "P"),
+    ("{G} meet in the {w} every {D} at {t}", ("where do {g} meet", "when do {g} meet in the {w}", "on which day do {g} meet in the {w}"), "D"),
+    ("a {w} weighs {n} kg and costs {m}", ("how much does a {w} weigh", "what does a {w} cost", "how heavy is a {w}"), "n"),
+    ("{ws} older than {n} years are given to {g}", ("who gets {ws} that are old", "when are {ws} given to {g}", "what happens to old {ws}"), "n"),
+    ("the {c} {w} belongs to {P}", ("who owns the {c} {w}", "whose is the {c} {w}", "who does the {c} {w} belong to"), "P"),
+    ("{G} must show the {w} at the {w2}", ("what must {g} show at the {w2}", "where must {g} show the {w}"), "G"),
+    ("lost {ws} are kept by {P} for {n} days", ("who keeps lost {ws}", "how long are lost {ws} kept", "what happens to lost {ws}"), "P"),
+    ("{ws} may not be used before {t}", ("from when may {ws} be used", "when is it forbidden to use {ws}", "before what time may {ws} not be used"), "t"),
+    ("the {w} in {C} was repaired in {M}", ("when was the {w} in {C} repaired", "in which month was the {w} in {C} repaired"), "M"),
+    ("every {w} has a number on its {w2}", ("where is the number of a {w}", "what is on the {w2} of a {w}"), "w2"),
+    ("{P} teaches {g} how to use the {w}", ("who teaches {g} how to use the {w}", "what does {P} teach", "from whom do {g} learn to use the {w}"), "P"),
+    ("broken {ws} are replaced for {m}", ("what does it cost to replace broken {ws}", "how much is the replacement of broken {ws}"), "m"),
+    ("the {w} closes {n} minutes earlier in {M}", ("how much earlier does the {w} close in {M}", "when does the {w} close earlier"), "n"),
+    ("to report a broken {w}, write to {e}", ("how do I report a broken {w}", "where can I report a broken {w}", "whom do I tell about a broken {w}"), "e"),
+    ("in {C} the {w} is free for {g}", ("where is the {w} free for {g}", "for whom is the {w} free in {C}"), "C"),
+    ("no {w} is sold to {g} after {t}", ("until when is a {w} sold to {g}", "who cannot buy a {w} after {t}"), "t"),
+    ("{P} and {P2} share the {c} {w}", ("who shares the {c} {w}", "what do {P} and {P2} share"), "P"),
+    ("a ticket for the {w} costs {m} on {D}s", ("how much is a ticket for the {w} on {D}s", "what does a ticket for the {w} cost"), "m"),
 )  # fmt: skip
 _HELD_OUT_RULES: tuple[tuple[str, tuple[str, ...], str], ...] = (
     ("{G} should bring {n} {ws} to the meeting", ("how many {ws} should {g} bring to the meeting", "what should {g} bring to the meeting"), "n"),
@@ -498,12 +574,14 @@ def rule(draw: Draw) -> Fact:
         "C2": draw.city(),
         "m": draw.amount(),
         "P": draw.person(),
+        "P2": draw.person(),
         "e": draw.email(),
         "M": rng.choice(MONTHS),
         "o": rng.choice(_WAYS),
     }
     sentence = capitalized(fill(pattern, words)) + "."
-    return Fact(sentence, fill(rng.choice(questions), words), words[asked], (pattern, w))
+    question, also = (fill(rng.choice(questions), words) for _ in range(2))
+    return Fact(sentence, question, words[asked], (pattern, w), also=also)
 
 
 # --- words ----------------------------------------------------------------------------------------

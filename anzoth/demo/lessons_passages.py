@@ -45,9 +45,14 @@ def questions(draw: Draw) -> tuple[Conversation, ...]:
     """Each asks something else about the same passages, with or without an answer."""
     asked, passages, sentences = _asked(draw, _MOST_QUESTIONS)
     system = (Turn("system", "You are a helpful assistant."),) if draw.chance(0.1) else ()
-    return tuple(
-        Conversation((*system, _question(draw, fact, passages), _answer(fact, sentences)))
+    said = {
+        _as_asked(draw, question): _answer(fact, sentences)
         for fact in asked
+        for question in (fact.question, fact.also)
+    }
+    return tuple(
+        Conversation((*system, Turn("user", question_with_passages(question, passages)), answer))
+        for question, answer in said.items()
     )
 
 
