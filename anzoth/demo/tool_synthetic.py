@@ -122,7 +122,16 @@ _PLAIN_ATTRIBUTES = tuple(
     attribute for attribute in _ATTRIBUTES if attribute.type == "string" and attribute.kind
 )
 _BY_NAME = Phrasings(
-    train=("with {n} {v}", "with the {n} {v}", "{n} {v}", "{n}: {v}", "and {n} {v}", ", {n} {v}"),
+    train=(
+        *("with {n} {v}", "with the {n} {v}", "{n} {v}", "{n}: {v}", "and {n} {v}", ", {n} {v}"),
+        *("whose {n} is {v}", "using {n} {v}", "[set|use|take] {v} as {n}", "(the {n} is {v})"),
+        *(
+            "and {n} is {v}",
+            "[by|for|at|of] {n} {v}",
+            "{v} is the {n}",
+            "with {v} as the {n}",
+        ),
+    ),
     held_out=("where the {n} is {v}", "having {n} {v}", "{n}={v}"),
 )
 # {o}: the object and the value that names it, {os}: its plural, {r}: everything else.
@@ -132,6 +141,11 @@ _REQUESTS = Phrasings(
         *("{verb} {o} {r}", "we [have to|should|must] {verb} the {o} {r}"),
         *("is it possible to {verb} {o} {r}", "[somebody|someone] should {verb} the {o} {r}"),
         *("I have to {verb} {o} {r}", "don't forget to {verb} the {o} {r}"),
+        *("[remember|try|be so kind as|it would be good] to {verb} {o} {r}", "{o} {r}: {verb}"),
+        "[let's|we need to|I'd like to|you should|go ahead and] {verb} [the|] {o} {r}",
+        "[the boss|my manager|a customer|the team] wants [us|you|me] to {verb} [the|] {o} {r}",
+        *("will you {verb} [the|] {o} {r}", "{o} {r}, [please|can you|you may] {verb} it"),
+        "[is anybody able to|are you able to] {verb} {o} {r}",
     ),
     held_out=("it is time to {verb} the {o} {r}", "would you mind to {verb} {o} {r}"),
 )
@@ -139,6 +153,15 @@ _GETTING = Phrasings(
     train=(
         *("{show} [the|] {o} {r}", "{q} [the|] {o} {r}", "{pls} {verb} [the|] {o} {r}"),
         *("I need [the|] {o} {r}", "details [of|for] [the|] {o} {r}", "[the|] {o} {r}"),
+        *(
+            "[is there|do we have|have you got] [anything on|data on|] {o} {r}",
+            "{o} {r}, [details|please]",
+        ),
+        *(
+            "[I want to|we would like to|may I] see [the|] {o} {r}",
+            "[bring up|open] [the|] {o} {r}",
+        ),
+        *("what about [the|] {o} {r}", "[tell me|everything] about [the|] {o} {r}"),
     ),
     held_out=("what do we know about {o} {r}", "let me see {o} {r}"),
 )
@@ -146,6 +169,15 @@ _COUNTING = Phrasings(
     train=(
         *("how many {os} {r}", "{pls} count [the|all|] {os} {r}", "number of {os} {r}"),
         *("count {os} {r}", "what is the number of {os} {r}", "how many {os} do we have {r}"),
+        "[tell me|I wonder|find out|we need to know] how many {os} there are {r}",
+        *(
+            "[the|total] [count|number] of [all|] {os} {r}",
+            "{os} {r}, [in total|the number please]",
+        ),
+        *(
+            "how many {os} [are there|exist|did we count] {r}",
+            "{pls} [tell me the number of|add up] {os} {r}",
+        ),
     ),
     held_out=("{os} {r}: how many", "do a count of the {os} {r}"),
 )
