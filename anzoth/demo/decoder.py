@@ -35,6 +35,18 @@ class Shape:
     rope_theta: float = 10_000.0
     norm_eps: float = 1e-6
 
+    @classmethod
+    def of(cls, width: int, num_layers: int) -> Shape:
+        """Heads of 64 and an MLP of 11/4 of the width, as the defaults have. ValueError: cannot."""
+        if width % 128:
+            raise ValueError(f"the width is {width}: expected a multiple of 128")
+        return cls(
+            hidden_size=width,
+            num_layers=num_layers,
+            num_heads=width // 64,
+            intermediate_size=width * 11 // 4,
+        )
+
     @property
     def head_size(self) -> int:
         return self.hidden_size // self.num_heads

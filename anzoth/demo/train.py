@@ -7,8 +7,8 @@ number of steps is measured first; training.json states it, and `--steps` with t
 the run.
 
 On a machine with a GPU and some cores:
-`python -m anzoth.demo.train --minutes 9 --workers 14 --tokens-per-step 131072 --tokens-per-batch
-32768`.
+`python -m anzoth.demo.train --minutes 9 --workers 14 --tokens-per-step 65536 --tokens-per-batch
+32768 --threads 2 --out DIR`.
 
 Weights are kept in fp32 by the optimizers and computed with in bf16 where the machine has it
 (anzoth.demo.machine). Matrices are updated by Muon (orthogonalised momentum), embeddings and norms
@@ -27,9 +27,9 @@ import dataclasses
 import math
 import os
 import random
-import time
 from dataclasses import dataclass, field
 from pathlib import Path
+from time import monotonic
 
 import torch
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
@@ -261,7 +261,7 @@ def run(trainer: Trainer, state_dir: Path, save_every: int, deadline_s: float = 
         TimeRemainingColumn(),
     )
     num_steps = trainer.settings.num_steps
-    started_s = time.monotonic()
+    started_s = monotonic()
     with Progress(*columns) as progress:
         task = progress.add_task("", total=num_steps, completed=trainer.step, line="")
         while trainer.step < num_steps and started_s < deadline_s:
@@ -270,7 +270,7 @@ def run(trainer: Trainer, state_dir: Path, save_every: int, deadline_s: float = 
             if not is_due and len(waiting) < _STEPS_PER_LOOK:
                 continue
             recent = [*recent, *torch.stack(waiting).tolist()][-100:]
-            now_s = time.monotonic()
+            now_s = monotonic()
             trainer.totals["seconds"] += now_s - started_s
             advance, waiting, started_s = len(waiting), [], now_s
             mean = sum(recent) / len(recent)
@@ -289,7 +289,7 @@ def run(trainer: Trainer, state_dir: Path, save_every: int, deadline_s: float = 
 
 _STEPS_PER_LOOK = 10
 """Between two looks at the loss: a look waits for the device."""
-_MEASURED_S = 15.0
+_WARM_S, _MEASURED_S = 8.0, 12.0
 _SPARE = 0.06
 """Of the time, for saving, exporting and what was not measured."""
 
@@ -303,16 +303,22 @@ def steps_within(
     """
     trial = Trainer(dataclasses.replace(settings, num_steps=1000), device, tokenizer, num_workers)
     trial.step = 800
-    taken = -2  # the first ones also load, start and fill
-    started_s = now_s = first_s = time.monotonic()
+    started_s = monotonic()
     with trial.feed:
-        while taken < 2 or now_s - first_s < _MEASURED_S:
-            trial.train_step().item()
-            taken, now_s = taken + 1, time.monotonic()
-            if taken == 0:
-                first_s = now_s
-    seconds = (seconds - (now_s - started_s)) * (1 - _SPARE)
-    return max(1, int(seconds * taken / (now_s - first_s)))
+        _steps_in(trial, _WARM_S)  # the first ones also load, start and find rows kept ready
+        num_steps, measured_s = _steps_in(trial, _MEASURED_S)
+    left_s = (seconds - (monotonic() - started_s)) * (1 - _SPARE)
+    return max(1, int(left_s * num_steps / measured_s))
+
+
+def _steps_in(trainer: Trainer, least_s: float) -> tuple[int, float]:
+    """Takes steps for so long, and at least two. Returns how many, and in how many seconds."""
+    started_s = now_s = monotonic()
+    num_steps = 0
+    while num_steps < 2 or now_s - started_s < least_s:
+        trainer.train_step().item()
+        num_steps, now_s = num_steps + 1, monotonic()
+    return num_steps, now_s - started_s
 
 
 def parsed() -> argparse.Namespace:
@@ -329,6 +335,7 @@ def parsed() -> argparse.Namespace:
         help="computed at once: more keeps a GPU busy",
     )
     parser.add_argument("--layers", type=int, default=defaults.shape.num_layers)
+    parser.add_argument("--width", type=int, default=defaults.shape.hidden_size)
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--threads", type=int, default=os.cpu_count())
     parser.add_argument("--workers", type=int, default=0, help="processes that make the lessons")
@@ -347,11 +354,11 @@ def begun(options: argparse.Namespace, device: torch.device, deadline_s: float) 
         tokens_per_step=options.tokens_per_step,
         tokens_per_batch=options.tokens_per_batch,
         dtype=str(number_type(device)).removeprefix("torch."),
-        shape=Shape(num_layers=options.layers),
+        shape=Shape.of(options.width, options.layers),
     )
     tokenizer = learn_tokenizer(settings)
     if deadline_s < math.inf:
-        left_s = deadline_s - time.monotonic()
+        left_s = deadline_s - monotonic()
         num_steps = steps_within(left_s, settings, device, tokenizer, options.workers)
         settings = dataclasses.replace(settings, num_steps=num_steps)
         print(f"{num_steps} steps fit into the time")
@@ -360,7 +367,7 @@ def begun(options: argparse.Namespace, device: torch.device, deadline_s: float) 
 
 def main() -> None:
     options = parsed()
-    started_s = time.monotonic()
+    started_s = monotonic()
     deadline_s = math.inf if options.minutes is None else started_s + 60 * options.minutes
     torch.set_num_threads(options.threads)
     device = torch.device(options.device)

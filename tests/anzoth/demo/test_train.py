@@ -11,6 +11,7 @@ import torch
 from safetensors.torch import load_file
 from tokenizers import Tokenizer
 
+from anzoth.demo import train
 from anzoth.demo.batches import IGNORED, Batch, Batches, Plan, width_for
 from anzoth.demo.checkpoint import export
 from anzoth.demo.conversation import Conversation, Turn
@@ -68,6 +69,40 @@ def test_a_run_saves_its_state_and_reports_its_loss(tmp_path: Path) -> None:
     resumed = Trainer.resume(tmp_path, CPU)
     assert resumed.step == 2
     assert resumed.facts(loss)["training_tokens"] == trainer.totals["tokens"] > 500
+
+
+@pytest.mark.slow
+def test_a_run_stops_at_its_deadline_and_can_be_resumed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(train, "_STEPS_PER_LOOK", 1)
+    trainer = Trainer(TINY, CPU)
+    take_step = trainer.train_step
+
+    def take_step_past_the_deadline() -> torch.Tensor:
+        monkeypatch.setattr(train, "monotonic", lambda: 100.0)
+        return take_step()
+
+    monkeypatch.setattr(train, "monotonic", lambda: 0.0)
+    monkeypatch.setattr(trainer, "train_step", take_step_past_the_deadline)
+    run(trainer, tmp_path, save_every=100, deadline_s=50.0)
+    assert Trainer.resume(tmp_path, CPU).step == trainer.step == 1
+
+
+@pytest.mark.slow
+def test_the_number_of_steps_follows_from_the_time(
+    tokenizer: Tokenizer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(train, "_WARM_S", 0)
+    monkeypatch.setattr(train, "_MEASURED_S", 0)
+    assert train.steps_within(0.0, TINY, CPU, tokenizer, 0) == 1
+    assert train.steps_within(1e6, TINY, CPU, tokenizer, 0) > 1000
+
+
+def test_the_default_shape_is_the_one_of_its_width() -> None:
+    assert Shape.of(256, 4) == Shape()
+    with pytest.raises(ValueError, match="multiple of 128"):
+        Shape.of(200, 4)
 
 
 @pytest.mark.slow

@@ -180,7 +180,7 @@ def test_training_sees_exactly_the_tokens_that_the_template_gives() -> None:
     rng = random.Random(4)
     encoder = Encoder(TOKENIZER)
     for _ in range(80):
-        conversation, _ = example(rng, 1.0)
+        conversation = example(rng, 1.0)[0][0]
         rendered = render(conversation.messages(), tools=list(conversation.tools) or None)
         assert encoder.example(conversation)[0] == TOKENIZER.encode(rendered).ids
         before = conversation.up_to(len(conversation.turns) - 1)
