@@ -79,7 +79,8 @@ class Batch:
     @property
     def sizes(self) -> tuple[int, int, int, int]:
         """Of the four parts of `words`."""
-        return (*(2 * (self.num_rows * self.width,)), *(2 * (self.num_places,)))
+        num_ids = self.num_rows * self.width
+        return num_ids, num_ids, self.num_places, self.num_places
 
 
 @dataclass(slots=True, frozen=True)

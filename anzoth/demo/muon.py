@@ -44,9 +44,9 @@ class Muon(torch.optim.Optimizer):
             for (_, longer), matrices in shapes.items():
                 directions = [wide(self._direction(matrix)) for matrix in matrices]
                 updates = orthogonal(torch.stack(directions).to(self._dtype))
-                torch._foreach_mul_(matrices, 1 - group["lr"] * group["weight_decay"])
                 scale = -group["lr"] * 0.2 * longer**0.5
                 for matrix, update in zip(matrices, updates.to(matrices[0].dtype), strict=True):
+                    matrix.mul_(1 - group["lr"] * group["weight_decay"])
                     wide(matrix).add_(update, alpha=scale)
 
     def _direction(self, matrix: Tensor) -> Tensor:

@@ -20,7 +20,7 @@ from anzoth.demo.decoder import Decoder, Shape
 from anzoth.demo.draw import Draw
 from anzoth.demo.lessons_passages import questions
 from anzoth.demo.train import Settings, Trainer, learn_tokenizer, rate_factor, run
-from anzoth.demo.vocabulary import Encoder
+from anzoth.demo.vocabulary import Encoder, token_id
 
 CPU = torch.device("cpu")
 TINY = Settings(
@@ -189,7 +189,7 @@ def parts(batch: Batch) -> list[list[int]]:
 
 
 def test_many_long_answers_are_cut_but_not_all(tokenizer: Tokenizer) -> None:
-    assistant, end = (tokenizer.token_to_id(text) for text in ("<|assistant|>", "<|end|>"))
+    assistant, end = (token_id(tokenizer, text) for text in ("<|assistant|>", "<|end|>"))
     batches = make_batches(tokenizer)
     num_answers = num_whole = 0
     for step in range(32):
