@@ -24,7 +24,7 @@ from typing import Any, Literal, NamedTuple
 
 import orjson
 
-PROTOCOL = 3
+PROTOCOL = 4
 
 _LENGTHS = struct.Struct("<II")
 MAX_HEADER_BYTES = 16 << 20
@@ -124,6 +124,17 @@ class Refused:
     retry_after_ms: int | None = None
 
 
+@dataclass(slots=True, frozen=True)
+class Purged:
+    """The answer to a `Purge`: from here on no request finds any of it."""
+
+    purge: int
+    num_blocks: int
+    """KV blocks that were zeroed."""
+    num_blocks_in_use: int
+    """KV blocks of sequences that still run: zeroed when those end."""
+
+
 class Row(NamedTuple):
     """One new token (or one ending) of one choice."""
 
@@ -182,6 +193,8 @@ class Submit:
     max_tokens: int
     """Per choice; prompt + max_tokens never exceeds `Hello.max_model_tokens`."""
     sampling: SamplingParams
+    tags: tuple[str, ...] = ()
+    """Opaque ids of the documents in the prompt, for a later `Purge`."""
 
 
 @dataclass(slots=True, frozen=True)
@@ -205,7 +218,21 @@ class Abort:
     choice: int | None = None
 
 
-Message = Hello | Admitted | Embedded | Failed | Refused | Step | Submit | Embed | Abort
+@dataclass(slots=True, frozen=True)
+class Purge:
+    """Delete what is cached for some tenants. Answered by `Purged`; running requests go on."""
+
+    purge: int
+    """Chosen by the gateway; unique on its connection."""
+    cache_salts: tuple[str, ...] = field(repr=False)
+    """As in `Submit`: which tenants."""
+    tags: tuple[str, ...] | None = None
+    """Only what was computed from a prompt with one of these. None: everything."""
+
+
+Message = (
+    Hello | Admitted | Embedded | Failed | Refused | Purged | Step | Submit | Embed | Abort | Purge
+)
 
 _NAMES: dict[type[Any], str] = {
     Hello: "hello",
@@ -213,10 +240,12 @@ _NAMES: dict[type[Any], str] = {
     Embedded: "embedded",
     Failed: "failed",
     Refused: "refused",
+    Purged: "purged",
     Step: "step",
     Submit: "submit",
     Embed: "embed",
     Abort: "abort",
+    Purge: "purge",
 }
 
 
@@ -282,6 +311,7 @@ def _build_submit(fields: dict[str, Any]) -> Submit:
     sampling["logit_bias"] = tuple((int(i), float(b)) for i, b in sampling["logit_bias"])
     sampling["stop_token_ids"] = tuple(sampling["stop_token_ids"])
     fields["sampling"] = SamplingParams(**sampling)
+    fields["tags"] = tuple(fields["tags"])
     return Submit(**fields)
 
 
@@ -294,16 +324,25 @@ def _build_embed(fields: dict[str, Any]) -> Embed:
     return Embed(**fields)
 
 
+def _build_purge(fields: dict[str, Any]) -> Purge:
+    fields["cache_salts"] = tuple(fields["cache_salts"])
+    if fields["tags"] is not None:
+        fields["tags"] = tuple(fields["tags"])
+    return Purge(**fields)
+
+
 _BUILDERS: dict[str, Any] = {  # values are constructors of unrelated classes
     "hello": _build_hello,
     "admitted": lambda fields: Admitted(**fields),
     "embedded": _build_embedded,
     "failed": lambda fields: Failed(**fields),
     "refused": lambda fields: Refused(**fields),
+    "purged": lambda fields: Purged(**fields),
     "step": _build_step,
     "submit": _build_submit,
     "embed": _build_embed,
     "abort": lambda fields: Abort(**fields),
+    "purge": _build_purge,
 }
 
 

@@ -44,6 +44,9 @@ class ConstantRunner:
     spec: ConstantSpec = field(default_factory=ConstantSpec)
     answer: SampledToken = field(default_factory=lambda: SampledToken(7))
 
+    def scrub(self, block_ids: list[int]) -> None:
+        pass
+
     def execute(self, batch: list[ScheduledSequence]) -> list[SampledToken | RowFailure | None]:
         return [self.answer if item.samples else None for item in batch]
 

@@ -101,6 +101,8 @@ def _problem_with_request(submit: Submit, token_ids: list[int], vocab_size: int)
     if not submit.cache_salt:
         # Tenants without a secret would share one cache.
         return "cache_salt must not be empty."
+    if not all(isinstance(tag, str) for tag in submit.tags):
+        return "tags must be strings."
     if not token_ids:
         return "The prompt must hold at least one token."
     if min(token_ids) < 0 or max(token_ids) >= vocab_size:

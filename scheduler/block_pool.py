@@ -10,6 +10,11 @@ Allocation empties the free list first; only then does it evict, starting with t
 has been unused for longest. A sequence gives its blocks back last block first: its tail, which few
 others share, is evicted before its head.
 
+What is in a block stays there until it is overwritten, also in a free one. So each block remembers
+the origin of its bytes (see `origin`), and `take_scrubs` names those that must be zeroed before
+anything is computed: blocks that went from one origin to another, and condemned ones that nobody
+uses any more.
+
 All block objects exist from the start, and the lists run through them (intrusive links), so nothing
 is allocated while serving and a block leaves the middle of a list in constant time.
 
@@ -20,6 +25,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 
+from anzoth.scheduler.origin import Origin
+
 
 class IntegrityError(Exception):
     """The engine's own bookkeeping contradicts itself; nothing it computes can be trusted now."""
@@ -28,13 +35,17 @@ class IntegrityError(Exception):
 class Block:
     """One KV block: its state and its place in at most one list."""
 
-    __slots__ = ("id", "is_cached", "next", "previous", "refcount")
+    __slots__ = ("id", "is_cached", "is_condemned", "next", "origin", "previous", "refcount")
 
     def __init__(self, block_id: int) -> None:
         self.id = block_id
         self.refcount = 0
         self.is_cached = False
         """Holds a reusable prefix. Also true of blocks in use whose prefix others may share."""
+        self.is_condemned = False
+        """In use, but what it holds was deleted: zeroed when its last user gives it back."""
+        self.origin: Origin | None = None
+        """Of the bytes in it. None: they are zero, or will be before anything is computed."""
         self.previous: Block | None = None
         self.next: Block | None = None
 
@@ -97,6 +108,7 @@ class BlockPool:
         self._free = BlockList()
         self._cached = BlockList()
         self._on_evict = on_evict
+        self._scrubs: set[int] = set()
         for block in self._blocks:
             self._free.append(block)
 
@@ -127,20 +139,33 @@ class BlockPool:
     def is_cached(self, block_id: int) -> bool:
         return self._blocks[block_id].is_cached
 
-    def try_allocate(self, num_blocks: int) -> list[int] | None:
-        """`num_blocks` blocks with refcount 1 and no content, or None and no effect."""
+    def origin(self, block_id: int) -> Origin | None:
+        """Of the bytes in the block. None: they are zero."""
+        return self._blocks[block_id].origin
+
+    def try_allocate(
+        self, num_blocks: int, origin: Origin, *, is_condemned: bool = False
+    ) -> list[int] | None:
+        """`num_blocks` blocks with refcount 1 for bytes of `origin`, or None and no effect.
+
+        `is_condemned`: what will be written to them is deleted already.
+        """
         if num_blocks > self.num_available:
             return None
-        return [self._take() for _ in range(num_blocks)]
+        return [self._take(origin, is_condemned) for _ in range(num_blocks)]
 
-    def _take(self) -> int:
+    def _take(self, origin: Origin, is_condemned: bool) -> int:
         if len(self._free):
             block = self._free.pop_first()
         else:
             block = self._cached.pop_first()
             block.is_cached = False
             self._on_evict(block.id)
+        if block.origin is not None and block.origin != origin:
+            self._scrubs.add(block.id)
         block.refcount = 1
+        block.origin = origin
+        block.is_condemned = is_condemned
         return block.id
 
     def share(self, block_ids: Sequence[int]) -> None:
@@ -159,6 +184,8 @@ class BlockPool:
             assert block.refcount > 0
             block.refcount -= 1
             if block.refcount == 0:
+                if block.is_condemned:
+                    self._scrub(block)
                 (self._cached if block.is_cached else self._free).append(block)
 
     def set_cached(self, block_id: int, is_cached: bool) -> None:
@@ -168,6 +195,44 @@ class BlockPool:
             (self._cached if block.is_cached else self._free).remove(block)
             (self._cached if is_cached else self._free).append(block)
         block.is_cached = is_cached
+
+    def blocks_of(self, is_wanted: Callable[[Origin], bool]) -> list[int]:
+        """Blocks whose bytes have a wanted origin, in whatever state. O(blocks)."""
+        verdicts: dict[Origin, bool] = {}
+        found: list[int] = []
+        for block in self._blocks:
+            if block.origin is None:
+                continue
+            verdict = verdicts.get(block.origin)
+            if verdict is None:
+                verdict = verdicts[block.origin] = is_wanted(block.origin)
+            if verdict:
+                found.append(block.id)
+        return found
+
+    def condemn(self, block_id: int) -> bool:
+        """What the block holds, which is not cached any more, is deleted.
+
+        True: nobody uses it, and `take_scrubs` names it next. False: that comes with its last use.
+        """
+        block = self._blocks[block_id]
+        assert not block.is_cached
+        if block.refcount:
+            block.is_condemned = True
+            return False
+        self._scrub(block)
+        return True
+
+    def take_scrubs(self) -> list[int]:
+        """Blocks that must be zeroed now, before the next step, each named once."""
+        scrubs = sorted(self._scrubs)
+        self._scrubs.clear()
+        return scrubs
+
+    def _scrub(self, block: Block) -> None:
+        self._scrubs.add(block.id)
+        block.origin = None
+        block.is_condemned = False
 
     def check_integrity(self) -> None:
         """Raises IntegrityError unless every block is in exactly one state. O(n)."""
@@ -184,3 +249,8 @@ class BlockPool:
             raise IntegrityError("a block of the cached list is not marked as cached")
         if any(block.refcount < 0 for block in self._blocks):
             raise IntegrityError("a KV block has a negative refcount")
+        for block in self._blocks:
+            if block.is_condemned and (block.is_cached or not block.refcount):
+                raise IntegrityError("a deleted KV block can be found or was not zeroed")
+            if (block.refcount or block.is_cached) and block.origin is None:
+                raise IntegrityError("a KV block holds something, but nobody knows of whom")

@@ -19,6 +19,7 @@ from anzoth.frames import (
     Embed,
     FrameError,
     Message,
+    Purge,
     Submit,
     encode,
     unpack_token_ids,
@@ -29,7 +30,7 @@ _READ_BYTES = 1 << 20
 MAX_UNSENT_BYTES = 16 << 20
 
 
-Received = tuple[Submit, list[int]] | tuple[Embed, list[int]] | Abort
+Received = tuple[Submit, list[int]] | tuple[Embed, list[int]] | Abort | Purge
 """What a gateway may send; a request comes with its token ids."""
 
 
@@ -92,7 +93,7 @@ class Connection:
 
 
 def _checked(message: Message, payload: bytes) -> Received:
-    """A gateway may only ask and abort; ids that route messages must have their types.
+    """A gateway may only ask, abort and purge; ids that route messages must have their types.
 
     Other values inside a request are checked where it is admitted: they get an answer.
     """
@@ -111,5 +112,10 @@ def _checked(message: Message, payload: bytes) -> Received:
     if isinstance(message, Abort):
         if type(message.request) is not int or type(message.choice) not in (int, type(None)):
             raise FrameError("abort: request or choice has the wrong type")
+        return message
+    if isinstance(message, Purge):
+        names = (*message.cache_salts, *(message.tags or ()))
+        if type(message.purge) is not int or not all(isinstance(name, str) for name in names):
+            raise FrameError("purge: its number, a salt or a tag has the wrong type")
         return message
     raise FrameError(f"a gateway does not send {type(message).__name__}")

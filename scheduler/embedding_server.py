@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Iterable
 from functools import partial
 
-from anzoth.frames import Abort, Embedded, Failed, Refused, Step, Submit
+from anzoth.frames import Abort, Embedded, Failed, Purge, Purged, Refused, Step, Submit
 from anzoth.scheduler.admission import Refusal
 from anzoth.scheduler.connection import MAX_UNSENT_BYTES, Connection, PeerLost, Received
 from anzoth.scheduler.embedding_engine import EmbeddingEngine, Vectors
@@ -81,6 +81,9 @@ class _Server:
         """Takes effect before the next step."""
         if isinstance(message, Abort):
             self._abort(connection, message)
+            return
+        if isinstance(message, Purge):
+            connection.send(Purged(message.purge, 0, 0))  # no text outlives its request here
             return
         request, token_ids = message
         if request.request in connection.engine_numbers:

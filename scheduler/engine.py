@@ -1,6 +1,6 @@
 """What happens in one engine step, and what comes out of it?
 
-    schedule -> runner.execute -> account for computed tokens -> append -> finished? -> rows
+    schedule -> scrub -> runner.execute -> account for computed tokens -> append, finished? -> rows
 
 The engine owns all sequences from admission to their end and is driven from outside: `submit` and
 `abort` between steps, `step` while there is work. An abort therefore takes effect before the next
@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable
+from itertools import chain
 from typing import Protocol
 
 from anzoth.config import ConfigError, EngineConfig
@@ -30,6 +31,7 @@ from anzoth.scheduler.admission import (
 )
 from anzoth.scheduler.block_pool import IntegrityError
 from anzoth.scheduler.constraint import Constraint
+from anzoth.scheduler.origin import Deletion
 from anzoth.scheduler.scheduler import Scheduler
 from anzoth.scheduler.sequence import RowFailure, SampledToken, ScheduledSequence, Sequence
 
@@ -65,6 +67,10 @@ class Runner(Protocol):
 
     def execute(self, batch: list[ScheduledSequence]) -> list[SampledToken | RowFailure | None]:
         """One answer per item, in order; None where it does not sample. Changes no sequence."""
+        ...
+
+    def scrub(self, block_ids: list[int]) -> None:
+        """Zeroes the keys and values in these blocks, in every layer."""
         ...
 
 
@@ -175,6 +181,7 @@ class Engine:
                 sampling=submit.sampling,
                 arrival_s=now_s,
                 constraint=constraint.copy() if constraint is not None and choice else constraint,
+                tags=frozenset(submit.tags),
             )
             for choice in range(submit.num_choices)
         ]
@@ -187,6 +194,17 @@ class Engine:
         for sequence in tuple(self._requests.get(request, ())):
             if choice is None or sequence.choice == choice:
                 self._end(sequence, "abort")
+        self._scrub()
+
+    def delete(self, deletion: Deletion) -> tuple[int, int]:
+        """Nothing that it covers is found from here on, nor kept of sequences that it covers.
+
+        Returns the numbers of blocks that are zeroed now, and that will be when their users end.
+        """
+        sequences = chain.from_iterable(self._requests.values())
+        numbers = self._scheduler.kv_cache.delete(deletion, sequences)
+        self._scrub()
+        return numbers
 
     def step(self) -> list[Row]:
         """Computes one batch and returns its new rows. Raises what the runner raises."""
@@ -194,6 +212,7 @@ class Engine:
         batch = self._scheduler.schedule()
         if not batch:
             raise IntegrityError("sequences are left, but none can be scheduled")
+        self._scrub()
         answers = self._runner.execute(batch)
         if len(answers) != len(batch):
             raise IntegrityError(f"the runner gave {len(answers)} answers for {len(batch)} rows")
@@ -207,11 +226,17 @@ class Engine:
                 raise IntegrityError("the runner gave no token for a row that samples")
             else:
                 self._scheduler.computed(scheduled)
+        self._scrub()
         self._num_steps += 1
         self._batch_tokens = sum(scheduled.num_tokens for scheduled in batch)
         self._step_s = self._clock() - started_s
         self._throughput.record(self._batch_tokens, self._step_s)
         return rows
+
+    def _scrub(self) -> None:
+        """Zeroes what the pool asks for. Before each step, since a block may have a new owner."""
+        if block_ids := self._scheduler.kv_cache.pool.take_scrubs():
+            self._runner.scrub(block_ids)
 
     def stats(self, *, idle: bool = False) -> Stats:
         """A snapshot. `idle`: no step belongs to it, so it reports no computed tokens."""

@@ -9,6 +9,10 @@ agreement. A sequence passes through these calls:
     commit      after a step: blocks that are now full and computed become reusable
     release     gives the table back; `forget` also drops what is remembered about the sequence
 
+`delete` takes away what was computed from certain prompts: nothing finds it any more, and
+`pool.take_scrubs` names its blocks as soon as nobody uses them. Sequences that run on with such a
+prompt keep their blocks, offer none to others, and leave none unscrubbed.
+
 Does not know: which sequence should go first, or whom to preempt.
 """
 
@@ -19,6 +23,7 @@ from dataclasses import dataclass
 from itertools import islice
 
 from anzoth.scheduler.block_pool import BlockPool, IntegrityError
+from anzoth.scheduler.origin import Deletion, Origin
 from anzoth.scheduler.prefix_cache import KeyChain, PrefixCache
 from anzoth.scheduler.sequence import Sequence
 
@@ -28,6 +33,10 @@ class _Chain:
     """What is remembered of a sequence from its first look-up to its end, preempted or not."""
 
     keys: KeyChain
+    origin: Origin
+    """With the tags of all blocks that it has taken over."""
+    is_deleted: bool = False
+    """A deletion covered it: it leaves nothing behind."""
     num_committed_blocks: int = 0
     """Leading blocks of the present block table that were offered to the prefix cache."""
 
@@ -67,7 +76,9 @@ class KVCache:
         self.pool.share(matched)
         sequence.block_table.extend(matched)
         sequence.num_computed_tokens = len(matched) * self.block_size_tokens
-        self._chains[sequence].num_committed_blocks = len(matched)
+        chain = self._chain(sequence)
+        chain.num_committed_blocks = len(matched)
+        chain.origin = chain.origin.with_tags_of(filter(None, map(self.pool.origin, matched)))
         return True
 
     def keys_of_step(self, sequence: Sequence, num_tokens: int) -> Iterable[bytes]:
@@ -83,7 +94,12 @@ class KVCache:
         num_needed = sequence.num_computed_tokens + num_tokens
         if num_needed <= num_covered:
             return True
-        blocks = self.pool.try_allocate(self.num_blocks_for(num_needed - num_covered))
+        chain = self._chains[sequence]
+        blocks = self.pool.try_allocate(
+            self.num_blocks_for(num_needed - num_covered),
+            chain.origin,
+            is_condemned=chain.is_deleted,
+        )
         if blocks is None:
             return False
         sequence.block_table.extend(blocks)
@@ -93,7 +109,7 @@ class KVCache:
         """Offers the blocks that the last step completed to later sequences."""
         num_full = sequence.num_computed_tokens // self.block_size_tokens
         chain = self._chains[sequence]
-        if num_full == chain.num_committed_blocks:
+        if num_full == chain.num_committed_blocks or chain.is_deleted:
             return
         keys = self._keys(sequence)
         for index in range(chain.num_committed_blocks, num_full):
@@ -105,8 +121,21 @@ class KVCache:
     def unregister(self, sequence: Sequence) -> None:
         """No later sequence may reuse what this one's blocks hold."""
         for block_id in sequence.block_table:
-            for dropped_id in self.prefixes.forget(block_id):
-                self.pool.set_cached(dropped_id, False)
+            self._unregister(block_id)
+
+    def delete(self, deletion: Deletion, sequences: Iterable[Sequence]) -> tuple[int, int]:
+        """Makes all that `deletion` covers unreachable. `sequences`: all that have not ended.
+
+        Returns how many blocks are to be scrubbed now, and how many when their users end. O(blocks)
+        """
+        for sequence in sequences:
+            chain = self._chain(sequence)
+            chain.is_deleted = chain.is_deleted or deletion.covers(chain.origin)
+        blocks = self.pool.blocks_of(deletion.covers)
+        for block_id in blocks:
+            self._unregister(block_id)
+        num_unused = sum(map(self.pool.condemn, blocks))
+        return num_unused, len(blocks) - num_unused
 
     def release(self, sequence: Sequence) -> None:
         """Takes all blocks back; nothing is computed any more, but registered prefixes stay."""
@@ -146,12 +175,21 @@ class KVCache:
             if self.prefixes.holds(block_id) != self.pool.is_cached(block_id):
                 raise IntegrityError(f"KV block {block_id} is cached in one table only")
 
-    def _keys(self, sequence: Sequence) -> list[bytes]:
+    def _chain(self, sequence: Sequence) -> _Chain:
         chain = self._chains.get(sequence)
         if chain is None:
-            chain = self._chains[sequence] = _Chain(KeyChain(sequence.cache_salt))
+            origin = Origin(sequence.tenant, sequence.cache_salt, sequence.tags)
+            chain = self._chains[sequence] = _Chain(KeyChain(sequence.cache_salt), origin)
+        return chain
+
+    def _keys(self, sequence: Sequence) -> list[bytes]:
+        chain = self._chain(sequence)
         chain.keys.extend(sequence.token_ids, self.block_size_tokens)
         return chain.keys.keys
+
+    def _unregister(self, block_id: int) -> None:
+        for dropped_id in self.prefixes.forget(block_id):
+            self.pool.set_cached(dropped_id, False)
 
     def _evicted(self, evicted_id: int) -> None:
         for block_id in self.prefixes.forget(evicted_id):

@@ -79,13 +79,28 @@ def num_block_bytes(spec: ModelSpec, dtype: torch.dtype, block_size_tokens: int)
     return per_token * block_size_tokens * dtype.itemsize
 
 
+@dataclass(slots=True, frozen=True, eq=False)
+class KVTensors:
+    """Keys and values of all blocks and layers. Block b is slots [b · block size, (b + 1) · …)."""
+
+    layers: tuple[LayerCache, ...]
+    """Views of the one tensor, by layer."""
+    _by_block: torch.Tensor
+    """The same once more: [layers · 2, blocks, numbers in a block]."""
+
+    def scrub(self, block_ids: list[int]) -> None:
+        """Zeroes these blocks in every layer: one operation, whatever the number of layers."""
+        index = torch.tensor(block_ids, dtype=torch.int64, device=self._by_block.device)
+        self._by_block.index_fill_(1, index, 0)
+
+
 def allocate(
     spec: ModelSpec,
     dtype: torch.dtype,
     num_blocks: int,
     block_size_tokens: int,
     device: torch.device,
-) -> tuple[LayerCache, ...]:
+) -> KVTensors:
     """A zeroed cache of `num_blocks` blocks for each layer."""
     num_slots = num_blocks * block_size_tokens
     shape = (spec.num_layers, 2, num_slots, spec.num_kv_heads, spec.head_dim)
@@ -95,7 +110,8 @@ def allocate(
         cache = torch.from_numpy(np.zeros(num_bytes, np.uint8)).view(dtype).view(shape)
     else:
         cache = torch.zeros(shape, dtype=dtype, device=device)
-    return tuple(LayerCache(k_SKD=keys, v_SKD=values) for keys, values in cache)
+    layers = tuple(LayerCache(k_SKD=keys, v_SKD=values) for keys, values in cache)
+    return KVTensors(layers, cache.view(2 * spec.num_layers, num_blocks, -1))
 
 
 def available_memory_bytes() -> int:

@@ -21,9 +21,15 @@ from anzoth.config import ConfigError, EngineConfig
 from anzoth.kernels.dispatch import DeviceError, Kernels, dtype_name, select
 from anzoth.scheduler.batch import Batch, build_batch
 from anzoth.scheduler.checkpoint import raw_header, weight_files
-from anzoth.scheduler.kv_tensors import KVSize, allocate, available_memory_bytes, choose_size
+from anzoth.scheduler.kv_tensors import (
+    KVSize,
+    KVTensors,
+    allocate,
+    available_memory_bytes,
+    choose_size,
+)
 from anzoth.scheduler.masks import MaskComputer
-from anzoth.scheduler.models.decoder import Decoder, LayerCache, StepInputs
+from anzoth.scheduler.models.decoder import Decoder, StepInputs
 from anzoth.scheduler.models.families import read_spec
 from anzoth.scheduler.models.loading import load_decoder
 from anzoth.scheduler.models.specs import ModelSpec
@@ -44,7 +50,7 @@ class ModelRunner:
         spec: ModelSpec,
         kernels: Kernels,
         decoder: Decoder,
-        kv_cache: tuple[LayerCache, ...],
+        kv_cache: KVTensors,
         size: KVSize,
         *,
         block_size_tokens: int,
@@ -58,7 +64,6 @@ class ModelRunner:
         self.device = str(kernels.device)
         self.fingerprint = fingerprint
         self.kv_cache = kv_cache
-        """By layer. Block b is slots [b · block size, (b + 1) · block size)."""
         self._kernels = kernels
         self._decoder = decoder
         self._windows = set(spec.windows)
@@ -112,7 +117,7 @@ class ModelRunner:
         if not batch:
             return answers
         tensors = build_batch(batch, self.block_size_tokens)
-        logits_RV = self._decoder.forward(self._inputs(tensors), self.kv_cache)
+        logits_RV = self._decoder.forward(self._inputs(tensors), self.kv_cache.layers)
         if tensors.sampling:
             sequences = [batch[i].sequence for i in tensors.sampling]
             masks = self._masks.compute(sequences, logits_RV.shape[1])
@@ -121,6 +126,11 @@ class ModelRunner:
             for i, answer in zip(tensors.sampling, sampled, strict=True):
                 answers[i] = answer
         return answers
+
+    @torch.inference_mode()
+    def scrub(self, block_ids: list[int]) -> None:
+        """Zeroes the keys and values in these blocks, in every layer."""
+        self.kv_cache.scrub(block_ids)
 
     def _inputs(self, batch: Batch) -> StepInputs:
         plans = {

@@ -20,6 +20,7 @@ from dataclasses import dataclass, field
 
 from anzoth.frames import FinishReason, SamplingParams
 from anzoth.scheduler.constraint import Constraint
+from anzoth.scheduler.origin import NO_TAGS
 
 
 @dataclass(slots=True, eq=False)
@@ -48,6 +49,9 @@ class Sequence:
     """From the request's service tier: -1 flex, 0 default, 1 priority."""
     deadline_s: float | None = None
     """On the clock of `arrival_s`: from here on nobody waits for the answer."""
+    tags: frozenset[str] = NO_TAGS
+    """Opaque ids of the documents in the prompt: what is computed from it can be deleted by them.
+    """
 
     @property
     def num_output_tokens(self) -> int:

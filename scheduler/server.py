@@ -21,12 +21,13 @@ import time
 from collections.abc import Callable, Iterable
 from functools import partial
 
-from anzoth.frames import Abort, Admitted, Embed, Refused, Row, Step, Submit
+from anzoth.frames import Abort, Admitted, Embed, Purge, Purged, Refused, Row, Step, Submit
 from anzoth.scheduler.admission import Refusal
 from anzoth.scheduler.compile_queue import CompileQueue, Result
 from anzoth.scheduler.connection import MAX_UNSENT_BYTES, Connection, PeerLost, Received
 from anzoth.scheduler.constraint import Constraint, GrammarCompiler
 from anzoth.scheduler.engine import Engine
+from anzoth.scheduler.origin import Deletion
 from anzoth.scheduler.sockets import Sockets
 
 HEARTBEAT_S = 1.0
@@ -72,6 +73,8 @@ class _Server:
         hello = engine.hello(model)
         self._sockets = Sockets(self, hello, listener, parent_fd, max_unsent_bytes)
         self._compiles = compiles
+        self._deletions: list[Deletion] = []
+        """Those that came while a grammar was being compiled: its request must not undo them."""
         if compiles is not None:
             self._sockets.watch(compiles, compiles.clear_wake_ups)
 
@@ -131,6 +134,9 @@ class _Server:
         if isinstance(message, Abort):
             self._abort(connection, message)
             return
+        if isinstance(message, Purge):
+            self._purge(connection, message)
+            return
         request, token_ids = message
         if isinstance(request, Embed):
             refusal = Refusal("invalid", "This model generates text; it makes no embeddings.")
@@ -149,7 +155,8 @@ class _Server:
             self._refuse(connection, submit, refusal)
         else:
             job = self._compiles.add(
-                grammar, partial(self._compiled, connection, submit, token_ids)
+                grammar,
+                partial(self._compiled, connection, submit, token_ids, len(self._deletions)),
             )
             if isinstance(job, Refusal):
                 self._refuse(connection, submit, job)
@@ -157,7 +164,12 @@ class _Server:
                 connection.compiling[submit.request] = job
 
     def _compiled(
-        self, connection: Connection, submit: Submit, token_ids: list[int], result: Result
+        self,
+        connection: Connection,
+        submit: Submit,
+        token_ids: list[int],
+        num_deletions: int,
+        result: Result,
     ) -> None:
         del connection.compiling[submit.request]
         answer: Callable[[Connection], None]
@@ -166,6 +178,8 @@ class _Server:
         else:
             answer = partial(self._queue, submit=submit, token_ids=token_ids, constraint=result)
         self._sockets.guarded(connection, answer)
+        for deletion in self._deletions[num_deletions:]:
+            self._engine.delete(deletion)
 
     def _queue(
         self,
@@ -197,6 +211,15 @@ class _Server:
         if request is not None:
             self._engine.abort(request, abort.choice)
             self._forget_if_finished(request)
+
+    def _purge(self, connection: Connection, purge: Purge) -> None:
+        tags = None if purge.tags is None else frozenset(purge.tags)
+        deletion = Deletion(frozenset(purge.cache_salts), tags)
+        if any(other.compiling for other in self._sockets.connections):
+            self._deletions.append(deletion)
+        else:
+            self._deletions.clear()
+        connection.send(Purged(purge.purge, *self._engine.delete(deletion)))
 
     def _publish(self, rows: Iterable[Row], *, idle: bool) -> None:
         """One `Step` to every connection, each with the rows of its own requests."""

@@ -7,6 +7,9 @@ import random
 import pytest
 
 from anzoth.scheduler.block_pool import BlockPool, IntegrityError
+from anzoth.scheduler.origin import Origin
+
+OURS, THEIRS = Origin("us", "salt-1"), Origin("them", "salt-2")
 
 
 def make_pool(num_blocks: int) -> tuple[BlockPool, list[int]]:
@@ -14,8 +17,8 @@ def make_pool(num_blocks: int) -> tuple[BlockPool, list[int]]:
     return BlockPool(num_blocks, evicted.append), evicted
 
 
-def allocate(pool: BlockPool, num_blocks: int) -> list[int]:
-    blocks = pool.try_allocate(num_blocks)
+def allocate(pool: BlockPool, num_blocks: int, origin: Origin = OURS) -> list[int]:
+    blocks = pool.try_allocate(num_blocks, origin)
     assert blocks is not None
     return blocks
 
@@ -27,7 +30,7 @@ def counts(pool: BlockPool) -> tuple[int, int, int]:
 def test_allocation_beyond_the_pool_is_refused_without_effect() -> None:
     pool, _ = make_pool(4)
     allocate(pool, 3)
-    assert pool.try_allocate(2) is None
+    assert pool.try_allocate(2, OURS) is None
     assert counts(pool) == (1, 0, 3)
     assert len(allocate(pool, 1)) == 1
 
@@ -80,7 +83,7 @@ def test_shared_block_stays_in_use_until_its_last_user_frees_it() -> None:
     pool.share(table)
     pool.free(table)
     assert counts(pool) == (0, 0, 1)
-    assert pool.try_allocate(1) is None
+    assert pool.try_allocate(1, OURS) is None
     pool.free(table)
     assert counts(pool) == (0, 1, 0)
 
@@ -93,6 +96,53 @@ def test_unused_block_that_loses_its_prefix_becomes_free() -> None:
     pool.set_cached(table[0], False)
     assert counts(pool) == (1, 0, 0)
     pool.check_integrity()
+
+
+def test_block_is_zeroed_before_it_goes_to_another_origin_and_not_otherwise() -> None:
+    pool, _ = make_pool(1)
+    for origin, is_zeroed in ((OURS, False), (OURS, False), (THEIRS, True), (OURS, True)):
+        table = allocate(pool, 1, origin)
+        assert pool.take_scrubs() == (table if is_zeroed else [])
+        pool.free(table)
+    tagged = Origin("us", "salt-1", frozenset({"document"}))
+    assert pool.take_scrubs() == []
+    allocate(pool, 1, tagged)
+    assert pool.take_scrubs() == [0]
+
+
+def test_evicted_block_is_zeroed_for_another_origin() -> None:
+    pool, evicted = make_pool(1)
+    table = allocate(pool, 1)
+    pool.set_cached(table[0], True)
+    pool.free(table)
+    allocate(pool, 1, THEIRS)
+    assert (evicted, pool.take_scrubs()) == (table, table)
+
+
+def test_condemned_block_is_zeroed_at_once_or_when_its_last_user_gives_it_back() -> None:
+    pool, _ = make_pool(3)
+    unused, used, shared = allocate(pool, 1), allocate(pool, 1), allocate(pool, 1)
+    pool.free(unused)
+    pool.set_cached(shared[0], True)
+    pool.share(shared)
+    pool.set_cached(shared[0], False)
+    assert [pool.condemn(blocks[0]) for blocks in (unused, used, shared)] == [True, False, False]
+    assert pool.take_scrubs() == unused
+    pool.free(used)
+    pool.free(shared)
+    assert pool.take_scrubs() == used
+    pool.free(shared)
+    assert pool.take_scrubs() == shared
+    assert pool.blocks_of(lambda _: True) == []
+    pool.check_integrity()
+
+
+def test_block_for_bytes_that_are_deleted_already_is_zeroed_when_it_is_given_back() -> None:
+    pool, _ = make_pool(1)
+    table = pool.try_allocate(1, OURS, is_condemned=True)
+    assert table is not None
+    pool.free(table)
+    assert pool.take_scrubs() == table
 
 
 @pytest.mark.parametrize("damage", ["lost", "refcount", "mark"])
@@ -122,7 +172,7 @@ def test_states_stay_disjoint_and_complete_under_random_operations(seed: int) ->
         if operation == "allocate":
             wanted = random_.randint(1, 5)
             available = pool.num_available
-            blocks = pool.try_allocate(wanted)
+            blocks = pool.try_allocate(wanted, random_.choice([OURS, THEIRS]))
             assert (blocks is not None) == (wanted <= available)
             if blocks is not None:
                 tables.append(blocks)

@@ -20,6 +20,8 @@ from anzoth.frames import (
     Failed,
     Hello,
     Message,
+    Purge,
+    Purged,
     Refused,
     SamplingParams,
     Step,
@@ -165,6 +167,14 @@ def test_refusals_carry_the_gateways_number_and_the_connection_goes_on(
         (4, "invalid"),
         (5, "invalid"),
     ]
+
+
+def test_purge_finds_nothing_because_nothing_is_kept(start: Start, connect) -> None:
+    gateway = connect(start())
+    gateway.socket.sendall(encode(Purge(3, ("salt",))))
+    gateway.embed(6, [5])
+    gateway.read_vectors(6, 1)
+    assert gateway.others == [Purged(3, 0, 0)]
 
 
 def test_a_request_that_cannot_be_computed_is_told_so(start: Start, connect) -> None:

@@ -13,6 +13,7 @@ import pytest
 from anzoth.config import EngineConfig
 from anzoth.frames import SamplingParams, Submit
 from anzoth.scheduler.engine import Engine
+from anzoth.scheduler.origin import Deletion
 
 GREEDY = SamplingParams(temperature=0.0, ignore_eos=True)
 NUM_TOKENS = 24
@@ -103,3 +104,15 @@ def test_a_seed_draws_the_same_text_alone_in_a_crowd_and_after_preemption(
     assert preemptions > 0
     assert crowded == alone
     assert alone[0] != alone[1]
+
+
+def test_no_number_of_a_deleted_tenant_is_left_in_the_tensors(
+    make_checkpoint, load_runner, prompts
+) -> None:
+    runner = load_runner(make_checkpoint("qwen3").path)
+    engine = Engine(runner, EngineConfig(), time.monotonic)
+    run(engine, prompts(3, seed=7))
+    layers = runner.kv_cache.layers
+    assert all(layer.k_SKD.any() and layer.v_SKD.any() for layer in layers)
+    engine.delete(Deletion(frozenset({"ab" * 32})))
+    assert not any(layer.k_SKD.any() or layer.v_SKD.any() for layer in layers)

@@ -4,13 +4,19 @@ from __future__ import annotations
 
 from anzoth.frames import SamplingParams
 from anzoth.scheduler.kv_cache import KVCache
+from anzoth.scheduler.origin import Deletion
 from anzoth.scheduler.sequence import Sequence
 
 SIZE = 4
 
 
-def make_sequence(request: int, tokens: list[int], salt: str = "salt") -> Sequence:
-    return Sequence(request, 0, "t", salt, list(tokens), len(tokens), 99, SamplingParams(), 0.0)
+def make_sequence(
+    request: int, tokens: list[int], salt: str = "salt", tags: tuple[str, ...] = ()
+) -> Sequence:
+    params = SamplingParams()
+    sequence = Sequence(request, 0, "t", salt, list(tokens), len(tokens), 99, params, 0.0)
+    sequence.tags = frozenset(tags)
+    return sequence
 
 
 def admit(cache: KVCache, sequence: Sequence) -> None:
@@ -131,3 +137,116 @@ def test_unregistered_sequence_keeps_its_blocks_but_nobody_finds_them() -> None:
     assert probe(cache, list(range(9))) == []
     cache.forget(sequence)
     assert counts(cache) == (8, 0, 0)
+
+
+# --- deletion -------------------------------------------------------------------------------------
+
+
+def delete(cache: KVCache, running: list[Sequence], salt: str, *tags: str) -> tuple[int, int]:
+    deletion = Deletion(frozenset({salt}), frozenset(tags) if tags else None)
+    numbers = cache.delete(deletion, running)
+    cache.check_integrity(running)
+    return numbers
+
+
+def run(cache: KVCache, sequence: Sequence) -> list[int]:
+    """Admits and computes a sequence; the blocks that it took over."""
+    matched = cache.match(sequence)
+    admit(cache, sequence)
+    compute(cache, sequence)
+    return matched
+
+
+def test_deleted_tenant_is_found_no_more_and_others_still_are() -> None:
+    cache = KVCache(12, SIZE)
+    ours, theirs = make_sequence(0, list(range(9))), make_sequence(1, list(range(9)), "theirs")
+    for sequence in (ours, theirs):
+        run(cache, sequence)
+        cache.forget(sequence)
+    assert delete(cache, [], "salt") == (3, 0)  # two cached ones and the tail that was free again
+    assert cache.pool.take_scrubs() == [0, 1, 2]
+    assert probe(cache, list(range(9))) == []
+    assert len(cache.match(make_sequence(9, list(range(9)), "theirs"))) == 2
+    assert delete(cache, [], "salt") == (0, 0)
+
+
+def test_running_sequence_of_a_deleted_tenant_goes_on_and_leaves_nothing() -> None:
+    cache = KVCache(12, SIZE)
+    sequence = make_sequence(0, list(range(9)))
+    run(cache, sequence)
+    assert delete(cache, [sequence], "salt") == (0, 3)
+    assert cache.pool.take_scrubs() == []
+    assert probe(cache, list(range(9))) == []
+    sequence.token_ids += range(20, 30)
+    compute(cache, sequence)
+    assert probe(cache, sequence.token_ids) == []
+    table = sorted(sequence.block_table)
+    cache.forget(sequence)
+    assert cache.pool.take_scrubs() == table
+    assert counts(cache) == (12, 0, 0)
+
+
+def test_sequence_that_was_preempted_before_the_deletion_leaves_nothing_either() -> None:
+    cache = KVCache(12, SIZE)
+    sequence = make_sequence(0, list(range(9)))
+    run(cache, sequence)
+    cache.release(sequence)
+    assert delete(cache, [sequence], "salt") == (3, 0)
+    cache.pool.take_scrubs()
+    assert run(cache, sequence) == []
+    table = sorted(sequence.block_table)
+    cache.forget(sequence)
+    assert cache.pool.take_scrubs() == table
+    assert counts(cache) == (12, 0, 0)
+
+
+def test_deletion_by_tag_takes_only_what_was_computed_from_that_document() -> None:
+    cache = KVCache(20, SIZE)
+    prompts = {"a": [1] * 9, "b": [2] * 9, "": [3] * 9}
+    for number, (tag, tokens) in enumerate(prompts.items()):
+        sequence = make_sequence(number, tokens, tags=(tag,) if tag else ())
+        run(cache, sequence)
+        cache.forget(sequence)
+    assert delete(cache, [], "theirs", "a") == (0, 0)
+    assert delete(cache, [], "salt", "a", "unknown") == (3, 0)
+    assert [len(probe(cache, tokens)) for tokens in prompts.values()] == [0, 2, 2]
+
+
+def test_whoever_takes_over_blocks_takes_over_their_tags() -> None:
+    """Two documents: the second prompt names only one of them, and begins with both."""
+    cache = KVCache(20, SIZE)
+    first = make_sequence(0, list(range(9)), tags=("a",))
+    run(cache, first)
+    cache.forget(first)
+    second = make_sequence(1, [*range(8), *range(50, 56)], tags=("b",))
+    assert len(run(cache, second)) == 2
+    third = make_sequence(2, [*range(8), *range(50, 54), *range(70, 76)])
+    assert len(run(cache, third)) == 3
+    cache.forget(second)
+    assert delete(cache, [third], "salt", "a")[1] == len(third.block_table)
+    assert probe(cache, third.token_ids) == []
+    table = sorted(third.block_table)
+    cache.pool.take_scrubs()
+    cache.forget(third)
+    assert cache.pool.take_scrubs() == table
+    assert counts(cache) == (20, 0, 0)
+
+
+def test_what_an_untagged_twin_computed_is_not_touched() -> None:
+    """Twins: the tagged one registers first, so the untagged one continues its chain."""
+    cache = KVCache(20, SIZE)
+    tagged, plain = make_sequence(0, list(range(4)), tags=("a",)), make_sequence(1, list(range(4)))
+    for twin in (tagged, plain):
+        admit(cache, twin)
+        compute(cache, twin)
+    plain.token_ids += range(10, 16)
+    compute(cache, plain)
+    assert delete(cache, [tagged, plain], "salt", "a") == (0, 1)
+    cache.forget(tagged)
+    assert cache.pool.take_scrubs() == [0]
+    # Its own blocks were computed from no such prompt: they stay as they are, but unregistered.
+    plain.token_ids += range(20, 24)
+    compute(cache, plain)
+    cache.forget(plain)
+    assert cache.pool.take_scrubs() == []
+    cache.check_integrity([])

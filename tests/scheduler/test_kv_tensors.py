@@ -93,7 +93,7 @@ def test_a_cache_that_cannot_work_stops_the_start(settings, named):
 
 
 def test_layers_share_nothing_and_start_at_zero():
-    layers = allocate(SPEC, torch.bfloat16, 3, 16, torch.device("cpu"))
+    layers = allocate(SPEC, torch.bfloat16, 3, 16, torch.device("cpu")).layers
     assert len(layers) == 4
     for number, layer in enumerate(layers):
         assert layer.k_SKD.shape == layer.v_SKD.shape == (48, 2, 32)
@@ -104,6 +104,19 @@ def test_layers_share_nothing_and_start_at_zero():
     for number, layer in enumerate(layers):
         assert (layer.k_SKD == number + 1).all()
         assert (layer.v_SKD == -number - 1).all()
+
+
+def test_scrubbed_blocks_are_zero_in_every_layer_and_the_others_are_untouched():
+    tensors = allocate(SPEC, torch.bfloat16, 5, 16, torch.device("cpu"))
+    for layer in tensors.layers:
+        layer.k_SKD.fill_(1)
+        layer.v_SKD.fill_(1)
+    tensors.scrub([1, 4])
+    for layer in tensors.layers:
+        for values in (layer.k_SKD, layer.v_SKD):
+            by_block = values.view(5, -1)
+            assert not by_block[[1, 4]].any()
+            assert (by_block[[0, 2, 3]] == 1).all()
 
 
 def test_this_machine_has_memory():

@@ -85,7 +85,7 @@ def test_a_sequence_that_lost_its_blocks_is_recomputed_elsewhere_to_the_same_end
     lost = sequence.block_table
     sequence.block_table = [driver.free.pop() for _ in lost]
     sequence.num_computed_tokens = 0
-    for layer in runner.kv_cache:
+    for layer in runner.kv_cache.layers:
         for block in lost:
             layer.k_SKD[block * 4 : block * 4 + 4] = float("nan")
             layer.v_SKD[block * 4 : block * 4 + 4] = float("nan")
@@ -98,7 +98,7 @@ def test_every_slot_that_nobody_wrote_may_hold_anything(
 ):
     texts, expected = batch_of_16
     runner = load_runner(checkpoint.path, num_blocks=400, block_size_tokens=block_size_tokens)
-    for layer in runner.kv_cache:
+    for layer in runner.kv_cache.layers:
         layer.k_SKD.fill_(float("nan"))
         layer.v_SKD.fill_(float("nan"))
     driver = driver_class(runner, budget=40)
@@ -146,7 +146,7 @@ def test_a_row_that_is_not_finite_fails_alone(make_checkpoint, load_runner, driv
     sequences = [driver.add(prompt, 6) for prompt in texts]
     driver.step()
     first_slot = sequences[1].block_table[0] * 4
-    runner.kv_cache[1].v_SKD[first_slot] = float("nan")
+    runner.kv_cache.layers[1].v_SKD[first_slot] = float("nan")
     outputs = driver.run()
     assert isinstance(driver.answers[1][-1], RowFailure)
     assert len(driver.answers[1]) == 2

@@ -7,6 +7,7 @@ import random
 import pytest
 from tenants import SIZE, make_scheduler, make_sequence, run_step
 
+from anzoth.scheduler.origin import Origin
 from anzoth.scheduler.scheduler import Scheduler
 
 # --- the budget for prompts -------------------------------------------------------------------
@@ -329,7 +330,7 @@ def test_victim_leaves_the_step_and_its_budget_to_the_oldest_prompt(victim_is_pr
     while len(victim.block_table) * SIZE < victim.num_computed_tokens + 16:
         scheduler.kv_cache.try_grow(victim, 16)
     # Nothing else is left: as if others had grown.
-    assert pool.try_allocate(pool.num_available) is not None
+    assert pool.try_allocate(pool.num_available, Origin("others", "x")) is not None
     batch = scheduler.schedule()
     assert [(item.sequence.request, item.num_tokens) for item in batch] == [(0, 16)]
     assert not victim.block_table

@@ -25,6 +25,8 @@ from anzoth.frames import (
     Decoder,
     Hello,
     Message,
+    Purge,
+    Purged,
     Refused,
     SamplingParams,
     Stats,
@@ -53,6 +55,7 @@ class Gateway:
     tokens: dict[tuple[int, int], list[int]] = field(default_factory=dict)
     finish: dict[tuple[int, int], str] = field(default_factory=dict)
     steps: list[Step] = field(default_factory=list)
+    purged: list[Purged] = field(default_factory=list)
     _decoder: Decoder = field(default_factory=Decoder)
 
     def __post_init__(self) -> None:
@@ -77,8 +80,9 @@ class Gateway:
         max_tokens: int = 8,
         num_choices: int = 1,
         sampling: SamplingParams = ENDLESS,
+        tags: tuple[str, ...] = (),
     ) -> None:
-        message = Submit(number, "salt", "t", num_choices, max_tokens, sampling)
+        message = Submit(number, "salt", "t", num_choices, max_tokens, sampling, tags)
         self.socket.sendall(encode(message, pack_token_ids(prompt)))
 
     def read_until(self, done: Callable[[], bool]) -> None:
@@ -86,6 +90,8 @@ class Gateway:
             for message in self._receive_some():
                 if isinstance(message, Admitted | Refused):
                     self.answers[message.request] = message
+                elif isinstance(message, Purged):
+                    self.purged.append(message)
                 elif isinstance(message, Step):
                     self.steps.append(message)
                     for row in message.rows:
@@ -94,6 +100,11 @@ class Gateway:
                             self.tokens.setdefault(key, []).append(row.token)
                         if row.finish is not None:
                             self.finish[key] = row.finish
+
+    def purge(self, number: int, *tags: str) -> Purged:
+        self.socket.sendall(encode(Purge(number, ("salt",), tags or None)))
+        self.read_until(lambda: any(answer.purge == number for answer in self.purged))
+        return self.purged[-1]
 
     def read_until_finished(self, number: int, choice: int = 0) -> list[int]:
         self.read_until(lambda: (number, choice) in self.finish)
@@ -327,6 +338,8 @@ BROKEN = {
     "abort of a text": frame(b'{"t":"abort","request":"1","choice":null}'),
     "abort of half a choice": frame(b'{"t":"abort","request":1,"choice":1.5}'),
     "the engine's message": encode(Admitted(1)),
+    "purge of a number": frame(b'{"t":"purge","purge":1,"cache_salts":[5],"tags":null}'),
+    "purge of everything": frame(b'{"t":"purge","purge":1,"cache_salts":null,"tags":null}'),
     "cut token ids": encode(Submit(1, "salt", "t", 1, 8, ENDLESS), b"\x01\x02\x03"),
     "request is text": submit_frame(request="1"),
     "request is a truth value": submit_frame(request=True),
@@ -386,6 +399,33 @@ def test_end_of_the_parent_ends_the_loop_even_with_work_left(start: Start) -> No
     running.stop()
     assert running.errors == []
     assert len(runner.batches) <= 2
+
+
+def test_purge_is_answered_when_the_cache_holds_nothing_of_the_tenant(start: Start) -> None:
+    running = start()
+    gateway = running.connect()
+    gateway.submit(1, list(range(9)))
+    gateway.read_until_finished(1)
+    answer = gateway.purge(7)
+    assert (answer.num_blocks >= 3, answer.num_blocks_in_use) == (True, 0)
+    assert running.runner.writers() == []
+    assert gateway.purge(8) == Purged(8, 0, 0)
+
+
+def test_requests_that_are_aborted_before_a_purge_do_not_outlive_it(start: Start) -> None:
+    gate = threading.Semaphore(3)
+
+    def wait(_: int) -> None:
+        assert gate.acquire(timeout=DEADLINE_S)
+
+    running = start(FakeRunner(before_step=wait))
+    gateway = running.connect()
+    gateway.submit(1, list(range(9)), max_tokens=100)
+    gateway.read_until(lambda: (1, 0) in gateway.tokens)
+    gateway.socket.sendall(encode(Abort(1)))
+    gate.release(100)
+    assert gateway.purge(2).num_blocks_in_use == 0
+    assert running.runner.writers() == []
 
 
 def test_failing_step_ends_the_loop_with_its_error(start: Start) -> None:
@@ -517,6 +557,26 @@ def test_an_abort_reaches_a_request_whose_grammar_is_not_ready(
     assert len(first) == 8
     assert set(gateway.answers) == {1, 2}
     assert (1, 0) not in gateway.tokens
+
+
+def test_a_request_whose_grammar_is_compiled_during_a_purge_does_not_undo_it(
+    start: Start, tmp_path: Path
+) -> None:
+    compiler = SlowCompiler(tmp_path)
+    running = start(grammar_kit.LogitsRunner(), compiler=compiler)
+    gateway = running.connect()
+    gateway.submit(1, [5] * 9, sampling=XYZ, tags=("document",))
+    gateway.submit(2, [6] * 9)
+    gateway.read_until_finished(2)
+    assert gateway.purge(3, "document") == Purged(3, 0, 0)
+    compiler.gate.release(2)
+    gateway.read_until_finished(1)
+    assert text_of(gateway, 1) == "xyz"
+    assert {writer.tags for writer in running.runner.writers()} == {frozenset()}
+    # Afterwards the document may come again.
+    gateway.submit(4, [5] * 9, sampling=XYZ, tags=("document",))
+    gateway.read_until_finished(4)
+    assert {writer.tags for writer in running.runner.writers()} > {frozenset()}
 
 
 def test_an_engine_without_a_compiler_refuses_grammars_and_serves_the_rest(start: Start) -> None:

@@ -80,7 +80,9 @@ class FakeRunner:
     """Per step: (request, choice, number of computed tokens) of each row."""
 
     def __post_init__(self) -> None:
-        self._slots: list[int | None] = [None] * (self.num_blocks * self.block_size_tokens)
+        num_slots = self.num_blocks * self.block_size_tokens
+        self._slots: list[int | None] = [None] * num_slots
+        self._writers: list[Sequence | None] = [None] * num_slots
 
     def execute(self, batch: list[ScheduledSequence]) -> list[SampledToken | RowFailure | None]:
         self.before_step(len(self.batches))
@@ -89,6 +91,18 @@ class FakeRunner:
         )
         written: set[int] = set()
         return [self._row(item, written) for item in batch]
+
+    def scrub(self, block_ids: list[int]) -> None:
+        for block_id in block_ids:
+            start, size = block_id * self.block_size_tokens, self.block_size_tokens
+            self._slots[start : start + size] = [None] * size
+            self._writers[start : start + size] = [None] * size
+
+    def writers(self, block_id: int | None = None) -> list[Sequence]:
+        """Whose numbers are in the slots (of one block), used or not, each sequence once."""
+        size = self.block_size_tokens
+        slots = slice(None) if block_id is None else slice(block_id * size, block_id * size + size)
+        return list(dict.fromkeys(filter(None, self._writers[slots])))
 
     def _row(self, item: ScheduledSequence, written: set[int]) -> SampledToken | RowFailure | None:
         sequence = item.sequence
@@ -110,7 +124,11 @@ class FakeRunner:
             written.add(slot)
             number = _number(sequence.token_ids[position], position, total)
             self._slots[slot] = number
+            self._writers[slot] = sequence
             total = (total + number) % _MODULUS
+        for block_id in {slot // size for slot in slots[start:]}:
+            salts = {writer.cache_salt for writer in self.writers(block_id)}
+            assert len(salts) == 1, "a block holds numbers of two tenants"
         if self.fails(sequence):
             return RowFailure("this row was made to fail")
         if not item.samples:

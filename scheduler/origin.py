@@ -1,0 +1,46 @@
+"""Whose text, and which documents, were the bytes of a KV block computed from?
+
+Every block remembers the origin of what was last written to it, registered or not, until it is
+zeroed. Two rules rest on that. A block that is handed to a sequence of another origin is zeroed
+first, so no block holds bytes of two origins. And a deletion finds everything it has to reach.
+
+Tags are opaque to the engine: ids of documents that a prompt contains. A sequence that takes over
+the blocks of another one takes over its tags: its own blocks depend on the same text.
+
+Does not know: blocks, sequences, or which documents exist.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
+
+NO_TAGS: frozenset[str] = frozenset()
+
+
+@dataclass(slots=True, frozen=True)
+class Origin:
+    """One tenant's text with certain documents in it."""
+
+    tenant: str
+    cache_salt: str = field(repr=False)
+    tags: frozenset[str] = NO_TAGS
+
+    def with_tags_of(self, others: Iterable[Origin]) -> Origin:
+        """This origin, and all documents of the others."""
+        tags = self.tags.union(*(other.tags for other in others))
+        return self if tags == self.tags else replace(self, tags=tags)
+
+
+@dataclass(slots=True, frozen=True)
+class Deletion:
+    """What must be found no more: all of these tenants, or only what carries one of the tags."""
+
+    cache_salts: frozenset[str] = field(repr=False)
+    tags: frozenset[str] | None = None
+    """None: everything."""
+
+    def covers(self, origin: Origin) -> bool:
+        if origin.cache_salt not in self.cache_salts:
+            return False
+        return self.tags is None or not self.tags.isdisjoint(origin.tags)
