@@ -32,6 +32,7 @@ from anzoth.db.pool import Database
 from anzoth.errors import CapacityUnavailable
 from anzoth.gateway import keys
 from anzoth.gateway.auth import Authenticator
+from anzoth.gateway.deleted_tenants import DeletedTenants
 from anzoth.gateway.embedding import Embedder
 from anzoth.gateway.engine_client import EngineClient
 from anzoth.gateway.generation import Generator
@@ -108,7 +109,9 @@ async def _build(stack: contextlib.AsyncExitStack, settings: Mapping[str, Any]) 
     ledger = Ledger(database)
     stack.push_async_callback(ledger.close, _LEDGER_FLUSH_S)
     background = await stack.enter_async_context(asyncio.TaskGroup())
-    tasks = [background.create_task(part.run()) for part in (authenticator, ledger, models)]
+    deleted_tenants = DeletedTenants(database, settings["dsn"], pepper, models)
+    parts = (authenticator, ledger, models, deleted_tenants)
+    tasks = [background.create_task(part.run()) for part in parts]
     stack.callback(lambda: [task.cancel() for task in tasks])
     limiter = Limiter()
     return Services(

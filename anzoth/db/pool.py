@@ -1,10 +1,10 @@
 """How does the gateway reach the database, and as whom?
 
 Every statement runs inside a transaction that names its tenant, or the key that is being
-authenticated; there is no way to get a connection without one. The name is local to the
-transaction, so nothing of it is left on a pooled connection, however the block ended.
+authenticated, or asks who was deleted; there is no way to get a connection without one. The name is
+local to the transaction, so nothing of it is left on a pooled connection, however the block ended.
 
-Does not know: any statement but the two that set the name (see `store`).
+Does not know: any statement but those that set the name (see `store`).
 """
 
 from __future__ import annotations
@@ -108,6 +108,13 @@ class Database:
     async def authenticating(self, kid: str) -> AsyncIterator[Connection]:
         """A transaction that sees the key `kid` and its tenant only. Raises DatabaseDown."""
         async with self._transaction("set_kid", kid) as connection:
+            yield connection
+
+    @contextlib.asynccontextmanager
+    async def deleted_tenants(self) -> AsyncIterator[Connection]:
+        """A transaction that sees which tenants were deleted, and nothing else. Raises
+        DatabaseDown."""
+        async with self._transaction("set_deleted_tenants", "on") as connection:
             yield connection
 
     @contextlib.asynccontextmanager

@@ -9,6 +9,10 @@ SELECT set_config('app.tenant', $1, true);
 -- For this transaction only: which key authentication may read.
 SELECT set_config('app.kid', $1, true);
 
+-- name: set_deleted_tenants
+-- For this transaction only: deleted tenants are seen, whoever they were.
+SELECT set_config('app.deleted_tenants', $1, true);
+
 -- name: find_key
 -- Reads what the policies show under app.kid: one key with its tenant, or nothing.
 SELECT k.id, k.tenant_id, t.name AS tenant_name, k.kid, k.digest, k.hash_alg, k.pepper_id,
@@ -45,10 +49,10 @@ SELECT EXISTS (SELECT FROM anzoth.tenants);
 -- No row when the name is taken.
 INSERT INTO anzoth.tenants (id, name) VALUES ($1, $2)
 ON CONFLICT (name) DO NOTHING
-RETURNING id, name, created_at;
+RETURNING id, name, created_at, deleted_at;
 
 -- name: list_tenants
-SELECT t.id, t.name, t.created_at,
+SELECT t.id, t.name, t.created_at, t.deleted_at,
     count(k.id) FILTER (WHERE k.revoked_at IS NULL) AS num_keys
 FROM anzoth.tenants AS t
 LEFT JOIN anzoth.api_keys AS k ON k.tenant_id = t.id
@@ -56,7 +60,16 @@ GROUP BY t.id
 ORDER BY t.name;
 
 -- name: find_tenant
-SELECT id, name, created_at FROM anzoth.tenants WHERE name = $1;
+SELECT id, name, created_at, deleted_at FROM anzoth.tenants WHERE name = $1;
+
+-- name: delete_tenant
+-- Announced to the gateways by a trigger. No row when it is deleted already.
+UPDATE anzoth.tenants SET deleted_at = now() WHERE id = $1 AND deleted_at IS NULL
+RETURNING deleted_at;
+
+-- name: list_deleted_tenants
+-- Reads what the policies show under app.deleted_tenants.
+SELECT id FROM anzoth.tenants WHERE deleted_at IS NOT NULL;
 
 -- name: insert_key
 INSERT INTO anzoth.api_keys (
@@ -82,3 +95,8 @@ SET revoked_at = coalesce(k.revoked_at, now())
 FROM anzoth.tenants AS t
 WHERE t.id = k.tenant_id AND (k.id = $1 OR k.kid = $2)
 RETURNING k.id, k.kid, k.name, t.name AS tenant, k.revoked_at;
+
+-- name: revoke_keys
+-- All of a tenant that still work. Announced to the gateways by a trigger.
+UPDATE anzoth.api_keys SET revoked_at = now() WHERE tenant_id = $1 AND revoked_at IS NULL
+RETURNING id;

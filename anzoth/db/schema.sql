@@ -11,7 +11,8 @@ CREATE SCHEMA anzoth;
 CREATE TABLE anzoth.tenants (
     id uuid PRIMARY KEY,
     name text NOT NULL UNIQUE CHECK (name <> ''),
-    created_at timestamptz NOT NULL DEFAULT now()
+    created_at timestamptz NOT NULL DEFAULT now(),
+    deleted_at timestamptz                  -- its keys are revoked then; its usage stays
 );
 
 CREATE TABLE anzoth.api_keys (
@@ -86,6 +87,11 @@ CREATE POLICY tenant_of_named_key ON anzoth.tenants FOR SELECT TO anzoth_app
         WHERE named.kid = nullif(current_setting('app.kid', true), '')
     ));
 
+-- A gateway that was away when a tenant was deleted must still learn of it. It sees deleted tenants
+-- where it asks for them, and never inside another tenant's transaction.
+CREATE POLICY deleted ON anzoth.tenants FOR SELECT TO anzoth_app
+    USING (deleted_at IS NOT NULL AND current_setting('app.deleted_tenants', true) = 'on');
+
 -- The operator's commands see every tenant.
 CREATE POLICY every_tenant ON anzoth.tenants TO anzoth_operator USING (true) WITH CHECK (true);
 CREATE POLICY every_tenant ON anzoth.api_keys TO anzoth_operator USING (true) WITH CHECK (true);
@@ -111,3 +117,14 @@ CREATE TRIGGER announce_changed_key
     AFTER UPDATE OF kid, name, digest, hash_alg, pepper_id, scopes, models, rpm, tpm,
         expires_at, revoked_at ON anzoth.api_keys
     FOR EACH ROW EXECUTE FUNCTION anzoth.announce_key_change();
+
+-- Gateways end the requests of a deleted tenant and have its caches purged.
+CREATE FUNCTION anzoth.announce_deleted_tenant() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    PERFORM pg_notify('anzoth_tenants', NEW.id::text);
+    RETURN NULL;
+END
+$$;
+
+CREATE TRIGGER announce_deleted_tenant AFTER UPDATE OF deleted_at ON anzoth.tenants
+    FOR EACH ROW EXECUTE FUNCTION anzoth.announce_deleted_tenant();

@@ -84,6 +84,7 @@ class TenantRow:
     id: uuid.UUID
     name: str
     created_at: datetime
+    deleted_at: datetime | None
 
 
 @dataclass(slots=True, frozen=True)
@@ -93,6 +94,7 @@ class TenantListing:
     id: uuid.UUID
     name: str
     created_at: datetime
+    deleted_at: datetime | None
     num_keys: int
 
 
@@ -171,6 +173,16 @@ async def list_tenants(connection: Connection) -> list[TenantListing]:
     return [TenantListing(**row) for row in await connection.fetch(queries.load()["list_tenants"])]
 
 
+async def delete_tenant(connection: Connection, id: uuid.UUID) -> datetime | None:
+    """When it was deleted; None when it had been before."""
+    return await connection.fetchval(queries.load()["delete_tenant"], id)
+
+
+async def list_deleted_tenants(connection: Connection) -> list[uuid.UUID]:
+    rows = await connection.fetch(queries.load()["list_deleted_tenants"])
+    return [row["id"] for row in rows]
+
+
 async def try_insert_key(connection: Connection, key: NewKey) -> datetime | None:
     """When it was created; None when the kid is taken."""
     parameters = [getattr(key, name) for name in NewKey.__slots__]
@@ -191,3 +203,8 @@ async def revoke_key(
 ) -> RevokedKey | None:
     row = await connection.fetchrow(queries.load()["revoke_key"], id, kid)
     return None if row is None else RevokedKey(**row)
+
+
+async def revoke_keys(connection: Connection, tenant_id: uuid.UUID) -> int:
+    """How many of the tenant's keys worked until now."""
+    return len(await connection.fetch(queries.load()["revoke_keys"], tenant_id))

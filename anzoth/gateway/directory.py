@@ -54,13 +54,23 @@ class CreatedKey:
     created_at: datetime
 
 
+@dataclass(slots=True, frozen=True)
+class DeletedTenant:
+    """A tenant that was just deleted."""
+
+    id: uuid.UUID
+    name: str
+    deleted_at: datetime
+    num_revoked_keys: int
+
+
 async def create_tenant(dsn: str, name: str) -> store.TenantRow:
     """Raises DirectoryError when the name is taken or empty, and DatabaseError."""
     _check_name("tenant", name)
     async with pool.operator(dsn) as connection:
         created = await store.try_insert_tenant(connection, uuid.uuid4(), name)
     if created is None:
-        raise DirectoryError(f"there is already a tenant named {name!r}")
+        raise DirectoryError(f"there is already a tenant named {name!r}, or was one")
     return created
 
 
@@ -70,16 +80,27 @@ async def list_tenants(dsn: str) -> list[store.TenantListing]:
         return await store.list_tenants(connection)
 
 
+async def delete_tenant(dsn: str, name: str) -> DeletedTenant:
+    """Nothing of it is served any more: its keys are revoked, running gateways end its requests and
+    have its caches purged. Its usage stays, and so its name is never given to another tenant.
+
+    Raises DirectoryError when there is no such tenant, and DatabaseError.
+    """
+    async with pool.operator(dsn) as connection:
+        await store.lock_directory(connection)  # no key may come into being meanwhile
+        tenant = await _find_tenant(connection, name)
+        num_keys = await store.revoke_keys(connection, tenant.id)
+        deleted_at = await store.delete_tenant(connection, tenant.id)
+    assert deleted_at is not None
+    return DeletedTenant(tenant.id, name, deleted_at, num_keys)
+
+
 async def create_key(dsn: str, pepper: Pepper, request: KeyRequest) -> CreatedKey:
     """Raises DirectoryError when the tenant is unknown or a value impossible, and DatabaseError."""
     _check(request)
     async with pool.operator(dsn) as connection:
-        tenant = await store.find_tenant(connection, request.tenant)
-        if tenant is None:
-            raise DirectoryError(
-                f"there is no tenant named {request.tenant!r}; "
-                f"create it with: anzoth tenants create {request.tenant}"
-            )
+        await store.lock_directory(connection)
+        tenant = await _find_tenant(connection, request.tenant)
         return await _insert_key(connection, pepper, tenant.id, request)
 
 
@@ -121,6 +142,17 @@ async def ensure_default_tenant_and_key(dsn: str, pepper: Pepper) -> str | None:
             return None  # `anzoth tenants create` was faster; whoever ran it makes the keys
         request = KeyRequest(DEFAULT_TENANT, "first key")
         return (await _insert_key(connection, pepper, tenant.id, request)).key.text
+
+
+async def _find_tenant(connection: Connection, name: str) -> store.TenantRow:
+    tenant = await store.find_tenant(connection, name)
+    if tenant is None:
+        raise DirectoryError(
+            f"there is no tenant named {name!r}; create it with: anzoth tenants create {name}"
+        )
+    if tenant.deleted_at is not None:
+        raise DirectoryError(f"the tenant {name!r} was deleted on {tenant.deleted_at:%Y-%m-%d}")
+    return tenant
 
 
 async def _insert_key(

@@ -17,10 +17,11 @@ import itertools
 import logging
 import time
 import traceback
-from collections.abc import Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Literal, Protocol, TypeVar
+from uuid import UUID
 
 from anzoth.errors import (
     AnzothError,
@@ -28,6 +29,7 @@ from anzoth.errors import (
     ContextLengthExceeded,
     InvalidValue,
     ModelUnavailable,
+    Unauthorized,
 )
 from anzoth.frames import (
     Abort,
@@ -38,6 +40,8 @@ from anzoth.frames import (
     FrameError,
     Hello,
     Message,
+    Purge,
+    Purged,
     Refused,
     Row,
     SamplingParams,
@@ -61,6 +65,7 @@ MIN_BACKOFF_S = 0.05
 MAX_BACKOFF_S = 1.0
 DEFAULT_STALL_TIMEOUT_S = 60.0
 
+T = TypeVar("T")
 State = Literal["connecting", "warming", "ready"]
 
 
@@ -78,6 +83,7 @@ class Listener(Protocol):
 class _Live:
     """A request that the engine knows of."""
 
+    tenant: UUID
     listener: Listener
     open_choices: set[int]
     admission: asyncio.Future[None]
@@ -106,6 +112,9 @@ class EngineClient:
         self._connection: EngineConnection | None = None
         self._live: dict[int, _Live] = {}
         self._embeddings: dict[int, PendingVectors] = {}
+        self._purges: dict[int, asyncio.Future[Purged]] = {}
+        self._ended_tenants: set[UUID] = set()
+        """Whoever authenticated as one of these just before its end comes too late."""
         self._next_request = 1
         self._last_step_s = 0.0
         metrics.engine_up(model, False)
@@ -143,19 +152,21 @@ class EngineClient:
         max_tokens: int,
         sampling: SamplingParams,
         tenant: TenantHandle,
+        tags: tuple[str, ...] = (),
     ) -> int:
         """Returns the request's number once the engine has admitted it.
 
-        Rows may reach the listener before the caller runs again. Raises ModelUnavailable,
-        CapacityUnavailable, ContextLengthExceeded or InvalidValue; then no row ever comes.
+        `tags`: ids of the documents in the prompt. Rows may reach the listener before the caller
+        runs again. Raises ModelUnavailable, CapacityUnavailable, ContextLengthExceeded,
+        InvalidValue or Unauthorized; then no row ever comes.
         """
-        connection = self._require_connection()
+        connection = self._require_connection(tenant)
         request = self._next_number()
         message = Submit(
-            request, tenant.cache_salt, str(tenant.id), num_choices, max_tokens, sampling
+            request, tenant.cache_salt, str(tenant.id), num_choices, max_tokens, sampling, tags=tags
         )
         admission = asyncio.get_running_loop().create_future()
-        self._live[request] = _Live(listener, set(range(num_choices)), admission)
+        self._live[request] = _Live(tenant.id, listener, set(range(num_choices)), admission)
         connection.send(encode(message, pack_token_ids(prompt)))
         try:
             async with asyncio.timeout(ADMISSION_TIMEOUT_S):
@@ -180,11 +191,11 @@ class EngineClient:
         """Each input's vector, as little-endian float32.
 
         Cancelled: the engine is told. Raises ModelUnavailable, CapacityUnavailable,
-        ContextLengthExceeded or InvalidValue.
+        ContextLengthExceeded, InvalidValue or Unauthorized.
         """
-        connection = self._require_connection()
+        connection = self._require_connection(tenant)
         request = self._next_number()
-        pending = self._embeddings[request] = PendingVectors(len(inputs))
+        pending = self._embeddings[request] = PendingVectors(tenant.id, len(inputs))
         message = Embed(request, str(tenant.id), tuple(map(len, inputs)), dimensions)
         token_ids = list(itertools.chain.from_iterable(inputs))
         connection.send(encode(message, pack_token_ids(token_ids)))
@@ -196,8 +207,29 @@ class EngineClient:
                 self._send(Abort(request))
         return pending.vectors()
 
-    def _require_connection(self) -> EngineConnection:
-        """Raises ModelUnavailable or CapacityUnavailable."""
+    async def purge(self, cache_salts: Iterable[str], tags: Iterable[str] | None = None) -> Purged:
+        """What the engine computed for these tenants is found no more when this returns.
+
+        `tags`: only what it computed from prompts with one of these. Raises ModelUnavailable (then
+        it may or may not have happened) or CapacityUnavailable.
+        """
+        connection = self._require_connection()
+        number = self._next_number()
+        message = Purge(number, tuple(cache_salts), None if tags is None else tuple(tags))
+        answer = self._purges[number] = asyncio.get_running_loop().create_future()
+        connection.send(encode(message))
+        try:
+            async with asyncio.timeout(ADMISSION_TIMEOUT_S):
+                return await answer
+        except TimeoutError:
+            raise ModelUnavailable() from None
+        finally:
+            self._purges.pop(number, None)
+
+    def _require_connection(self, tenant: TenantHandle | None = None) -> EngineConnection:
+        """Raises ModelUnavailable, CapacityUnavailable or Unauthorized."""
+        if tenant is not None and tenant.id in self._ended_tenants:
+            raise Unauthorized()
         self.require_ready()
         if self._connection is None or self._connection.is_congested:
             raise CapacityUnavailable()
@@ -221,19 +253,27 @@ class EngineClient:
 
     def end_all(self, error: AnzothError) -> None:
         """Stops every request; each ends with `error`."""
-        for request in (*self._live, *self._embeddings):
-            self._send(Abort(request))
-        self._fail_all(error)
+        self._end((*self._live, *self._embeddings), error)
 
-    def _fail_all(self, error: AnzothError) -> None:
-        live, self._live = self._live, {}
-        for entry in live.values():
+    def end_tenants(self, tenants: Collection[UUID]) -> None:
+        """Stops every request of these tenants and takes no more of them, ever."""
+        self._ended_tenants.update(tenants)
+        requests = [number for number, live in self._live.items() if live.tenant in tenants]
+        requests += [number for number, e in self._embeddings.items() if e.tenant in tenants]
+        self._end(requests, Unauthorized())
+
+    def _end(self, requests: Iterable[int], error: AnzothError) -> None:
+        for request in requests:
+            self._send(Abort(request))
+            self._fail(request, error)
+
+    def _fail(self, request: int, error: AnzothError) -> None:
+        if entry := self._live.pop(request, None):
             if entry.admission.done():
                 entry.listener.lost(error)
             else:
                 entry.admission.set_exception(error)
-        embeddings, self._embeddings = self._embeddings, {}
-        for pending in embeddings.values():
+        elif pending := self._embeddings.pop(request, None):
             _settle(pending.answer, error)
 
     def _send(self, message: Message) -> None:
@@ -312,7 +352,10 @@ class EngineClient:
         self._metrics.engine_up(self.model, False)
         if self.num_live_requests:
             log.warning("engine %s is lost with %d requests", self.model, self.num_live_requests)
-        self._fail_all(ModelUnavailable())
+        for request in (*self._live, *self._embeddings):
+            self._fail(request, ModelUnavailable())
+        for answer in self._purges.values():
+            _settle(answer, ModelUnavailable())
 
     def greeted(self, hello: Hello) -> None:
         self.hello = hello
@@ -331,13 +374,12 @@ class EngineClient:
             case Embedded():
                 self._embedded(message, payload)
             case Failed():
-                if pending := self._embeddings.pop(message.request, None):
-                    _settle(pending.answer, AnzothError())
+                self._fail(message.request, AnzothError())
             case Refused():
-                if entry := self._live.pop(message.request, None):
-                    _settle(entry.admission, _refusal(message))
-                elif pending := self._embeddings.pop(message.request, None):
-                    _settle(pending.answer, _refusal(message))
+                self._fail(message.request, _refusal(message))
+            case Purged():
+                if answer := self._purges.get(message.purge):
+                    _settle(answer, message)
             case _:
                 raise FrameError(f"an engine does not send {type(message).__name__} here")
 
@@ -374,13 +416,13 @@ class EngineClient:
                 entry.listener.lost(error if isinstance(error, AnzothError) else AnzothError())
 
 
-def _settle(waiting: asyncio.Future[None], error: AnzothError | None) -> None:
+def _settle(waiting: asyncio.Future[T], outcome: T | AnzothError) -> None:
     if waiting.done():  # the caller was cancelled, or the engine repeats itself
         return
-    if error is None:
-        waiting.set_result(None)
+    if isinstance(outcome, AnzothError):
+        waiting.set_exception(outcome)
     else:
-        waiting.set_exception(error)
+        waiting.set_result(outcome)
 
 
 def _refusal(refused: Refused) -> AnzothError:

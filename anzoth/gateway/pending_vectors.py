@@ -6,6 +6,7 @@ Does not know: connections, or what the vectors are for.
 from __future__ import annotations
 
 import asyncio
+from uuid import UUID
 
 from anzoth.frames import Embedded, FrameError
 
@@ -13,9 +14,10 @@ from anzoth.frames import Embedded, FrameError
 class PendingVectors:
     """The vectors of one request, in the order of its inputs."""
 
-    __slots__ = ("_num_missing", "_vectors", "answer")
+    __slots__ = ("_num_missing", "_vectors", "answer", "tenant")
 
-    def __init__(self, num_inputs: int) -> None:
+    def __init__(self, tenant: UUID, num_inputs: int) -> None:
+        self.tenant = tenant
         self.answer: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         """Done when every vector is there, or with the error that ended the request."""
         self._vectors: list[bytes | None] = [None] * num_inputs

@@ -116,6 +116,22 @@ def test_text_output_shows_a_key_once(dsn: str, tmp_path: Path) -> None:
     assert "revoked" in commands.run("keys", "list").stdout
 
 
+def test_a_tenant_is_deleted_only_when_that_was_meant(dsn: str, tmp_path: Path) -> None:
+    commands = Commands("--database-url", dsn, "--data-dir", str(tmp_path))
+    for name in ("one", "two"):
+        commands.json("tenants", "create", name)
+        commands.json("keys", "create", "--tenant", name, "--name", "k")
+    unsure = commands.run("tenants", "delete", "one")  # nobody there to answer
+    assert unsure.returncode == 1
+    assert [t["deleted_at"] for t in commands.json("tenants", "list")] == [None, None]
+    assert "1 keys were revoked" in commands.run("tenants", "delete", "one", "--yes").stdout
+    deleted = commands.json("tenants", "delete", "two")
+    assert (deleted["name"], deleted["num_revoked_keys"]) == ("two", 1)
+    assert all(t["deleted_at"] for t in commands.json("tenants", "list"))
+    assert "was deleted on" in commands.error("tenants", "delete", "two", "--yes")
+    assert "deleted 2" in commands.run("tenants", "list").stdout
+
+
 def test_mistakes_are_one_sentence_each(dsn: str, tmp_path: Path) -> None:
     commands = Commands("--database-url", dsn, "--data-dir", str(tmp_path))
     create = ("keys", "create", "--name", "n", "--tenant")

@@ -160,3 +160,32 @@ def test_metrics_name_no_tenant_and_no_key(server, key, client) -> None:
 def test_no_log_line_carries_a_key(server, key) -> None:
     secret = key.partition("_")[2]
     assert secret not in server.log()
+
+
+def test_a_deleted_tenant_is_served_no_more_and_leaves_nothing_in_the_cache(server) -> None:
+    server.cli("tenants", "create", "leaving")
+    created = server.cli("keys", "create", "--tenant", "leaving", "--name", "k")
+    prompt = {"role": "user", "content": "The code word of the leaving tenant is walnut. " * 8}
+    endless = {**GOOD, "messages": [prompt], "max_tokens": 900, "ignore_eos": True, "stream": True}
+    with (
+        server.client(created["key"]) as client,
+        client.stream("POST", CHAT, json=endless) as stream,
+    ):
+        assert stream.status_code == 200
+        lines = stream.iter_lines()
+        assert next(lines).startswith("data: ")
+        deleted = server.cli("tenants", "delete", "leaving")
+        assert deleted["num_revoked_keys"] == 1
+        told = [line for line in lines if line]
+        assert client.get("/v1/models").status_code == 401
+    error = json.loads(told[-1].removeprefix("data: "))["error"]
+    assert error["code"] == "invalid_api_key"
+    deadline_s = time.monotonic() + 10
+    while "1 deleted tenant(s)" not in server.log():
+        assert time.monotonic() < deadline_s
+        time.sleep(0.05)
+    line = next(line for line in server.log().splitlines() if "1 deleted tenant(s)" in line)
+    assert " 0 still in use" in line
+    assert " 0 KV blocks zeroed" not in line
+    rows = usage_rows(server, [stream.headers["x-request-id"]])
+    assert rows[stream.headers["x-request-id"]]["finish_reason"] == "error"

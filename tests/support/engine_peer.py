@@ -23,6 +23,8 @@ from anzoth.frames import (
     FinishReason,
     Hello,
     Message,
+    Purge,
+    Purged,
     Refused,
     Row,
     Stats,
@@ -95,6 +97,8 @@ class EnginePeer:
     embeds: list[tuple[Embed, list[list[int]]]] = field(default_factory=list)
     embeds_fail: bool = False
     aborts: list[Abort] = field(default_factory=list)
+    purges: list[Purge] = field(default_factory=list)
+    answers_purges: bool = True
 
     def __post_init__(self) -> None:
         self.changed = asyncio.Condition()
@@ -157,6 +161,11 @@ class EnginePeer:
             self.aborts.append(message)
             if message.choice is None and (task := self._running.pop(message.request, None)):
                 task.cancel()
+            return
+        if isinstance(message, Purge):
+            self.purges.append(message)
+            if self.answers_purges:
+                writer.write(encode(Purged(message.purge, 3, len(self._running))))
             return
         if isinstance(message, Embed):
             self._embed(writer, message, unpack_token_ids(payload))

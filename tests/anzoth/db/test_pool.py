@@ -292,3 +292,21 @@ def test_a_full_pool_is_reported_as_down_in_time(dsn: str) -> None:
             await database.ping()
 
     asyncio.run(scenario())
+
+
+def test_deleted_tenants_are_seen_where_they_are_asked_for_and_nowhere_else(dsn: str) -> None:
+    async def scenario() -> None:
+        async with two_customers(dsn) as (database, one, two):
+            async with database.deleted_tenants() as connection:
+                assert await count_all(connection) == {"tenants": 0, "api_keys": 0, "usage": 0}
+            async with pool.operator(dsn) as connection:
+                assert await store.delete_tenant(connection, one.handle.id) is not None
+                assert await store.delete_tenant(connection, one.handle.id) is None
+            async with database.deleted_tenants() as connection:
+                assert await store.list_deleted_tenants(connection) == [one.handle.id]
+                assert await count_all(connection) == {"tenants": 1, "api_keys": 0, "usage": 0}
+            async with database.tenant(two.handle) as connection:
+                assert await store.list_deleted_tenants(connection) == []
+                assert await count_all(connection) == {"tenants": 1, "api_keys": 1, "usage": 1}
+
+    asyncio.run(scenario())

@@ -89,6 +89,50 @@ def test_a_key_is_revoked_by_any_of_its_names_and_only_once(dsn: str) -> None:
     asyncio.run(scenario())
 
 
+def test_a_deleted_tenant_has_no_key_that_works_and_gets_none(dsn: str) -> None:
+    async def scenario() -> None:
+        for name in ("acme", "other"):
+            await directory.create_tenant(dsn, name)
+            for number in range(2):
+                await directory.create_key(dsn, PEPPER, KeyRequest(name, f"k{number}"))
+        first, *_ = await directory.list_keys(dsn, "acme")
+        revoked = await directory.revoke_key(dsn, first.kid)
+        deleted = await directory.delete_tenant(dsn, "acme")
+        assert (deleted.name, deleted.num_revoked_keys) == ("acme", 1)
+        keys_by_kid = {key.kid: key for key in await directory.list_keys(dsn)}
+        assert keys_by_kid[first.kid].revoked_at == revoked.revoked_at
+        alive = {key.tenant for key in keys_by_kid.values() if key.revoked_at is None}
+        assert alive == {"other"}
+        states = {t.name: t.deleted_at for t in await directory.list_tenants(dsn)}
+        assert states == {"acme": deleted.deleted_at, "other": None}
+        for again in (
+            directory.delete_tenant(dsn, "acme"),
+            directory.create_key(dsn, PEPPER, KeyRequest("acme", "k")),
+        ):
+            with pytest.raises(DirectoryError, match="'acme' was deleted on"):
+                await again
+        with pytest.raises(DirectoryError, match="or was one"):
+            await directory.create_tenant(dsn, "acme")
+        with pytest.raises(DirectoryError, match="no tenant named 'ghost'"):
+            await directory.delete_tenant(dsn, "ghost")
+
+    asyncio.run(scenario())
+
+
+def test_no_key_comes_into_being_beside_the_deletion_of_its_tenant(dsn: str) -> None:
+    async def scenario() -> None:
+        await directory.create_tenant(dsn, "acme")
+        await asyncio.gather(
+            *(directory.create_key(dsn, PEPPER, KeyRequest("acme", f"k{n}")) for n in range(6)),
+            directory.delete_tenant(dsn, "acme"),
+            *(directory.create_key(dsn, PEPPER, KeyRequest("acme", f"l{n}")) for n in range(6)),
+            return_exceptions=True,
+        )
+        assert all(key.revoked_at is not None for key in await directory.list_keys(dsn))
+
+    asyncio.run(scenario())
+
+
 def test_neither_the_database_nor_an_error_holds_the_secret(dsn: str) -> None:
     async def scenario() -> str:
         await directory.create_tenant(dsn, "acme")

@@ -11,7 +11,7 @@ from uuid import UUID
 import pytest
 from engine_peer import HELLO, EnginePeer, Said, stats
 
-from anzoth.errors import AnzothError, CapacityUnavailable, ModelUnavailable
+from anzoth.errors import AnzothError, CapacityUnavailable, ModelUnavailable, Unauthorized
 from anzoth.frames import Abort, Admitted, Row, SamplingParams, Step, Submit
 from anzoth.gateway import engine_client
 from anzoth.gateway.engine_client import EngineClient
@@ -64,14 +64,20 @@ async def connected(
         await peer.stop()
 
 
-async def submit(client: EngineClient, heard: Heard, choices: int = 1, tokens: int = 3) -> int:
+async def submit(
+    client: EngineClient,
+    heard: Heard,
+    choices: int = 1,
+    tokens: int = 3,
+    tenant: TenantHandle = TENANT,
+) -> int:
     return await client.submit(
         heard,
         [5, 6, 7],
         num_choices=choices,
         max_tokens=tokens,
         sampling=SamplingParams(seed=1),
-        tenant=TENANT,
+        tenant=tenant,
     )
 
 
@@ -293,6 +299,59 @@ def test_a_message_before_hello_or_of_the_wrong_direction_is_a_broken_peer(tmp_p
             await until(lambda: client.healthy)
             peer.send(HELLO)
             await until(lambda: client.state == "connecting")
+
+    run(main)
+
+
+def test_a_purge_is_over_when_the_engine_says_so_and_lost_with_it(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with connected(tmp_path / "s") as (client, peer):
+            answer = await client.purge(["5a17"], ["document"])
+            assert (answer.num_blocks, answer.num_blocks_in_use) == (3, 0)
+            (message,) = peer.purges
+            assert (message.cache_salts, message.tags) == (("5a17",), ("document",))
+            await client.purge(["5a17"])
+            assert peer.purges[-1].tags is None
+            peer.answers_purges = False
+            task = asyncio.create_task(client.purge(["5a17"]))
+            await peer.until(lambda: len(peer.purges) == 3)
+            await peer.stop()
+            with pytest.raises(ModelUnavailable):
+                await task
+            with pytest.raises(ModelUnavailable):
+                await client.purge(["5a17"])
+
+    run(main)
+
+
+def test_requests_of_an_ended_tenant_end_and_no_more_are_taken(tmp_path: Path) -> None:
+    other = TenantHandle(UUID(int=8), "other", "ee")
+
+    async def main() -> None:
+        async with connected(tmp_path / "s") as (client, peer):
+            peer.pause_after = 1
+            ours, theirs = Heard(), Heard()
+            number = await submit(client, ours)
+            await submit(client, theirs, tenant=other)
+            peer.admits = False
+            waiting = asyncio.create_task(submit(client, Heard()))
+            embedding = asyncio.create_task(client.embed([[5]], dimensions=None, tenant=TENANT))
+            await peer.until(lambda: bool(len(peer.submits) == 3 and peer.embeds))
+            client.end_tenants({TENANT.id})
+            assert isinstance(ours.error, Unauthorized)
+            for task in (waiting, embedding):
+                with pytest.raises(Unauthorized):
+                    await task
+            # The engine hears of the aborts before it hears of a purge.
+            await client.purge([TENANT.cache_salt])
+            assert number in {abort.request for abort in peer.aborts}
+            assert len({abort.request for abort in peer.aborts}) == 3
+            with pytest.raises(Unauthorized):
+                await submit(client, Heard())
+            peer.go_on()
+            await until(lambda: client.num_live_requests == 0)
+            assert theirs.error is None
+            assert len(theirs.rows) == 3
 
     run(main)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from uuid import UUID
 
 import pytest
 
@@ -12,7 +13,7 @@ from anzoth.gateway.pending_vectors import PendingVectors
 
 def pending(num_inputs: int) -> PendingVectors:
     async def make() -> PendingVectors:
-        return PendingVectors(num_inputs)
+        return PendingVectors(UUID(int=1), num_inputs)
 
     return asyncio.run(make())
 
