@@ -94,6 +94,16 @@ class EngineConfig:
     kv_cache_mib: int | None = None
     num_blocks: int | None = None
     """Overrides `kv_cache_mib`."""
+    kv_quota: float | None = None
+    """The share of the KV blocks, above 0 and at most 1, that one tenant may hold at most, in use
+    and cached together, whoever else is there. It also bounds a request: prompt and output must fit
+    in it. None: no bound; what tenants get of the batch is bounded by fairness all the same."""
+    kv_floor: float = 0.05
+    """The share of the KV blocks up to which a tenant's cached prefixes are not evicted for others.
+    All floors together are at most a quarter: beyond five tenants each has less. The default keeps
+    the system prompts, tools and latest conversations of a quiet tenant beside a flood by another
+    (of 20,000 blocks, 16,000 tokens), and takes at most a quarter of the cache from running
+    work, and only as far as others have something cached. 0: the longest unused goes first."""
     block_size_tokens: int = 16
     max_model_tokens: int | None = None
     """None: what the checkpoint's config says, if the KV cache can hold it."""

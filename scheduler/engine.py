@@ -34,6 +34,7 @@ from anzoth.scheduler.constraint import Constraint
 from anzoth.scheduler.origin import Deletion
 from anzoth.scheduler.scheduler import Scheduler
 from anzoth.scheduler.sequence import RowFailure, SampledToken, ScheduledSequence, Sequence
+from anzoth.scheduler.tenant_blocks import BlockShares
 
 log = logging.getLogger(__name__)
 
@@ -91,23 +92,29 @@ class Engine:
             raise ConfigError(
                 f"max_running_sequences is {config.max_running_sequences}; expected at least 1"
             )
-        self._runner = runner
-        self._clock = clock
-        self._eos_token_ids = frozenset(runner.spec.eos_token_ids)
-        # One sequence must fit in the cache alone: the scheduler's promise of progress rests on it.
-        self._limits = Limits(
-            vocab_size=runner.spec.vocab_size,
-            max_model_tokens=min(
-                runner.max_model_tokens, runner.num_blocks * runner.block_size_tokens
-            ),
-            max_queued_requests=config.max_queued_requests,
-            max_queued_tokens=config.max_queued_tokens,
-        )
         self._scheduler = Scheduler(
             runner.num_blocks,
             runner.block_size_tokens,
             max_batch_tokens=max_batch_tokens,
             max_running_sequences=config.max_running_sequences,
+            shares=_block_shares(config),
+        )
+        self._runner = runner
+        self._clock = clock
+        self._eos_token_ids = frozenset(runner.spec.eos_token_ids)
+        # One sequence must fit in the cache, and in its tenant's quota, alone: the scheduler's
+        # promise of progress rests on it.
+        num_quota_tokens = self._scheduler.quota_blocks * runner.block_size_tokens
+        if config.max_model_tokens is not None and num_quota_tokens < config.max_model_tokens:
+            raise ConfigError(
+                f"max_model_tokens is {config.max_model_tokens}, but with kv_quota = "
+                f"{config.kv_quota} a tenant may hold only {num_quota_tokens} tokens"
+            )
+        self._limits = Limits(
+            vocab_size=runner.spec.vocab_size,
+            max_model_tokens=min(runner.max_model_tokens, num_quota_tokens),
+            max_queued_requests=config.max_queued_requests,
+            max_queued_tokens=config.max_queued_tokens,
         )
         self._requests: dict[int, list[Sequence]] = {}
         """The unfinished choices of every unfinished request."""
@@ -326,6 +333,15 @@ class Engine:
         choices.remove(sequence)
         if not choices:
             del self._requests[sequence.request]
+
+
+def _block_shares(config: EngineConfig) -> BlockShares:
+    """Raises ConfigError."""
+    if config.kv_quota is not None and not 0 < config.kv_quota <= 1:
+        raise ConfigError(f"kv_quota is {config.kv_quota}; expected above 0 and at most 1")
+    if not 0 <= config.kv_floor <= 1:
+        raise ConfigError(f"kv_floor is {config.kv_floor}; expected 0 to 1")
+    return BlockShares(config.kv_quota, config.kv_floor)
 
 
 def _default_batch_tokens(device: str) -> int:

@@ -18,7 +18,7 @@ Does not know: which sequence should go first, or whom to preempt.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from itertools import islice
 
@@ -26,6 +26,9 @@ from anzoth.scheduler.block_pool import BlockPool, IntegrityError
 from anzoth.scheduler.origin import Deletion, Origin
 from anzoth.scheduler.prefix_cache import KeyChain, PrefixCache
 from anzoth.scheduler.sequence import Sequence
+from anzoth.scheduler.tenant_blocks import BlockShares
+
+NOTHING: Mapping[str, int] = {}
 
 
 @dataclass(slots=True)
@@ -44,9 +47,11 @@ class _Chain:
 class KVCache:
     """The block tables of all sequences."""
 
-    def __init__(self, num_blocks: int, block_size_tokens: int) -> None:
+    def __init__(
+        self, num_blocks: int, block_size_tokens: int, shares: BlockShares | None = None
+    ) -> None:
         self.block_size_tokens = block_size_tokens
-        self.pool = BlockPool(num_blocks, on_evict=self._evicted)
+        self.pool = BlockPool(num_blocks, self._evicted, shares)
         self.prefixes = PrefixCache(num_blocks, block_size_tokens)
         self._chains: dict[Sequence, _Chain] = {}
 
@@ -63,15 +68,32 @@ class KVCache:
             return None
         return self._keys(sequence)[len(matched)]
 
-    def try_admit(self, sequence: Sequence, matched: list[int]) -> bool:
+    def num_blocks_to_admit(self, sequence: Sequence, matched: list[int]) -> int:
+        """Blocks that admission would put to use: for all known tokens and the next one, and of
+        those that `match` has found the ones that nobody uses now."""
+        num_missing = self.num_blocks_for(len(sequence.token_ids) + 1) - len(matched)
+        return num_missing + sum(self.pool.refcount(block_id) == 0 for block_id in matched)
+
+    def try_admit(
+        self,
+        sequence: Sequence,
+        matched: list[int],
+        spoken_for: Mapping[str, int] = NOTHING,
+        *,
+        takes_any: bool = False,
+    ) -> bool:
         """Gives a sequence without blocks what `match` has just found for it.
 
         False, and no effect, unless all its known tokens and the next one fit beside what is in
-        use. Nothing is reserved for the rest: others can use those blocks meanwhile.
+        use and what others, by tenant, still need. Nothing is reserved for the rest: others can use
+        those blocks meanwhile. `takes_any`: blocks that are protected for other tenants, too.
         """
-        num_missing = self.num_blocks_for(len(sequence.token_ids) + 1) - len(matched)
-        num_revived = sum(self.pool.refcount(block_id) == 0 for block_id in matched)
-        if num_missing + num_revived > self.pool.num_available:
+        num_blocks = self.num_blocks_to_admit(sequence, matched)
+        num_own = num_blocks + spoken_for.get(sequence.tenant, 0)
+        beside = sum(spoken_for.values())
+        if self.exceeds_quota(sequence, num_own) or self.pool.num_lacking(
+            sequence.tenant, num_blocks, beside=beside, takes_any=takes_any
+        ):
             return False
         self.pool.share(matched)
         sequence.block_table.extend(matched)
@@ -81,24 +103,30 @@ class KVCache:
         chain.origin = chain.origin.with_tags_of(filter(None, map(self.pool.origin, matched)))
         return True
 
+    def exceeds_quota(self, sequence: Sequence, num_blocks: int) -> bool:
+        """Whether its own tenant's blocks in use leave no room for so many more."""
+        return num_blocks > self.pool.tenants.quota_left(sequence.tenant)
+
     def keys_of_step(self, sequence: Sequence, num_tokens: int) -> Iterable[bytes]:
         """The keys of the full blocks in which the next `num_tokens` owed tokens lie."""
         start = sequence.num_computed_tokens
         stop = self.num_blocks_for(start + num_tokens)
         return islice(self._keys(sequence), start // self.block_size_tokens, stop)
 
-    def try_grow(self, sequence: Sequence, num_tokens: int) -> bool:
+    def num_blocks_to_grow(self, sequence: Sequence, num_tokens: int) -> int:
+        """Blocks that the table lacks for the next `num_tokens` owed tokens."""
+        num_needed = self.num_blocks_for(sequence.num_computed_tokens + num_tokens)
+        return max(0, num_needed - len(sequence.block_table))
+
+    def try_grow(self, sequence: Sequence, num_tokens: int, *, takes_any: bool = False) -> bool:
         """Extends the block table over the next `num_tokens` owed tokens; False, and no effect,
-        when the pool cannot."""
-        num_covered = len(sequence.block_table) * self.block_size_tokens
-        num_needed = sequence.num_computed_tokens + num_tokens
-        if num_needed <= num_covered:
+        when the pool cannot. `takes_any`: see `try_admit`."""
+        num_blocks = self.num_blocks_to_grow(sequence, num_tokens)
+        if not num_blocks:
             return True
         chain = self._chains[sequence]
         blocks = self.pool.try_allocate(
-            self.num_blocks_for(num_needed - num_covered),
-            chain.origin,
-            is_condemned=chain.is_deleted,
+            num_blocks, chain.origin, is_condemned=chain.is_deleted, takes_any=takes_any
         )
         if blocks is None:
             return False
@@ -169,11 +197,11 @@ class KVCache:
                 raise IntegrityError("a sequence has computed tokens outside its block table")
             for block_id in sequence.block_table:
                 uses[block_id] += 1
-        for block_id, num_uses in enumerate(uses):
-            if num_uses != self.pool.refcount(block_id):
-                raise IntegrityError(f"the refcount of KV block {block_id} is wrong")
-            if self.prefixes.holds(block_id) != self.pool.is_cached(block_id):
-                raise IntegrityError(f"KV block {block_id} is cached in one table only")
+        refcounts, is_cached = self.pool.states()
+        if uses != refcounts:
+            raise IntegrityError("the refcount of a KV block is not the number of its uses")
+        if self.prefixes.held() != is_cached:
+            raise IntegrityError("a KV block is cached in one table only")
 
     def _chain(self, sequence: Sequence) -> _Chain:
         chain = self._chains.get(sequence)

@@ -49,10 +49,12 @@ def victims_of_growth(
     return by_loss(others, fairness)
 
 
-def num_freed_blocks(sequences: Iterable[Sequence], kv_cache: KVCache) -> int:
-    """Blocks that are available for certain once these are preempted. O(blocks)."""
-    refcount = kv_cache.pool.refcount
-    return sum(refcount(block) == 1 for sequence in sequences for block in sequence.block_table)
+def freed_blocks(sequences: Iterable[Sequence], kv_cache: KVCache) -> Counter[str]:
+    """By tenant, the blocks that nobody uses for certain once these are preempted. O(blocks)."""
+    refcount, freed = kv_cache.pool.refcount, Counter[str]()
+    for sequence in sequences:
+        freed[sequence.tenant] += sum(refcount(block) == 1 for block in sequence.block_table)
+    return freed
 
 
 def with_more(
@@ -99,6 +101,7 @@ def victims_of_take_over(
     `candidates` are those of `with_more`.
     """
     victims: list[Sequence] = []
+    freed, num_gained_blocks = Counter[str](), 0
     num_rows = Counter(other.tenant for other in running)
     num_blocks: Counter[str] = Counter()
     for other in running:
@@ -112,7 +115,7 @@ def victims_of_take_over(
         tenant = victim.tenant
         if num_missing_rows > 0:
             left, claim = num_rows[tenant] - 1, num_rows_after
-        elif num_missing_blocks > 0:
+        elif num_missing_blocks > num_gained_blocks:
             left, claim = num_blocks[tenant] - len(victim.block_table), num_blocks_after
         else:
             break
@@ -122,8 +125,10 @@ def victims_of_take_over(
         num_rows[tenant] -= 1
         num_blocks[tenant] -= len(victim.block_table)
         num_missing_rows -= 1
-        num_missing_blocks -= num_freed_blocks((victim,), kv_cache)
-    return victims if num_missing_rows <= 0 and num_missing_blocks <= 0 else None
+        freed += freed_blocks((victim,), kv_cache)
+        num_gained_blocks = kv_cache.pool.tenants.num_gained(sequence.tenant, freed)
+    is_enough = num_missing_rows <= 0 and num_missing_blocks <= num_gained_blocks
+    return victims if is_enough else None
 
 
 def _yields(other: Sequence, sequence: Sequence, fairness: FairShares) -> bool:

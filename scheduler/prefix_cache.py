@@ -134,9 +134,9 @@ class PrefixCache:
             dropped.append(entry.block_id)
         return dropped
 
-    def holds(self, block_id: int) -> bool:
-        """Whether this block is registered."""
-        return self._by_block[block_id] is not None
+    def held(self) -> list[bool]:
+        """Of every block, whether it is registered."""
+        return [entry is not None for entry in self._by_block]
 
     def check_integrity(self) -> None:
         """Raises IntegrityError unless both tables agree and every parent is registered. O(n)."""

@@ -11,11 +11,12 @@ from __future__ import annotations
 
 from bisect import insort
 from collections import Counter
+from collections.abc import Mapping
 from math import inf
 
 from anzoth.scheduler.block_pool import IntegrityError
 from anzoth.scheduler.fairness import FairnessPolicy, FairShares
-from anzoth.scheduler.kv_cache import KVCache
+from anzoth.scheduler.kv_cache import NOTHING, KVCache
 from anzoth.scheduler.preemption import by_loss, victims_of_take_over, with_more
 from anzoth.scheduler.sequence import Sequence
 from anzoth.scheduler.waiting_queue import WaitingQueue, age_order
@@ -27,10 +28,8 @@ _MAX_TAKE_OVERS = 4
 class Rows:
     """All unfinished sequences: `running` ones hold blocks, `waiting` ones hold none."""
 
-    def __init__(
-        self, num_blocks: int, block_size_tokens: int, max_rows: int, policy: FairnessPolicy
-    ) -> None:
-        self.kv_cache = KVCache(num_blocks, block_size_tokens)
+    def __init__(self, kv_cache: KVCache, max_rows: int, policy: FairnessPolicy) -> None:
+        self.kv_cache = kv_cache
         self.waiting = WaitingQueue()
         self.running: list[Sequence] = []
         """Oldest first."""
@@ -48,7 +47,7 @@ class Rows:
         return self.max_rows - len(self.running)
 
     def add(self, sequence: Sequence) -> None:
-        """A new sequence waits. The caller has checked that alone it fits in the cache."""
+        """A new sequence waits. The caller has checked that alone it fits in its tenant's quota."""
         self.waiting.add(sequence)
         self.fairness.arrive(sequence.tenant)
         if sequence.deadline_s is not None:
@@ -98,16 +97,16 @@ class Rows:
         self.fairness.want(sequence.tenant)
         self.num_preemptions += 1
 
-    def try_admit(self, sequence: Sequence, matched: list[int], num_spoken_for: int) -> bool:
+    def try_admit(
+        self, sequence: Sequence, matched: list[int], spoken_for: Mapping[str, int]
+    ) -> bool:
         """Moves a waiting sequence to the running ones, if it fits beside what others still need.
 
-        Its block table may still be empty: the caller makes it grow at once.
+        Its block table may still be empty: the caller makes it grow at once. Where nothing runs,
+        protected blocks are taken, too: nothing else could make room.
         """
-        if not self.kv_cache.try_admit(sequence, matched):
-            return False
-        num_missing = self.kv_cache.num_blocks_for(len(sequence.token_ids) + 1) - len(matched)
-        if num_missing + num_spoken_for > self.kv_cache.pool.num_available:
-            self.kv_cache.release(sequence)
+        takes_any = not self.running
+        if not self.kv_cache.try_admit(sequence, matched, spoken_for, takes_any=takes_any):
             return False
         if self._elder is not None and self._elder[0] is sequence:
             self._elder = None
@@ -134,11 +133,15 @@ class Rows:
     def _start_elder(self, elder: Sequence) -> None:
         if not self.running or age_order(elder) > age_order(self.running[0]):
             return
-        for victim in by_loss(self.running, self.fairness):
-            if self._try_start(elder, 0):
+        victims = by_loss(self.running, self.fairness)
+        num_blocks = self.kv_cache.num_blocks_to_admit(elder, self.kv_cache.match(elder))
+        if self.kv_cache.exceeds_quota(elder, num_blocks):
+            victims.sort(key=lambda victim: victim.tenant != elder.tenant)
+        for victim in victims:
+            if self._try_start(elder, NOTHING):
                 return
             self.preempt(victim)
-        if not self._try_start(elder, 0):
+        if not self._try_start(elder, NOTHING):
             raise IntegrityError("a sequence does not fit in an unused cache")
 
     def _try_take_over(self, sequence: Sequence) -> bool:
@@ -147,16 +150,17 @@ class Rows:
         is_absent = not self.fairness.num_rows(sequence.tenant)
         if not candidates and (needs_row or not is_absent):
             return False
-        matched = self.kv_cache.match(sequence)
-        pool = self.kv_cache.pool
-        num_spoken_for = sum(
-            max(0, self.kv_cache.num_blocks_for(len(other.token_ids)) - len(other.block_table))
-            for other in self.running
-        )
-        num_blocks = self.kv_cache.num_blocks_for(len(sequence.token_ids) + 1) - len(matched)
-        num_blocks += sum(pool.refcount(block) == 0 for block in matched) + num_spoken_for
-        num_missing_blocks = num_blocks - pool.num_available
-        if needs_row or num_missing_blocks > 0:
+        spoken_for = Counter[str]()
+        for other in self.running:
+            num_needed = self.kv_cache.num_blocks_for(len(other.token_ids))
+            spoken_for[other.tenant] += max(0, num_needed - len(other.block_table))
+        tenant, matched = sequence.tenant, self.kv_cache.match(sequence)
+        num_blocks = self.kv_cache.num_blocks_to_admit(sequence, matched)
+        if self.kv_cache.exceeds_quota(sequence, num_blocks + spoken_for[tenant]):
+            return False  # what it waits for no other tenant can give
+        beside = spoken_for.total()
+        num_missing_blocks = self.kv_cache.pool.num_lacking(tenant, num_blocks, beside=beside)
+        if needs_row or num_missing_blocks:
             victims = victims_of_take_over(
                 sequence,
                 candidates,
@@ -172,16 +176,17 @@ class Rows:
                 self.preempt(victim)
         elif not is_absent:
             return False  # it only waits behind another tenant, or for a row that is kept free
-        return self._try_start(sequence, num_spoken_for)
+        return self._try_start(sequence, spoken_for)
 
-    def _try_start(self, sequence: Sequence, num_spoken_for: int) -> bool:
+    def _try_start(self, sequence: Sequence, spoken_for: Mapping[str, int]) -> bool:
         """Admits a waiting sequence ahead of the step, with blocks for its first few tokens."""
         if not self.num_free_rows:
             return False
-        if not self.try_admit(sequence, self.kv_cache.match(sequence), num_spoken_for):
+        takes_any = not self.running
+        if not self.try_admit(sequence, self.kv_cache.match(sequence), spoken_for):
             return False
         num_tokens = min(sequence.num_owed_tokens, self.kv_cache.block_size_tokens)
-        if not self.kv_cache.try_grow(sequence, num_tokens):
+        if not self.kv_cache.try_grow(sequence, num_tokens, takes_any=takes_any):
             raise IntegrityError("KV blocks that admission counted as available are not")
         return True
 

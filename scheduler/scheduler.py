@@ -43,9 +43,11 @@ from dataclasses import dataclass, field
 
 from anzoth.scheduler.block_pool import IntegrityError
 from anzoth.scheduler.fairness import FairnessPolicy, Round
-from anzoth.scheduler.preemption import num_freed_blocks, victims_of_growth
+from anzoth.scheduler.kv_cache import KVCache
+from anzoth.scheduler.preemption import freed_blocks, victims_of_growth
 from anzoth.scheduler.rows import Rows
 from anzoth.scheduler.sequence import ScheduledSequence, Sequence
+from anzoth.scheduler.tenant_blocks import BlockShares
 from anzoth.scheduler.waiting_queue import age_order, due_order
 
 _MAX_LOCALITY_LOOKUPS = 8
@@ -64,6 +66,8 @@ class _Step:
     in_flight: set[bytes] = field(default_factory=set)
     """The block of each running prompt that is computed now or next."""
     lacked_blocks: bool = False
+    at_quota: set[str] = field(default_factory=set)
+    """Tenants that wait for blocks of their own."""
 
 
 @dataclass(slots=True)
@@ -85,10 +89,11 @@ class Scheduler:
         max_batch_tokens: int,
         max_running_sequences: int,
         policy: FairnessPolicy | None = None,
+        shares: BlockShares | None = None,
     ) -> None:
         policy = policy or FairnessPolicy()
-        self.rows = Rows(num_blocks, block_size_tokens, max_running_sequences, policy)
-        self.kv_cache = self.rows.kv_cache
+        self.kv_cache = KVCache(num_blocks, block_size_tokens, shares)
+        self.rows = Rows(self.kv_cache, max_running_sequences, policy)
         self.waiting = self.rows.waiting
         self.running = self.rows.running
         """Oldest first."""
@@ -102,8 +107,13 @@ class Scheduler:
     def num_preemptions(self) -> int:
         return self.rows.num_preemptions
 
+    @property
+    def quota_blocks(self) -> int:
+        """What one tenant may hold: all blocks, where there is no quota."""
+        return self.kv_cache.pool.tenants.quota_blocks
+
     def add(self, sequence: Sequence) -> None:
-        """A new sequence waits. The caller has checked that alone it fits in the cache."""
+        """A new sequence waits. The caller has checked that alone it fits in its tenant's quota."""
         self.rows.add(sequence)
 
     def end(self, sequence: Sequence) -> None:
@@ -301,7 +311,7 @@ class Scheduler:
         self, step: _Step, tenant: str, waiting: Iterator[Sequence]
     ) -> Sequence | None:
         """Admits the tenant's next waiting sequence that can start now."""
-        if not self._can_admit(step):
+        if tenant in step.at_quota or not self._can_admit(step):
             return None
         if self.rows.num_free_rows <= self.fairness.num_kept_rows(tenant, self.rows.max_rows):
             self.fairness.refuse((tenant,))
@@ -312,9 +322,16 @@ class Scheduler:
             # be shared. Choices of one request and bursts behind one system prompt meet here.
             if self.kv_cache.next_key(sequence, matched) in step.in_flight:
                 continue
-            if not self.rows.try_admit(sequence, matched, sum(step.unbacked.values())):
+            spoken_for = Counter[str]()
+            for other, num_blocks in step.unbacked.items():
+                spoken_for[other.tenant] += num_blocks
+            if not self.rows.try_admit(sequence, matched, spoken_for):
                 # Those behind it must not take the blocks that it waits for.
-                step.lacked_blocks = True
+                num_own = self.kv_cache.num_blocks_to_admit(sequence, matched)
+                if self.kv_cache.exceeds_quota(sequence, num_own + spoken_for[tenant]):
+                    step.at_quota.add(tenant)
+                else:
+                    step.lacked_blocks = True
                 return None
             step.in_flight.update(self.kv_cache.keys_of_step(sequence, 1))
             self._note_need(step, sequence)
@@ -337,12 +354,23 @@ class Scheduler:
         self, step: _Step, sequence: Sequence, num_tokens: int
     ) -> bool:
         """Preempts until a running sequence can grow; if too few yield to it, it sits out."""
-        step.lacked_blocks = True
+        kv_cache, tenant = self.kv_cache, sequence.tenant
+        is_elder = sequence is self.running[0]
         victims = victims_of_growth(sequence, self.running, self.fairness)
-        if sequence is not self.running[0]:
-            num_needed = self.kv_cache.num_blocks_for(sequence.num_computed_tokens + num_tokens)
-            num_missing = num_needed - len(sequence.block_table) - self.kv_cache.pool.num_available
-            if num_freed_blocks(victims, self.kv_cache) < num_missing:
+        num_blocks = kv_cache.num_blocks_to_grow(sequence, num_tokens)
+        if kv_cache.exceeds_quota(sequence, num_blocks):
+            step.at_quota.add(tenant)
+            victims.sort(key=lambda victim: victim.tenant != tenant)
+        else:
+            step.lacked_blocks = True
+        if not is_elder:
+            if tenant in step.at_quota:
+                victims = [victim for victim in victims if victim.tenant == tenant]
+            freed = freed_blocks(victims, kv_cache)
+            num_gained = kv_cache.pool.tenants.num_gained(tenant, freed)
+            if num_gained < kv_cache.pool.num_lacking(tenant, num_blocks):
+                return False
+            if kv_cache.exceeds_quota(sequence, num_blocks - freed[tenant]):
                 return False
         for victim in victims:
             # What it had of the budget is there again, but nobody who was passed over is asked.
@@ -350,9 +378,9 @@ class Scheduler:
             step.budget += step.decodes.pop(victim, None) is not None
             step.unbacked.pop(victim, None)
             self.rows.preempt(victim)
-            if self.kv_cache.try_grow(sequence, num_tokens):
+            if kv_cache.try_grow(sequence, num_tokens):
                 return True
-        return False
+        return is_elder and kv_cache.try_grow(sequence, num_tokens, takes_any=True)
 
     # --- after the decision -------------------------------------------------------------------
 
@@ -373,4 +401,5 @@ class Scheduler:
             cut_short.update(s.tenant for s in decoding if s not in step.decodes)
         if step.lacked_blocks or not self.rows.num_free_rows:
             fairness.refuse(self.waiting.tenants)
-        fairness.end_step(self.waiting.tenants, cut_short)
+        # Who waits for its own quota has been given all that it may have.
+        fairness.end_step(self.waiting.tenants - step.at_quota, cut_short)

@@ -9,7 +9,7 @@ from anzoth.scheduler.fairness import FairnessPolicy, FairShares
 from anzoth.scheduler.kv_cache import KVCache
 from anzoth.scheduler.preemption import (
     by_loss,
-    num_freed_blocks,
+    freed_blocks,
     victims_of_growth,
     victims_of_take_over,
     with_more,
@@ -160,4 +160,4 @@ def test_shared_blocks_are_not_counted_as_freed() -> None:
     cache.commit(first)
     assert cache.try_admit(second, cache.match(second))
     assert cache.try_grow(second, 1)
-    assert num_freed_blocks([second], cache) == 1
+    assert freed_blocks([second], cache) == {"a": 1}

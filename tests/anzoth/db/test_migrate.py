@@ -101,10 +101,11 @@ def test_a_failing_migration_leaves_nothing_behind(
 
 def test_edited_and_unknown_migrations_are_refused(dsn: str) -> None:
     async def scenario() -> None:
-        await execute(dsn, "UPDATE anzoth.migrations SET checksum = 'other'")
+        await execute(dsn, "UPDATE anzoth.migrations SET checksum = 'other' WHERE version = 1")
         with pytest.raises(DatabaseUnusable, match="never edited"):
             await migrate.migrate(dsn)
-        await execute(dsn, "UPDATE anzoth.migrations SET version = 900, name = '0900_pre_new.sql'")
+        newer = "SET version = 900, name = '0900_pre_new.sql' WHERE version = 1"
+        await execute(dsn, f"UPDATE anzoth.migrations {newer}")
         with pytest.raises(DatabaseUnusable, match="newer"):
             await migrate.require_current(dsn)
 

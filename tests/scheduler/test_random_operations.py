@@ -1,0 +1,198 @@
+"""Whatever happens in whatever order, no block is lost, shared wrongly, or left unscrubbed.
+
+Scheduler, fairness, rows, block pool, tenants' blocks and prefix cache together, driven by random
+operations: requests come (with one or more choices, tags, priorities, deadlines), are aborted and
+expire, tenants and documents are deleted, steps are computed. Caches are so small that sequences
+are preempted all the time. After every operation every integrity check there is must pass, and in
+every step the oracle must find in each slot what the sequence would have written itself.
+
+ANZOTH_RANDOM_OPERATIONS is how many operations all cases do together.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+from dataclasses import dataclass
+
+import pytest
+from slot_oracle import SlotOracle, Text
+
+from anzoth.frames import SamplingParams
+from anzoth.scheduler.fairness import FairnessPolicy
+from anzoth.scheduler.origin import Deletion
+from anzoth.scheduler.scheduler import Scheduler
+from anzoth.scheduler.sequence import Sequence
+from anzoth.scheduler.tenant_blocks import BlockShares
+
+NUM_OPERATIONS = int(os.environ.get("ANZOTH_RANDOM_OPERATIONS", "100000"))
+PARAMS = SamplingParams()
+HASTY = FairnessPolicy(patience_steps=2, elder_patience_steps=16)
+
+
+@dataclass(frozen=True)
+class Case:
+    num_blocks: int
+    size: int = 4
+    budget: int = 16
+    rows: int = 8
+    num_tenants: int = 3
+    quota: float | None = None
+    floor: float = 0.0
+    policy: FairnessPolicy = HASTY
+
+
+CASES = {
+    "plain": Case(32),
+    "floors": Case(48, floor=0.1, num_tenants=5),
+    "quota": Case(48, quota=0.4),
+    "both": Case(64, size=2, quota=0.5, floor=0.08, num_tenants=6),
+    "tight": Case(24, budget=5, rows=12, floor=0.25, num_tenants=2),
+    "impatient": Case(
+        32, rows=3, floor=0.12, policy=FairnessPolicy(patience_steps=1, elder_patience_steps=2)
+    ),
+    "one row": Case(24, rows=1, quota=0.9, num_tenants=2),
+    "patient": Case(40, budget=64, floor=0.06, policy=FairnessPolicy(margin_tokens=50)),
+}
+
+
+class Machine:
+    """A scheduler, its oracle, and the operations."""
+
+    def __init__(self, case: Case, seed: int) -> None:
+        self.case = case
+        self.random = random.Random(seed)
+        shares = BlockShares(case.quota, case.floor)
+        self.scheduler = Scheduler(
+            case.num_blocks, case.size, case.budget, case.rows, case.policy, shares
+        )
+        self.oracle = SlotOracle(case.num_blocks, case.size)
+        self.now_s = 0.0
+        self.num_requests = 0
+        self.num_ended = self.num_cached_tokens = 0
+        self.max_tokens = self.scheduler.quota_blocks * case.size
+        shared = [self.random.randrange(5) for _ in range(self.max_tokens)]
+        self.openings = [
+            [*shared[: self.random.randrange(self.max_tokens)], *self.tokens(self.max_tokens)]
+            for _ in range(4)
+        ]
+
+    def tokens(self, number: int) -> list[int]:
+        return [self.random.randrange(5) for _ in range(number)]
+
+    # --- operations ---------------------------------------------------------------------------
+
+    def add(self) -> None:
+        random_ = self.random
+        if len(self.oracle.live) > 3 * self.case.rows:
+            return
+        usual = min(12 * self.case.size, self.max_tokens - 1)
+        longest = usual if random_.random() < 0.97 else self.max_tokens - 1
+        num_prompt_tokens = random_.randint(1, longest)
+        num_shared = random_.randint(0, num_prompt_tokens)
+        prompt = random_.choice(self.openings)[:num_shared]
+        prompt += self.tokens(num_prompt_tokens - num_shared)
+        tenant = f"t{int(random_.triangular(0, self.case.num_tenants, 0))}"
+        tags = frozenset(random_.sample("xyz", random_.choice([0, 0, 1, 2])))
+        max_tokens = random_.randint(1, min(self.max_tokens - num_prompt_tokens, 20))
+        deadline_s = self.now_s + random_.randint(1, 60) if random_.random() < 0.1 else None
+        for choice in range(random_.choice([1, 1, 1, 2, 4])):
+            sequence = Sequence(
+                request=self.num_requests,
+                choice=choice,
+                tenant=tenant,
+                cache_salt=f"salt of {tenant}",
+                token_ids=list(prompt),
+                num_prompt_tokens=len(prompt),
+                max_tokens=max_tokens,
+                sampling=PARAMS,
+                arrival_s=self.now_s,
+                priority=random_.choice([-1, 0, 0, 1]),
+                deadline_s=deadline_s,
+                tags=tags,
+            )
+            self.oracle.live[sequence] = Text.of(sequence)
+            self.scheduler.add(sequence)
+        self.num_requests += 1
+
+    def step(self) -> None:
+        self.now_s += 1.0
+        if not self.oracle.live:
+            return
+        batch = self.scheduler.schedule()
+        assert batch, "sequences are left, but none can be scheduled"
+        assert sum(item.num_tokens for item in batch) <= self.case.budget
+        self.scrub()
+        self.oracle.compute(batch)
+        for item in batch:
+            sequence, samples = item.sequence, item.samples
+            self.scheduler.computed(item)
+            if samples:
+                text = self.oracle.live[sequence]
+                sequence.token_ids.append(abs(text.fingerprints[-1]) % 5)
+                text.extend()
+                if sequence.num_output_tokens == sequence.max_tokens:
+                    self.end(sequence)
+        self.scrub()
+
+    def abort(self) -> None:
+        if self.oracle.live:
+            self.end(self.random.choice(list(self.oracle.live)))
+
+    def expire(self) -> None:
+        for sequence in self.scheduler.expired(self.now_s):
+            self.end(sequence)
+
+    def fail(self) -> None:
+        """A row could not be computed: nobody may reuse what its blocks hold."""
+        running = self.scheduler.running
+        if running:
+            sequence = self.random.choice(running)
+            self.scheduler.kv_cache.unregister(sequence)
+            self.end(sequence)
+
+    def delete(self) -> None:
+        tenant = self.random.randrange(self.case.num_tenants)
+        tags = frozenset(self.random.sample("xyz", 1)) if self.random.random() < 0.7 else None
+        deletion = Deletion(frozenset({f"salt of t{tenant}"}), tags)
+        self.oracle.delete(deletion)
+        self.scheduler.kv_cache.delete(deletion, self.oracle.live)
+        self.scrub()
+
+    def end(self, sequence: Sequence) -> None:
+        self.scheduler.end(sequence)
+        del self.oracle.live[sequence]
+        self.num_ended += 1
+        self.num_cached_tokens += sequence.num_cached_tokens
+
+    def scrub(self) -> None:
+        self.oracle.scrub(self.scheduler.kv_cache.pool.take_scrubs())
+
+    # --- the whole ----------------------------------------------------------------------------
+
+    def run(self, num_operations: int) -> None:
+        operations = [self.step, self.add, self.abort, self.expire, self.fail, self.delete]
+        weights = [60, 25, 3, 4, 1, 2]
+        for number in range(num_operations):
+            self.random.choices(operations, weights)[0]()
+            self.scheduler.check_integrity()
+            if number % 16 == 0:
+                self.scrub()
+                self.oracle.check_deleted()
+        for _ in range(10_000):
+            if not self.oracle.live:
+                break
+            self.step()
+        assert not self.oracle.live, "sequences never end"
+        self.scheduler.check_integrity()
+        self.scheduler.kv_cache.check_counts()
+        self.oracle.check_deleted()
+        assert self.num_ended > num_operations // 20
+        assert self.scheduler.num_preemptions > (0 if self.case.rows > 1 else -1)
+        assert self.num_cached_tokens > num_operations // 20
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", CASES)
+def test_everything_stays_consistent_under_random_operations(name: str) -> None:
+    Machine(CASES[name], seed=len(name)).run(NUM_OPERATIONS // len(CASES))
