@@ -20,11 +20,12 @@ Every sequence ends. Call the oldest unfinished sequence of all the elder. Nothi
 counters, priorities or deadlines in what follows:
 
     a waiting elder is admitted once its patience has run out: it may take the blocks of everyone,
-    and alone it fits, since admission bounds a sequence by the size of the cache;
+    and alone it fits, since admission bounds a sequence by its tenant's quota of the cache;
     a running elder is never preempted, and every step computes at least one of its tokens, at the
     cost of everyone if need be.
 
-So it ends within `elder_patience_steps` and one step for each of its tokens, and then the next one
+Blocks that are protected for idle tenants (see `tenant_blocks`) yield to it when it is alone. So
+it ends within `elder_patience_steps` and one step for each of its tokens, and then the next one
 is the elder. New requests are always younger: they cannot put this off. Two tenants that preempt
 each other in turn could therefore waste work, but not stop it; and they do not, because who takes
 over leaves the other at least as much as it gets, and between running sequences it is a margin of
@@ -358,13 +359,14 @@ class Scheduler:
         is_elder = sequence is self.running[0]
         victims = victims_of_growth(sequence, self.running, self.fairness)
         num_blocks = kv_cache.num_blocks_to_grow(sequence, num_tokens)
-        if kv_cache.exceeds_quota(sequence, num_blocks):
+        is_at_quota = kv_cache.exceeds_quota(sequence, num_blocks)
+        if is_at_quota:
             step.at_quota.add(tenant)
             victims.sort(key=lambda victim: victim.tenant != tenant)
         else:
             step.lacked_blocks = True
         if not is_elder:
-            if tenant in step.at_quota:
+            if is_at_quota:
                 victims = [victim for victim in victims if victim.tenant == tenant]
             freed = freed_blocks(victims, kv_cache)
             num_gained = kv_cache.pool.tenants.num_gained(tenant, freed)
