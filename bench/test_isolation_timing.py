@@ -22,7 +22,7 @@ from anzoth.frames import SamplingParams, Submit
 from anzoth.scheduler.engine import Engine
 from anzoth.scheduler.model_runner import ModelRunner
 
-NUM_ROUNDS = 50
+NUM_ROUNDS = 40
 NUM_TOKENS = 256
 ONE_TOKEN = SamplingParams(temperature=0.0, ignore_eos=True)
 
@@ -62,10 +62,11 @@ def test_time_to_first_token_of_a_probe(benchmark: BenchmarkFixture) -> None:
                 times_s.append(ask("attacker", prompt))
         return known_s, unknown_s
 
-    compare("victim")
+    for _ in range(5):
+        ask("victim", text())
     across, own = auc(*compare("victim")), auc(*compare("attacker"))
     print(f"\nAUC of the time to the first token: victim's prompts {across:.3f}, own {own:.3f}")
     benchmark.extra_info.update({"AUC, victim's prompts": across, "AUC, own prompts": own})
-    assert abs(across - 0.5) < 0.1
+    assert abs(across - 0.5) < 0.2  # three standard errors of an AUC from so few rounds
     assert own > 0.9
     benchmark.pedantic(lambda: ask("attacker", text()), rounds=5)
