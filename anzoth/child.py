@@ -6,6 +6,9 @@ death of its parent. On Linux the kernel is asked to deliver that death as a sig
 reaches a process that is busy inside one long native call. So nothing outlives the supervisor,
 however the supervisor ended.
 
+A child whose settings say `report` tells its parent about itself, one line of JSON on standard
+output each: `{"progress": 0.5}` while it begins, `{"error": "…"}` before it gives up.
+
 Does not know: what any process does.
 """
 
@@ -67,6 +70,8 @@ def begin(process_name: str) -> dict[str, object]:
         format=f"%(asctime)s %(levelname)s {process_name}: %(message)s",
         stream=sys.stderr,
     )
+    if settings.get("report"):
+        logging.getLogger().addHandler(_ProgressReports())
     return settings
 
 
@@ -76,10 +81,31 @@ def set_parent_death_signal(number: signal.Signals) -> None:
         ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, int(number), 0, 0, 0)
 
 
-def fail_config(process_name: str, message: object) -> SystemExit:
+def fail_config(
+    process_name: str, message: object, settings: Mapping[str, object] | None = None
+) -> SystemExit:
     """To be raised by a child whose settings are impossible: one sentence, then `EXIT_CONFIG`."""
     print(f"{process_name}: {message}", file=sys.stderr, flush=True)
+    if settings is not None and settings.get("report"):
+        report({"error": str(message)})
     return SystemExit(EXIT_CONFIG)
+
+
+def report(fact: Mapping[str, object]) -> None:
+    """Tells the parent, which must have asked for it."""
+    try:
+        os.write(sys.__stdout__.fileno(), orjson.dumps(fact) + b"\n")  # type: ignore[union-attr]  # it has one
+    except OSError:
+        pass  # the parent is gone, and with it the reader
+
+
+class _ProgressReports(logging.Handler):
+    """Log records that carry a `progress` (a share from 0 to 1) reach the parent as a number."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        progress = getattr(record, "progress", None)
+        if progress is not None:
+            report({"progress": progress})
 
 
 def parent_fd() -> int:

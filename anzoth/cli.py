@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 import typer
 
-from anzoth.commands import doctor, keys, migrate, serve, tenants
+from anzoth.commands import doctor, keys, migrate, models, serve, tenants
 
 # Commands by name, and groups of commands by name.
 COMMANDS: dict[str, Callable[..., None]] = {
@@ -22,6 +22,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
 GROUPS: dict[str, typer.Typer] = {
     "tenants": tenants.app,
     "keys": keys.app,
+    "models": models.app,
 }
 
 

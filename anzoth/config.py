@@ -18,9 +18,11 @@ import tempfile
 import tomllib
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+
+from anzoth import pulled
 
 DEFAULT_MODEL = "anzoth-default"
 DEFAULT_EMBEDDING_MODEL = "anzoth-embed"
@@ -35,14 +37,6 @@ T = typing.TypeVar("T")
 
 class ConfigError(Exception):
     """A setting is missing, unknown or has an impossible value."""
-
-
-@dataclass(slots=True, frozen=True)
-class ModelConfig:
-    """One model to serve."""
-
-    name: str = DEFAULT_MODEL
-    path: Path = BUNDLED_MODEL_DIR
 
 
 @dataclass(slots=True, frozen=True)
@@ -113,8 +107,27 @@ class EngineConfig:
     max_queued_requests: int = 256
     max_queued_tokens: int = 262_144
     """Prompt tokens of queued requests, together."""
+    memory_mib: int | None = None
+    """What it may count on for weights, KV cache and everything else. None: its share of what is
+    free when it starts (see `anzoth/memory.py`)."""
     stall_timeout_s: float = 60.0
     """An engine that is silent for this long is killed and started again."""
+
+
+@dataclass(slots=True, frozen=True)
+class ModelConfig:
+    """One model to serve: a [[models]] table."""
+
+    name: str = DEFAULT_MODEL
+    path: Path = BUNDLED_MODEL_DIR
+    aliases: tuple[str, ...] = ()
+    """Further names under which the same engine is asked."""
+    engine: EngineConfig = EngineConfig()
+    """Section [engine], with what this model's own table sets otherwise."""
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return (self.name, *self.aliases)
 
 
 @dataclass(slots=True, frozen=True)
@@ -127,16 +140,19 @@ class Config:
     models: tuple[ModelConfig, ...] = field(default_factory=lambda: default_models())
 
 
-def default_models(*, embeddings: bool = True) -> tuple[ModelConfig, ...]:
+def default_models(
+    *, embeddings: bool = True, engine: EngineConfig | None = None
+) -> tuple[ModelConfig, ...]:
     """The bundled chat model; with `embeddings` also the packaged embedding model, if installed."""
-    chat = ModelConfig()
+    engine = engine or EngineConfig()
+    chat = ModelConfig(engine=engine)
     spec = importlib.util.find_spec(EMBEDDING_PACKAGE) if embeddings else None
     if spec is None or spec.origin is None:
         return (chat,)
     path = Path(spec.origin).parent / "model"
     if not (path / "config.json").is_file():
         return (chat,)
-    return (chat, ModelConfig(DEFAULT_EMBEDDING_MODEL, path))
+    return (chat, ModelConfig(DEFAULT_EMBEDDING_MODEL, path, engine=engine))
 
 
 def default_data_dir() -> Path:
@@ -154,22 +170,45 @@ def load(
 ) -> Config:
     """The configuration of this start.
 
-    `file` is `anzoth.toml` or None; `overrides` holds command-line values of the [server] section
-    and `models` (a list of "NAME=PATH"), where None means "not given". Raises ConfigError.
+    `file` is `anzoth.toml` or None; `overrides` holds command-line values of the [server] section,
+    `models` (a list of "NAME=PATH") and `aliases` ("NAME=MODEL"), where None means "not given".
+    Raises ConfigError.
     """
     document = _read_toml(file)
-    given = {key: value for key, value in (overrides or {}).items() if value is not None}
-    models = given.pop("models", None) or environ.get("ANZOTH_MODELS", "").split() or None
     if unknown := set(document) - {"server", "http", "engine", "models"}:
         raise ConfigError(f"{file}: unknown section [{sorted(unknown)[0]}]")
-    server = _section(ServerConfig, document.get("server", {}), given, environ, "ANZOTH_")
+    given = dict(overrides or {})
+    pairs = given.pop("models", None) or environ.get("ANZOTH_MODELS", "").split()
+    aliases = given.pop("aliases", None) or environ.get("ANZOTH_ALIASES", "").split()
+    server = _server(document, given, environ)
+    engine = _section(EngineConfig, document.get("engine", {}), {}, environ, "ANZOTH_ENGINE_")
+    tables = _tables_of_pairs(pairs) or _tables_of_file(document.get("models"))
+    models = tuple(model_of_table(table, engine, server.data_dir) for table in tables)
+    models = models or default_models(embeddings=server.embeddings, engine=engine)
     return Config(
         server=server,
         http=_section(HttpConfig, document.get("http", {}), {}, environ, "ANZOTH_HTTP_"),
-        engine=_section(EngineConfig, document.get("engine", {}), {}, environ, "ANZOTH_ENGINE_"),
-        models=_models(models, document.get("models"))
-        or default_models(embeddings=server.embeddings),
+        engine=engine,
+        models=_with_aliases(models, aliases),
     )
+
+
+def load_server(
+    file: Path | None = None,
+    overrides: Mapping[str, object] | None = None,
+    environ: Mapping[str, str] = os.environ,
+) -> ServerConfig:
+    """Section [server] alone, for commands that must work whatever the models are."""
+    return _server(_read_toml(file), overrides or {}, environ)
+
+
+def _server(
+    document: Mapping[str, typing.Any],
+    overrides: Mapping[str, object],
+    environ: Mapping[str, str],
+) -> ServerConfig:
+    given = {key: value for key, value in overrides.items() if value is not None}
+    return _section(ServerConfig, document.get("server", {}), given, environ, "ANZOTH_")
 
 
 def run_dir(data_dir: Path) -> Path:
@@ -183,6 +222,11 @@ def run_dir(data_dir: Path) -> Path:
         return inside
     digest = hashlib.sha256(os.fsencode(inside)).hexdigest()[:16]
     return Path(tempfile.gettempdir()) / f"anzoth-{os.geteuid()}-{digest}"
+
+
+def control_socket(run_dir: Path) -> Path:
+    """Where the supervisor takes the requests of commands (see `anzoth.control`)."""
+    return run_dir / "control.sock"
 
 
 def from_json(cls: type[T], values: Mapping[str, object]) -> T:
@@ -262,27 +306,96 @@ def _convert(name: str, value: object, hint: object) -> object:
     return converted
 
 
-def _models(given: object, from_file: object) -> tuple[ModelConfig, ...]:
-    """From "NAME=PATH" strings (command line, environment) or from [[models]] tables, or none."""
-    pairs: list[tuple[str, str]] = []
-    if isinstance(given, list | tuple):
-        for item in given:
-            name, equals, path = str(item).partition("=")
-            if not (name and equals and path):
-                raise ConfigError(f"--model is {item!r}; expected NAME=PATH")
-            pairs.append((name, path))
-    elif isinstance(from_file, list):
-        for table in from_file:
-            if not isinstance(table, dict) or set(table) != {"name", "path"}:
-                raise ConfigError("each [[models]] table needs exactly `name` and `path`")
-            pairs.append((str(table["name"]), str(table["path"])))
-    elif from_file is not None:
+# --- models ------------------------------------------------------------------------------------
+
+
+def split_pair(option: str, form: str, text: object) -> tuple[str, str]:
+    """The halves of "NAME=VALUE". Raises ConfigError."""
+    name, equals, value = str(text).partition("=")
+    if not (name and equals and value):
+        raise ConfigError(f"{option} is {text!r}; expected {form}")
+    return name, value
+
+
+def model_of_table(
+    table: Mapping[str, object], engine: EngineConfig, data_dir: Path
+) -> ModelConfig:
+    """One [[models]] table, over the settings of `engine`. Raises ConfigError.
+
+    `path` is a checkpoint directory, or the hub id of one that was pulled into `data_dir`.
+    """
+    values = dict(table)
+    name, path = values.pop("name", None), values.pop("path", None)
+    if not (isinstance(name, str) and name and isinstance(path, str) and path):
+        raise ConfigError("each [[models]] table needs a `name` and a `path`")
+    aliases = values.pop("aliases", [])
+    if not isinstance(aliases, list) or not all(isinstance(a, str) and a for a in aliases):
+        raise ConfigError(f"model {name}: aliases is {aliases!r}; expected a list of names")
+    try:
+        own = _section(EngineConfig, values, {}, {}, "")
+    except ConfigError as error:
+        raise ConfigError(f"model {name}: {error}") from None
+    changes = {field: getattr(own, field) for field in values}
+    return ModelConfig(
+        name,
+        _checkpoint_directory(name, path, data_dir),
+        tuple(aliases),
+        dataclasses.replace(engine, **changes),
+    )
+
+
+def require_distinct_names(models: Iterable[ModelConfig]) -> None:
+    """Raises ConfigError when one name would mean two models."""
+    names = [name for model in models for name in model.names]
+    for name in names:
+        if names.count(name) > 1:
+            raise ConfigError(f"two models are called {name!r} (an alias is a name too)")
+
+
+def _tables_of_pairs(given: object) -> list[Mapping[str, object]]:
+    """From "NAME=PATH" strings of the command line or the environment."""
+    pairs = [split_pair("--model", "NAME=PATH", item) for item in _items(given)]
+    return [{"name": name, "path": path} for name, path in pairs]
+
+
+def _tables_of_file(given: object) -> list[Mapping[str, object]]:
+    if given is None:
+        return []
+    if not isinstance(given, list) or not all(isinstance(table, dict) for table in given):
         raise ConfigError("write models as [[models]] tables with `name` and `path`")
-    models = tuple(ModelConfig(name, Path(path).expanduser().resolve()) for name, path in pairs)
-    names = [model.name for model in models]
-    for model in models:
-        if names.count(model.name) > 1:
-            raise ConfigError(f"two models are called {model.name!r}")
-        if not (model.path / "config.json").is_file():
-            raise ConfigError(f"model {model.name}: {model.path} has no config.json")
+    return given
+
+
+def _items(given: object) -> list[object]:
+    return list(given) if isinstance(given, list | tuple) else []
+
+
+def _with_aliases(models: tuple[ModelConfig, ...], given: object) -> tuple[ModelConfig, ...]:
+    """`models`, with the aliases of "NAME=MODEL" strings beside those of their tables."""
+    added: dict[str, list[str]] = {model.name: [] for model in models}
+    for item in _items(given):
+        alias, name = split_pair("--alias", "NAME=MODEL", item)
+        if name not in added:
+            raise ConfigError(f"--alias is {item!r}, but no model is called {name!r}")
+        added[name].append(alias)
+    models = tuple(
+        dataclasses.replace(model, aliases=(*model.aliases, *added[model.name])) for model in models
+    )
+    require_distinct_names(models)
     return models
+
+
+def _checkpoint_directory(name: str, path: str, data_dir: Path) -> Path:
+    """A directory wins over a hub id that reads the same."""
+    directory = Path(path).expanduser().resolve()
+    if not directory.is_dir() and (wanted := pulled.try_parse(path)) is not None:
+        found = pulled.try_find(data_dir, wanted)
+        if found is None:
+            raise ConfigError(
+                f"model {name}: {path} is neither a directory nor a model that was pulled; "
+                f"to fetch it from the hub: anzoth models pull {path} --data-dir {data_dir}"
+            )
+        directory = found
+    if not (directory / "config.json").is_file():
+        raise ConfigError(f"model {name}: {directory} has no config.json")
+    return directory

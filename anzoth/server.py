@@ -2,9 +2,10 @@
 
     python -m anzoth.server
 
-Settings come from the supervisor (see `anzoth.child`): `listen_fd`, `dsn`, `data_dir`, `drain_s`,
-`http`, `models`, `log_level`. The listening socket is the supervisor's, so that a gateway which is
-started again finds the connections that came meanwhile.
+Settings come from the supervisor (see `anzoth.child`): `listen_fd`, `control_socket`, `dsn`,
+`data_dir`, `drain_s`, `http`, `models`, `models_must_load`, `log_level`. The listening socket is
+the supervisor's, so that a gateway which is started again finds the connections that came
+meanwhile.
 
 Stopping (SIGTERM): readiness fails, no new connection is accepted, running requests finish within
 `drain_s` or are ended with an error, the ledger is flushed. A second SIGTERM ends the wait.
@@ -24,23 +25,23 @@ from typing import Any
 
 import uvloop
 
-from anzoth import child
+from anzoth import child, control
 from anzoth.api.app import App
 from anzoth.api.call import Services
-from anzoth.config import ConfigError, HttpConfig, ModelConfig, from_json
+from anzoth.config import ConfigError, HttpConfig, from_json
 from anzoth.db.pool import Database
 from anzoth.errors import CapacityUnavailable
 from anzoth.gateway import keys
 from anzoth.gateway.auth import Authenticator
 from anzoth.gateway.deleted_tenants import DeletedTenants
 from anzoth.gateway.embedding import Embedder
-from anzoth.gateway.engine_client import EngineClient
 from anzoth.gateway.generation import Generator
 from anzoth.gateway.health import Health
 from anzoth.gateway.ledger import Ledger
 from anzoth.gateway.limits import Limiter
-from anzoth.gateway.models import ModelLoadError, ModelRegistry, load_model
+from anzoth.gateway.models import ModelLoadError, ModelRegistry
 from anzoth.http.server import HttpServer
+from anzoth.model_changes import ModelChanges
 from anzoth.telemetry import Metrics
 
 _LEDGER_FLUSH_S = 3.0
@@ -67,12 +68,15 @@ async def _serve(settings: Mapping[str, Any]) -> None:  # JSON from the supervis
     loop.add_reader(child.parent_fd(), stop.set)
     http = from_json(HttpConfig, settings["http"])
     async with contextlib.AsyncExitStack() as stack:
-        services = await _build(stack, settings)
+        metrics = Metrics()
+        changes = _models(settings, metrics)
+        services = await _build(stack, settings, metrics, changes.registry)
         server = HttpServer(App(services, http.max_body_bytes), http)
         await server.start(socket.socket(fileno=settings["listen_fd"]))
-        await stop.wait()
-        services.health.is_draining = True
-        await _drain(server, services.models, settings["drain_s"], hurry)
+        async with control.serving(Path(settings["control_socket"]), {"serve": changes.serve}):
+            await stop.wait()
+            services.health.is_draining = True
+            await _drain(server, services.models, settings["drain_s"], hurry)
 
 
 async def _drain(
@@ -91,16 +95,29 @@ async def _drain(
     await server.drain(0)
 
 
-async def _build(stack: contextlib.AsyncExitStack, settings: Mapping[str, Any]) -> Services:
+def _models(settings: Mapping[str, Any], metrics: Metrics) -> ModelChanges:
+    """Raises ConfigError: starting again cannot mend a model that is unusable."""
+    changes = ModelChanges(metrics)
+    try:
+        changes.begin(settings["models"], must_load=settings["models_must_load"])
+    except ModelLoadError as error:
+        raise ConfigError(str(error)) from error
+    return changes
+
+
+async def _build(
+    stack: contextlib.AsyncExitStack,
+    settings: Mapping[str, Any],
+    metrics: Metrics,
+    models: ModelRegistry,
+) -> Services:
     """All parts, running; `stack` ends them in the reverse order.
 
-    Raises ConfigError for what starting again cannot mend: models or a pepper that are unusable.
+    Raises ConfigError for what starting again cannot mend: a pepper that is unusable.
     """
-    metrics = Metrics()
     try:
         pepper = keys.load_pepper(Path(settings["data_dir"]))
-        models = _models(settings, metrics)
-    except (ModelLoadError, OSError, ValueError) as error:
+    except (OSError, ValueError) as error:
         raise ConfigError(str(error)) from error
     database = await Database.open(settings["dsn"])
     stack.push_async_callback(database.close)
@@ -122,23 +139,6 @@ async def _build(stack: contextlib.AsyncExitStack, settings: Mapping[str, Any]) 
         ledger=ledger,
         metrics=metrics,
         health=Health(models, database),
-    )
-
-
-def _models(settings: Mapping[str, Any], metrics: Metrics) -> ModelRegistry:
-    return ModelRegistry(
-        tuple(
-            load_model(
-                ModelConfig(model["name"], Path(model["path"])),
-                EngineClient(
-                    model["name"],
-                    Path(model["socket"]),
-                    metrics,
-                    stall_timeout_s=settings["stall_timeout_s"],
-                ),
-            )
-            for model in settings["models"]
-        )
     )
 
 

@@ -1,7 +1,7 @@
 """What does `anzoth serve` start, in which order, and what happens when a part of it ends?
 
     supervisor ─┬─ engine, one per model            started first: loading weights takes longest;
-                │                                   those of embedding models when a chat can begin
+                │   (see model_host)                those of embedding models when a chat can begin
                 ├─ postgres warden ── postgres      (unless --database-url)
                 └─ gateway                          started when the database is migrated
 
@@ -12,6 +12,8 @@ ends its streams with an error and brings a fresh one.
 
 Stopping (SIGTERM, Ctrl-C): the gateway drains within `drain_s`, then Postgres and the engines stop.
 A second signal ends the drain at once; a signal during the start undoes the start.
+
+While it serves, `anzoth models` reaches it over a control socket in the run directory.
 
 Does not know: HTTP beyond one readiness probe, keys, tokens.
 """
@@ -25,24 +27,24 @@ import os
 import signal
 import socket
 import time
-from collections.abc import AsyncIterator, Collection, Sequence
-from pathlib import Path
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 
 import orjson
 
 from anzoth import config as configuration
+from anzoth import control, model_commands
 from anzoth.config import Config, ConfigError, ModelConfig
 from anzoth.db import cluster, embedded, migrate
 from anzoth.db.errors import DatabaseDown, DatabaseError
 from anzoth.gateway import directory, keys
+from anzoth.model_host import ModelHost
 from anzoth.model_kind import model_kind
-from anzoth.processes import Child, EngineWatch
+from anzoth.processes import Child
 from anzoth.startup import exclusive_data_dir, listening_socket, private_folder, url_of
 from anzoth.terminal import Terminal
 
 _POLL_S = 0.05
 _RETRY_S = 0.5
-_ENGINE_STOP_S = 5.0
 _DATABASE_STOP_S = 30.0
 _DATABASE_START_S = 120.0
 _GATEWAY_MARGIN_S = 5.0
@@ -77,32 +79,44 @@ class Supervisor:
             version = importlib.metadata.version("anzoth")
             self._terminal.start(version, url_of(sock), server.data_dir)
             self._starting = asyncio.current_task()
+            host = ModelHost(
+                self._config.models,
+                run_dir=self._run_dir,
+                drain_s=server.drain_s,
+                log_level=server.log_level,
+                log=self._terminal.event,
+            )
             try:
                 async with asyncio.TaskGroup() as group:
-                    await self._serve(group, sock)
+                    await self._serve(group, sock, host)
             except* (ConfigError, DatabaseError) as errors:
                 raise errors.exceptions[0] from None
             except* asyncio.CancelledError:
                 pass
 
-    async def _serve(self, group: asyncio.TaskGroup, sock: socket.socket) -> None:
+    async def _serve(self, group: asyncio.TaskGroup, sock: socket.socket, host: ModelHost) -> None:
         """Starts the parts, waits for the signal, stops them in order."""
         started_s = time.monotonic()
         url = url_of(sock)
         first, later = _by_urgency(self._config.models)
-        async with contextlib.AsyncExitStack() as engines:
-            await engines.enter_async_context(self._engines(group, first))
+        async with host.running(group):  # to the end: the gateway drains through the engines
+            host.start(first)
             async with self._database(group) as dsn:
                 fresh_key = await self._prepare_database(dsn)
-                async with self._serving_gateway(group, dsn, sock):
-                    await self._until_ready(url, without={_engine_name(model) for model in later})
+                async with self._serving_gateway(group, dsn, sock, host):
+                    await self._until_ready(url, without={f"engine {name}" for name in later})
                     self._starting = None
-                    # Like the first ones they end after the gateway, which drains through them.
-                    await engines.enter_async_context(self._engines(group, later))
-                    with self._state_file(url):
-                        model = self._config.models[0].name
-                        self._terminal.ready(url, model, fresh_key, time.monotonic() - started_s)
-                        await self._stop.wait()
+                    host.must_load = False
+                    host.start(later)
+                    handlers = model_commands.handlers(host, self._config)
+                    async with control.serving(
+                        configuration.control_socket(self._run_dir), handlers
+                    ):
+                        with self._state_file(url):
+                            model = self._config.models[0].name
+                            after_s = time.monotonic() - started_s
+                            self._terminal.ready(url, model, fresh_key, after_s)
+                            await self._stop.wait()
                     sock.close()  # the gateway closes its own: whoever comes now is refused at once
                     self._terminal.event(
                         f"stopping; requests may take {self._drain_s:g} s to finish"
@@ -123,24 +137,6 @@ class Supervisor:
     # --- the parts ----------------------------------------------------------------------------
 
     @contextlib.asynccontextmanager
-    async def _engines(
-        self, group: asyncio.TaskGroup, models: Sequence[ModelConfig]
-    ) -> AsyncIterator[None]:
-        stall_timeout_s = self._config.engine.stall_timeout_s
-        watches = []
-        async with contextlib.AsyncExitStack() as stack:
-            for model in models:
-                child = self._engine(model)
-                await stack.enter_async_context(child.running(group, _ENGINE_STOP_S))
-                watch = EngineWatch(child, self._engine_socket(model.name), stall_timeout_s)
-                watches.append(group.create_task(watch.run()))
-            try:
-                yield
-            finally:
-                for task in watches:
-                    task.cancel()
-
-    @contextlib.asynccontextmanager
     async def _database(self, group: asyncio.TaskGroup) -> AsyncIterator[str]:
         """The DSN of a database that answers. The embedded one is one more watched child."""
         server = self._config.server
@@ -150,7 +146,10 @@ class Supervisor:
         child = Child(
             name="database",
             module="anzoth.db.warden",
-            settings={"data_dir": str(server.data_dir.resolve()), "log_level": server.log_level},
+            settings=lambda: {
+                "data_dir": str(server.data_dir.resolve()),
+                "log_level": server.log_level,
+            },
             log=self._terminal.event,
         )
         async with child.running(group, _DATABASE_STOP_S):
@@ -160,52 +159,32 @@ class Supervisor:
 
     @contextlib.asynccontextmanager
     async def _serving_gateway(
-        self, group: asyncio.TaskGroup, dsn: str, sock: socket.socket
+        self, group: asyncio.TaskGroup, dsn: str, sock: socket.socket, host: ModelHost
     ) -> AsyncIterator[None]:
         server = self._config.server
-        self._gateway = Child(
-            name="gateway",
-            module="anzoth.server",
-            settings={
+
+        def settings() -> Mapping[str, object]:
+            return {
                 "listen_fd": sock.fileno(),
+                "control_socket": str(host.gateway_socket),
                 "dsn": dsn,
                 "data_dir": str(server.data_dir),
                 "drain_s": server.drain_s,
-                "stall_timeout_s": self._config.engine.stall_timeout_s,
                 "http": configuration.to_json(self._config.http),
-                "models": [
-                    {
-                        "name": model.name,
-                        "path": str(model.path),
-                        "socket": str(self._engine_socket(model.name)),
-                    }
-                    for model in self._config.models
-                ],
+                "models": host.offered(),
+                "models_must_load": host.must_load,
                 "log_level": server.log_level,
-            },
+            }
+
+        self._gateway = Child(
+            name="gateway",
+            module="anzoth.server",
+            settings=settings,
             log=self._terminal.event,
             pass_fds=(sock.fileno(),),
         )
         async with self._gateway.running(group, self._drain_s + _GATEWAY_MARGIN_S):
             yield
-
-    def _engine(self, model: ModelConfig) -> Child:
-        return Child(
-            name=_engine_name(model),
-            module="anzoth.scheduler.process",
-            settings={
-                "model": model.name,
-                "path": str(model.path),
-                "socket": str(self._engine_socket(model.name)),
-                "engine": configuration.to_json(self._config.engine),
-                "log_level": self._config.server.log_level,
-            },
-            log=self._terminal.event,
-        )
-
-    def _engine_socket(self, model: str) -> Path:
-        index = [served.name for served in self._config.models].index(model)
-        return self._run_dir / f"engine-{index}.sock"
 
     async def _prepare_database(self, dsn: str) -> str | None:
         """Migrates; on the very first start also makes a tenant and returns its first key.
@@ -270,22 +249,14 @@ class Supervisor:
             path.unlink(missing_ok=True)
 
 
-def _engine_name(model: ModelConfig) -> str:
-    """Also what `/readyz` calls it."""
-    return f"engine {model.name}"
-
-
-def _by_urgency(
-    models: Sequence[ModelConfig],
-) -> tuple[Sequence[ModelConfig], Sequence[ModelConfig]]:
-    """Models to wait for, and those whose start must not hold up the first answer of a chat.
+def _by_urgency(models: Sequence[ModelConfig]) -> tuple[list[str], list[str]]:
+    """Names of the models to wait for, and of those that must not hold up a chat's first answer.
 
     On two cores every further process that loads torch delays the others by about its own time.
     """
-    chat = [model for model in models if model_kind(model.path) == "generation"]
-    if not chat:
-        return models, ()
-    return chat, [model for model in models if model not in chat]
+    names = [model.name for model in models]
+    chat = [model.name for model in models if model_kind(model.path) == "generation"]
+    return (chat, [name for name in names if name not in chat]) if chat else (names, [])
 
 
 async def _probe_readiness(host: str, port: int) -> list[str]:

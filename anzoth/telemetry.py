@@ -8,6 +8,8 @@ Does not know: when anything happens; each owner calls the method that says so.
 
 from __future__ import annotations
 
+import contextlib
+
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
 from anzoth.frames import Stats
@@ -94,6 +96,12 @@ class Metrics:
 
     def engine_up(self, model: str, up: bool) -> None:
         self._engine_up.labels(model).set(up)
+
+    def engine_gone(self, model: str) -> None:
+        """Its model is not served any more: that is no outage."""
+        for gauge in (self._engine_up, *self._engine.values()):
+            with contextlib.suppress(KeyError):
+                gauge.remove(model)
 
     def engine_step(self, model: str, stats: Stats) -> None:
         """`stats` of a step or of an idle heartbeat (which has no tokens and is not timed)."""

@@ -9,9 +9,7 @@ Does not know: which block belongs to whom (scheduler/kv_cache.py), or what is s
 from __future__ import annotations
 
 import math
-import os
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -112,31 +110,3 @@ def allocate(
         cache = torch.zeros(shape, dtype=dtype, device=device)
     layers = tuple(LayerCache(k_SKD=keys, v_SKD=values) for keys, values in cache)
     return KVTensors(layers, cache.view(2 * spec.num_layers, num_blocks, -1))
-
-
-def available_memory_bytes() -> int:
-    """Memory this process could still use without swapping: the machine's, or its container's."""
-    pages = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    found = [_meminfo_available() or pages]
-    limit, used = (_cgroup_bytes(name) for name in ("memory.max", "memory.current"))
-    if limit is not None and used is not None:
-        found.append(max(limit - used, 0))
-    return min(found)
-
-
-def _meminfo_available() -> int | None:
-    try:
-        for line in Path("/proc/meminfo").read_text().splitlines():
-            if line.startswith("MemAvailable:"):
-                return int(line.split()[1]) * 1024
-    except OSError:
-        pass  # not Linux
-    return None
-
-
-def _cgroup_bytes(name: str) -> int | None:
-    try:
-        text = (Path("/sys/fs/cgroup") / name).read_text().strip()
-    except OSError:
-        return None  # no container limit visible here
-    return int(text) if text.isdigit() else None

@@ -19,15 +19,10 @@ import torch
 
 from anzoth.config import ConfigError, EngineConfig
 from anzoth.kernels.dispatch import DeviceError, Kernels, dtype_name, select
+from anzoth.memory import available_memory_bytes
 from anzoth.scheduler.batch import Batch, build_batch
 from anzoth.scheduler.checkpoint import raw_header, weight_files
-from anzoth.scheduler.kv_tensors import (
-    KVSize,
-    KVTensors,
-    allocate,
-    available_memory_bytes,
-    choose_size,
-)
+from anzoth.scheduler.kv_tensors import KVSize, KVTensors, allocate, choose_size
 from anzoth.scheduler.masks import MaskComputer
 from anzoth.scheduler.models.decoder import Decoder, StepInputs
 from anzoth.scheduler.models.families import read_spec
@@ -84,7 +79,7 @@ class ModelRunner:
             raise ConfigError(str(error)) from None
         # Sized before the weights are read, so that an impossible setting is told at once.
         weight_bytes = sum(file.stat().st_size for file in weight_files(path))
-        available_bytes = max(available_memory_bytes() - weight_bytes, 0)
+        available_bytes = max(available_memory_bytes(config.memory_mib) - weight_bytes, 0)
         size = choose_size(spec, kernels.dtype, config, available_bytes)
         decoder = load_decoder(
             path,
@@ -184,6 +179,7 @@ def log_progress() -> Progress:
         now_s = time.monotonic()
         if now_s - last_s >= _PROGRESS_INTERVAL_S:
             last_s = now_s
-            log.info("reading weights: %d %%", round(share * 100))
+            progress = {"progress": share}  # for the supervisor, see `anzoth.child`
+            log.info("reading weights: %d %%", round(share * 100), extra=progress)
 
     return report

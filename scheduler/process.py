@@ -54,7 +54,8 @@ def main() -> None:
         serve = _PREPARATIONS[model_kind(path)](model, path, config)
         listener = listen(str(socket_path))
     except (ConfigError, OSError) as error:
-        raise child.fail_config("engine", f"model {model} cannot be served: {error}") from error
+        reason = f"model {model} cannot be served: {error}"
+        raise child.fail_config("engine", reason, settings) from error
     try:
         _freeze_garbage_collector()
         log.info("model %s is served on %s", model, socket_path)

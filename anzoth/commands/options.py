@@ -21,6 +21,7 @@ import typer
 
 from anzoth import config as configuration
 from anzoth.config import Config, ConfigError
+from anzoth.control import ControlError, NotReached
 from anzoth.db import cluster, embedded, migrate
 from anzoth.db.errors import DatabaseError
 from anzoth.gateway import keys
@@ -46,6 +47,9 @@ DatabaseUrl = Annotated[
         show_default=False,
     ),
 ]
+EXIT_NOT_REACHED = 3
+"""The command is right, but the server (or the hub) does not answer: try again later."""
+
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON on standard output.")]
 
 
@@ -93,13 +97,19 @@ class Installation:
 
 
 def command(function: Callable[P, Coroutine[Any, Any, None]]) -> Callable[P, None]:
-    """Runs an async command. A foreseen error is one sentence on standard error and status 1."""
+    """Runs an async command. A foreseen error is one sentence on standard error and status 1, or 3
+    where somebody whom the command needs does not answer.
+    """
 
     @functools.wraps(function)
     def run(*args: P.args, **kwargs: P.kwargs) -> None:
         try:
             asyncio.run(function(*args, **kwargs))
         except (ConfigError, DatabaseError, DirectoryError) as error:
+            fail(str(error))
+        except NotReached as error:
+            fail(str(error), EXIT_NOT_REACHED)
+        except ControlError as error:
             fail(str(error))
         except asyncpg.PostgresError as error:
             # For example a right that somebody took away. The message quotes no row: DETAIL does.
@@ -108,9 +118,9 @@ def command(function: Callable[P, Coroutine[Any, Any, None]]) -> Callable[P, Non
     return run
 
 
-def fail(message: str) -> NoReturn:
+def fail(message: str, status: int = 1) -> NoReturn:
     print(f"anzoth: {message}", file=sys.stderr)
-    raise typer.Exit(1)
+    raise typer.Exit(status)
 
 
 def print_json(value: object) -> None:

@@ -28,8 +28,18 @@ async def serve(
         list[str] | None,
         typer.Option(
             metavar="NAME=PATH",
-            help="A Hugging Face checkpoint directory to serve under a name. May be repeated. "
+            help="A checkpoint to serve under a name: a directory, or the hub id of one that "
+            "`anzoth models pull` has fetched. May be repeated. "
             "Without it the small bundled model is served as anzoth-default.",
+            show_default=False,
+        ),
+    ] = None,
+    alias: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME=MODEL",
+            help="A further name for a served model. May be repeated. Keys are granted, and usage "
+            "is counted, by the name that a request asks for.",
             show_default=False,
         ),
     ] = None,
@@ -51,6 +61,7 @@ async def serve(
         "host": host,
         "port": port,
         "models": model or None,
+        "aliases": alias or None,
         "embeddings": embeddings,
         "data_dir": data_dir,
         "database_url": database_url,

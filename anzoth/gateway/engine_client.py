@@ -301,6 +301,7 @@ class EngineClient:
                 await asyncio.sleep(backoff_s)
         finally:
             self._cut()
+            self._metrics.engine_gone(self.model)
 
     async def _watch(self) -> bool:
         """Returns when the connection has ended: True if the engine had become ready on it."""

@@ -48,8 +48,7 @@ class Health:
             "gateway": Component("draining" if self.is_draining else "ready"),
             "database": Component("ready" if await self._probe_database() else "unavailable"),
         }
-        for model in self._models:
-            engine = model.engine
+        for engine in self._models.engines:
             facts: dict[str, object] = {}
             if engine.hello is not None and engine.state == "ready":
                 facts = {
@@ -57,7 +56,7 @@ class Health:
                     "dtype": engine.hello.dtype,
                     "max_model_tokens": engine.hello.max_model_tokens,
                 }
-            found[f"engine {model.name}"] = Component(engine.state, facts)
+            found[f"engine {engine.model}"] = Component(engine.state, facts)
         return found
 
     async def _probe_database(self) -> bool:

@@ -2,6 +2,7 @@
 
 A model is listed from the start, before its engine is up: a request to it then gets
 `model_unavailable`, which says "wait", and not `model_not_found`, which says "you made a mistake".
+Models come and go while the server runs (see `anzoth.model_changes`).
 
 Does not know: who may use a model, or how its engine process is kept alive.
 """
@@ -9,18 +10,20 @@ Does not know: who may use a model, or how its engine process is kept alive.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from anzoth.config import ModelConfig
-from anzoth.errors import AnzothError, ModelNotFound
+from anzoth.errors import AnzothError, ModelNotFound, ModelUnavailable
 from anzoth.gateway.engine_client import EngineClient
 from anzoth.model_kind import model_kind
 from anzoth.text.chat_template import ChatTemplate, ChatTemplateError
 from anzoth.text.embedding_text import EmbeddingText, EmbeddingTextError
 from anzoth.text.tokenizer import Tokenizer, TokenizerError
 from anzoth.text.tool_calls import ToolCallFormat, format_of
+
+_DRAIN_POLL_S = 0.05
 
 
 class ModelLoadError(Exception):
@@ -69,15 +72,29 @@ def _created(directory: Path) -> int:
 
 
 class ModelRegistry:
-    """All served models, in the order in which they were configured."""
+    """All served models under all their names, in the order in which they came.
 
-    __slots__ = ("_models",)
+    An alias is a model of its own that shares its engine and its text with another: whoever asks
+    for it is answered, granted and counted under the name that was asked for.
+    """
 
-    def __init__(self, models: tuple[ServedModel, ...]) -> None:
-        self._models = {model.name: model for model in models}
+    __slots__ = ("_group", "_models", "_running")
+
+    def __init__(self, models: Iterable[ServedModel] = ()) -> None:
+        self._models: dict[str, ServedModel] = {}
+        self._running: dict[EngineClient, asyncio.Task[None]] = {}
+        self._group: asyncio.TaskGroup | None = None
+        for model in models:
+            self.add(model)
 
     def __iter__(self) -> Iterator[ServedModel]:
+        """Aliases among them."""
         return iter(self._models.values())
+
+    @property
+    def engines(self) -> list[EngineClient]:
+        """Each once, however many names it has."""
+        return list({model.engine: None for model in self})
 
     def get(self, name: str) -> ServedModel:
         """Raises ModelNotFound."""
@@ -86,13 +103,46 @@ class ModelRegistry:
         except KeyError:
             raise ModelNotFound(param="model") from None
 
+    def add(self, model: ServedModel, aliases: Iterable[str] = ()) -> None:
+        """Serves it from now on. None of its names may be in use."""
+        for named in (model, *(replace(model, name=alias) for alias in aliases)):
+            assert named.name not in self._models, named.name
+            self._models[named.name] = named
+        self._connect(model.engine)
+
+    async def remove(self, name: str, drain_s: float) -> None:
+        """Its names mean nothing from now on. Returns when its requests have ended: by themselves,
+        or after `drain_s` with an error.
+        """
+        engine = self._models[name].engine
+        self._models = {n: model for n, model in self._models.items() if model.engine is not engine}
+        try:
+            async with asyncio.timeout(drain_s):
+                # At least one pause: a request that is just being prepared is not live yet.
+                await asyncio.sleep(_DRAIN_POLL_S)
+                while engine.num_live_requests:  # noqa: ASYNC110  # nothing announces the last one
+                    await asyncio.sleep(_DRAIN_POLL_S)
+        except TimeoutError:
+            engine.end_all(ModelUnavailable("The model was unloaded while it answered."))
+        finally:
+            task = self._running.pop(engine, None)
+            if task is not None:
+                task.cancel()
+                await asyncio.wait({task})
+
     def end_all(self, error: AnzothError) -> None:
         """Ends every running request of every model with `error`."""
-        for model in self:
-            model.engine.end_all(error)
+        for engine in (*self.engines, *self._running):
+            engine.end_all(error)
 
     async def run(self) -> None:
         """Keeps a connection to every engine until cancelled."""
         async with asyncio.TaskGroup() as group:
-            for model in self:
-                group.create_task(model.engine.run())
+            self._group = group
+            for engine in self.engines:
+                self._connect(engine)
+            await asyncio.get_running_loop().create_future()
+
+    def _connect(self, engine: EngineClient) -> None:
+        if self._group is not None:
+            self._running[engine] = self._group.create_task(engine.run())

@@ -90,6 +90,18 @@ def test_the_embedding_model_is_served_where_installed_and_can_be_switched_off(
         ("", {"ANZOTH_MODELS": "nameless"}, "expected NAME=PATH"),
         ("", {"ANZOTH_MODELS": "m=/nowhere"}, "has no config.json"),
         ("models = 3\n", {}, "[[models]]"),
+        ("[[models]]\nname = 'm'\n", {}, "needs a `name` and a `path`"),
+        (
+            "[[models]]\nname = 'm'\npath = '/'\ncolour = 1\n",
+            {},
+            "model m: unknown setting 'colour'",
+        ),
+        ("[[models]]\nname = 'm'\npath = '/'\nkv_cache_mib = 'x'\n", {}, "model m: kv_cache_mib"),
+        ("[[models]]\nname = 'm'\npath = '/'\naliases = 'x'\n", {}, "expected a list of names"),
+        ("", {"ANZOTH_MODELS": "m=org/name"}, "anzoth models pull org/name"),
+        ("", {"ANZOTH_ALIASES": "a"}, "expected NAME=MODEL"),
+        ("", {"ANZOTH_ALIASES": "a=nothing"}, "no model is called 'nothing'"),
+        ("", {"ANZOTH_ALIASES": "anzoth-default=anzoth-default"}, "two models are called"),
         ("this is not toml", {}, "not valid TOML"),
     ],
 )
@@ -123,3 +135,53 @@ def test_run_dir_is_short_enough_for_a_socket(tmp_path: Path) -> None:
     assert len(str(config.run_dir(long) / "engine-99.sock")) <= 107
     assert config.run_dir(long) == config.run_dir(long)
     assert config.run_dir(Path("/d")) == Path("/d/run")
+
+
+def test_a_models_own_settings_win_over_those_of_all_engines(tmp_path: Path) -> None:
+    a, b = checkpoint(tmp_path, "a"), checkpoint(tmp_path, "b")
+    file = written(
+        tmp_path,
+        f"[engine]\nkv_cache_mib = 5\nnum_threads = 2\n"
+        f"[[models]]\nname = 'a'\npath = '{a}'\nkv_cache_mib = 7\ndtype = 'float32'\n"
+        f"[[models]]\nname = 'b'\npath = '{b}'\n",
+    )
+    environ = {"ANZOTH_ENGINE_KV_CACHE_MIB": "6"}
+    first, second = config.load(file, {}, environ).models
+    assert (first.engine.kv_cache_mib, first.engine.num_threads) == (7, 2)
+    assert first.engine.dtype == "float32"
+    assert second.engine == EngineConfig(kv_cache_mib=6, num_threads=2)
+
+
+def test_aliases_from_tables_environment_and_command_line(tmp_path: Path) -> None:
+    a = checkpoint(tmp_path, "a")
+    file = written(tmp_path, f"[[models]]\nname = 'm'\npath = '{a}'\naliases = ['x', 'y']\n")
+    environ = {"ANZOTH_ALIASES": "z=m"}
+    assert config.load(file, {}, environ).models[0].names == ("m", "x", "y", "z")
+    given = {"aliases": ["w=m"]}
+    assert config.load(file, given, environ).models[0].names == ("m", "x", "y", "w")
+    assert config.load(None, {"aliases": ["gpt=anzoth-default"]}, {}).models[0].aliases == ("gpt",)
+    with pytest.raises(ConfigError, match="two models are called 'x'"):
+        config.load(file, {"aliases": ["x=m"]}, {})
+
+
+def test_a_hub_id_is_the_pulled_checkpoint_unless_there_is_such_a_directory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    commit = "0123456789abcdef0123456789abcdef01234567"
+    pulled = tmp_path / "data" / "models" / "org" / "name" / commit
+    pulled.mkdir(parents=True)
+    (pulled / "config.json").write_text("{}")
+    (pulled.parent / "current").write_text(f"{commit}\n")
+    given = {"data_dir": tmp_path / "data", "models": ["m=org/name"]}
+    assert config.load(None, given, {}).models[0].path == pulled
+    (tmp_path / "org").mkdir()
+    directory = checkpoint(tmp_path, "org/name")
+    monkeypatch.chdir(tmp_path)
+    assert config.load(None, given, {}).models[0].path == directory
+
+
+def test_the_server_section_is_read_whatever_the_models_are(tmp_path: Path) -> None:
+    file = written(tmp_path, "[server]\nport = 7\n[[models]]\nname = 'm'\npath = 'org/name'\n")
+    assert config.load_server(file, {"data_dir": tmp_path}, {}).port == 7
+    with pytest.raises(ConfigError):
+        config.load(file, {}, {})

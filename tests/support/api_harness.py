@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -305,13 +305,19 @@ class Api:
 
 @asynccontextmanager
 async def running_api(
-    checkpoint: Path, socket: Path, script: Script | None = None, hello: Hello = HELLO
+    checkpoint: Path,
+    socket: Path,
+    script: Script | None = None,
+    hello: Hello = HELLO,
+    *,
+    aliases: Sequence[str] = (),
 ) -> AsyncIterator[Api]:
     """An API whose engine is ready."""
     metrics = Metrics()
     engine = EngineClient(MODEL, socket, metrics)
     model = load_model(ModelConfig(MODEL, checkpoint), engine)
-    registry = ModelRegistry((model,))
+    registry = ModelRegistry()
+    registry.add(model, aliases)
     keys, ledger, limiter = KnownKeys(), ListedUsage(), Limiter()
     services = Services(
         authenticator=keys,

@@ -1,0 +1,225 @@
+"""`anzoth models`: which models a running server serves.
+
+Does not know: how a model is loaded (see `model_host`).
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
+from rich.table import Column, Table
+from rich.text import Text
+
+from anzoth import config as configuration
+from anzoth import control
+from anzoth.commands.options import AsJson, ConfigFile, DataDir, command, print_json
+from anzoth.control import Fields, NotReached, Tell
+
+app = typer.Typer(
+    help="Models: list, load and unload them while the server runs.", no_args_is_help=True
+)
+
+
+@app.command("list", epilog="Example: anzoth models list --data-dir .anzoth")
+@command
+async def list_(
+    data_dir: DataDir = None, config: ConfigFile = None, as_json: AsJson = False
+) -> None:
+    """List the models of a running server, with their states and the memory that they take."""
+    models = (await _ask(data_dir, config, {"do": "list"}))["models"]
+    if as_json:
+        print_json(models)
+        return
+    name = Column("Model", overflow="fold")  # whole, whatever the width: the others take it
+    aliases = Column("Aliases", overflow="fold")
+    table = Table(name, "State", aliases, "Context", "Weights", "KV cache", "Resident", "From")
+    for model in models:
+        table.add_row(
+            Text(model["name"]),
+            Text(model["state"]),
+            Text(", ".join(model["aliases"]) or "-"),
+            Text(_context(model)),
+            *(_mib(model[part]) for part in ("weights_bytes", "kv_cache_bytes", "resident_bytes")),
+            Text(model["origin"]),
+        )
+    console = Console()
+    console.print(table)
+    for model in models:
+        if model["error"] is not None:
+            console.print(f"{model['name']}: {model['error']}", markup=False, highlight=False)
+
+
+@app.command(
+    "load",
+    epilog="Example: anzoth models load llama=/models/Llama-3.2-1B-Instruct --kv-cache-mib 2048",
+)
+@command
+async def load(
+    model: Annotated[
+        str,
+        typer.Argument(
+            metavar="NAME=PATH",
+            help="The name to serve it under, and its directory or the hub id of a pulled one.",
+            show_default=False,
+        ),
+    ],
+    alias: Annotated[
+        list[str] | None,
+        typer.Option(help="A further name for it; can be repeated.", show_default=False),
+    ] = None,
+    kv_cache_mib: Annotated[
+        int | None,
+        typer.Option(help="Memory for its KV cache. Default: a share of what is free."),
+    ] = None,
+    memory_mib: Annotated[
+        int | None,
+        typer.Option(help="What it may count on altogether. Default: all that is free."),
+    ] = None,
+    max_model_tokens: Annotated[
+        int | None, typer.Option(help="The longest sequence, prompt and output.")
+    ] = None,
+    max_running_sequences: Annotated[
+        int | None, typer.Option(help="How many sequences run at the same time.")
+    ] = None,
+    dtype: Annotated[str | None, typer.Option(help="bfloat16, float16 or float32.")] = None,
+    num_threads: Annotated[int | None, typer.Option(help="Threads that compute.")] = None,
+    data_dir: DataDir = None,
+    config: ConfigFile = None,
+    as_json: AsJson = False,
+) -> None:
+    """Load a model into a running server, beside those that it serves.
+
+    It is served once it is ready; interrupted before that, the load is undone. What is not set
+    here is as in the server's own [engine] settings. A model that was loaded by this command is
+    not loaded again when the server starts the next time: anzoth.toml says what is.
+    """
+    name, path = configuration.split_pair("MODEL", "NAME=PATH", model)
+    settings = {
+        "kv_cache_mib": kv_cache_mib,
+        "memory_mib": memory_mib,
+        "max_model_tokens": max_model_tokens,
+        "max_running_sequences": max_running_sequences,
+        "dtype": dtype,
+        "num_threads": num_threads,
+    }
+    table = {"name": name, "path": _as_the_server_finds_it(path), "aliases": alias or []}
+    table |= {setting: value for setting, value in settings.items() if value is not None}
+    started_s = time.monotonic()
+    with _Bar(name, is_shown=not as_json) as bar:
+        loaded = await _ask(data_dir, config, {"do": "load", "table": table}, bar.event)
+    after_s = time.monotonic() - started_s
+    if as_json:
+        print_json({**loaded, "loaded_after_s": round(after_s, 3)})
+        return
+    engine = loaded["engine"]
+    _say(
+        f"{name} is ready after {after_s:.1f} s: {engine['dtype']} on {engine['device']}, at most "
+        f"{_context(loaded)} tokens, {_mib(loaded['kv_cache_bytes'])} of KV cache"
+    )
+
+
+@app.command("unload", epilog="Example: anzoth models unload llama --drain-s 5")
+@command
+async def unload(
+    name: Annotated[str, typer.Argument(help="A model, as listed.", show_default=False)],
+    drain_s: Annotated[
+        float | None,
+        typer.Option(
+            min=0,
+            help="How long its running requests may take to end. Default: the server's drain_s.",
+            show_default=False,
+        ),
+    ] = None,
+    data_dir: DataDir = None,
+    config: ConfigFile = None,
+    as_json: AsJson = False,
+) -> None:
+    """Unload a model from a running server: its requests end, its memory is free.
+
+    New requests for it get 404 at once. A model that stands in the configuration is loaded again
+    when the server starts the next time.
+    """
+    await _ask(data_dir, config, {"do": "unload", "model": name, "drain_s": drain_s})
+    if as_json:
+        print_json({"unloaded": name})
+    else:
+        _say(f"{name} is unloaded.")
+
+
+async def _ask(
+    data_dir: Path | None, config: Path | None, request: Fields, on_event: Tell | None = None
+) -> Fields:
+    """Raises ConfigError, ControlError or NotReached."""
+    found = configuration.load_server(config, {"data_dir": data_dir}).data_dir
+    try:
+        return await control.ask(
+            configuration.control_socket(configuration.run_dir(found)), request, on_event
+        )
+    except NotReached as error:
+        match error.__cause__:
+            case PermissionError():
+                why = "only the user that runs the server (or root) may do this"
+            case FileNotFoundError() | ConnectionRefusedError():
+                why = f"start one with: anzoth serve --data-dir {found}"
+            case _:
+                why = "it ended, or is starting again"
+        raise NotReached(f"no server answers on {found}; {why}") from error
+
+
+def _as_the_server_finds_it(path: str) -> str:
+    """A directory is meant from where the command runs; a hub id is not."""
+    directory = Path(path).expanduser()
+    return str(directory.resolve()) if directory.is_dir() or path.startswith((".", "~")) else path
+
+
+class _Bar:
+    """How far a load is, on a terminal."""
+
+    def __init__(self, name: str, *, is_shown: bool) -> None:
+        console = Console(stderr=True)
+        self._progress = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            TaskProgressColumn(),
+            TimeElapsedColumn(),
+            console=console,
+            transient=True,
+            disable=not (is_shown and console.is_terminal),
+        )
+        self._name = name
+        self._task = self._progress.add_task(f"asking for {name}", total=None)
+
+    def __enter__(self) -> _Bar:
+        self._progress.start()
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        self._progress.stop()
+
+    def event(self, event: Mapping[str, Any]) -> None:
+        match event:
+            case {"state": "waiting", "for": str(what)}:
+                self._progress.update(self._task, description=f"waiting for {what}")
+            case {"progress": int() | float() as share}:
+                self._progress.update(self._task, total=1.0, completed=share)
+            case {"state": "loading", "weights_bytes": int(size)}:
+                text = f"loading {self._name} ({_mib(size)} of weights)"
+                self._progress.update(self._task, description=text)
+
+
+def _say(text: str) -> None:
+    Console(soft_wrap=True).print(text, markup=False, highlight=False)
+
+
+def _context(model: Mapping[str, Any]) -> str:
+    return "-" if model["engine"] is None else str(model["engine"]["max_model_tokens"])
+
+
+def _mib(num_bytes: int) -> str:
+    return f"{num_bytes / 2**20:,.0f} MiB"

@@ -1,0 +1,118 @@
+"""`anzoth models` explains itself, and sends what was typed; tests/e2e drives it for real."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+from anzoth import cli, control
+from anzoth import config as configuration
+from anzoth.control import ControlError, Fields, Tell
+
+MODEL: dict[str, Any] = {
+    "name": "m",
+    "state": "ready",
+    "origin": "configured",
+    "path": "/m",
+    "aliases": ["[bold]alias[/]"],
+    "weights_bytes": 3 << 20,
+    "kv_cache_bytes": 2 << 20,
+    "resident_bytes": 5 << 20,
+    "error": None,
+    "engine": {"device": "cpu", "dtype": "bfloat16", "max_model_tokens": 77, "dimensions": None},
+}
+
+
+def run(*arguments: str) -> Any:
+    return CliRunner().invoke(cli.build(), ["models", *arguments])
+
+
+@contextmanager
+def supervisor(data_dir: Path, answer: control.Handler) -> Iterator[None]:
+    """Answers every request of the commands with `answer`."""
+    path = configuration.control_socket(configuration.run_dir(data_dir))
+    path.parent.mkdir(parents=True)
+    ready, stop = threading.Event(), asyncio.Event()
+    loop = asyncio.new_event_loop()
+
+    async def serve() -> None:
+        async with control.serving(path, dict.fromkeys(("list", "load", "unload"), answer)):
+            ready.set()
+            await stop.wait()
+
+    thread = threading.Thread(target=loop.run_until_complete, args=(serve(),))
+    thread.start()
+    assert ready.wait(10)
+    try:
+        yield
+    finally:
+        loop.call_soon_threadsafe(stop.set)
+        thread.join(10)
+        loop.close()
+
+
+@pytest.mark.parametrize("name", ["list", "load", "unload"])
+def test_each_command_has_help_with_an_example(name: str) -> None:
+    done = run(name, "--help")
+    assert done.exit_code == 0
+    assert f"Example: anzoth models {name}" in " ".join(done.output.split())
+
+
+def test_what_was_typed_is_what_is_asked_for(tmp_path: Path) -> None:
+    asked: list[Fields] = []
+
+    async def answer(request: Fields, tell: Tell) -> Fields:
+        asked.append(request)
+        tell({"state": "loading", "weights_bytes": 1})
+        tell({"state": "loading", "progress": 0.5})
+        return MODEL
+
+    (tmp_path / "checkpoint").mkdir()
+    with supervisor(tmp_path, answer):
+        where = ("--data-dir", str(tmp_path))
+        done = run(
+            *("load", f"m={tmp_path}/checkpoint", "--alias", "a", "--alias", "b", *where),
+            *("--kv-cache-mib", "5", "--dtype", "float32", "--num-threads", "1"),
+        )
+        assert done.exit_code == 0, done.output
+        assert "m is ready after" in done.stdout
+        assert run("load", "m=org/name", *where).exit_code == 0
+        assert run("unload", "m", "--drain-s", "2.5", *where).exit_code == 0
+    settings = {"kv_cache_mib": 5, "dtype": "float32", "num_threads": 1}
+    path = str(tmp_path / "checkpoint")
+    assert asked == [
+        {"do": "load", "table": {"name": "m", "path": path, "aliases": ["a", "b"], **settings}},
+        {"do": "load", "table": {"name": "m", "path": "org/name", "aliases": []}},
+        {"do": "unload", "model": "m", "drain_s": 2.5},
+    ]
+
+
+def test_the_list_shows_names_as_they_are_and_why_a_model_failed(tmp_path: Path) -> None:
+    async def answer(_request: Fields, _tell: Tell) -> Fields:
+        failed = {**MODEL, "name": "n", "state": "failed", "engine": None, "error": "no memory"}
+        return {"models": [MODEL, failed]}
+
+    with supervisor(tmp_path, answer):
+        output = run("list", "--data-dir", str(tmp_path)).stdout
+    assert "[bold]" in output
+    assert "n: no memory" in output
+
+
+def test_a_refusal_and_a_missing_server_have_different_statuses(tmp_path: Path) -> None:
+    async def answer(_request: Fields, _tell: Tell) -> Fields:
+        raise ControlError("it cannot be")
+
+    where = ("--data-dir", str(tmp_path / "data"))
+    with supervisor(tmp_path / "data", answer):
+        done = run("unload", "m", *where)
+        assert (done.exit_code, done.stderr) == (1, "anzoth: it cannot be\n")
+    done = run("unload", "m", *where)
+    assert (done.exit_code, done.stdout) == (3, "")
+    assert "anzoth serve" in done.stderr
