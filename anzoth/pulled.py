@@ -25,6 +25,14 @@ _COMMIT = re.compile(r"[0-9a-f]{40}")
 _MIN_COMMIT_PREFIX = 7
 
 
+class PullError(Exception):
+    """A checkpoint cannot be pulled: a sentence for whoever asked."""
+
+
+class HubNotReached(PullError):
+    """The hub does not answer, or the answer broke off: trying again later may help."""
+
+
 @dataclass(slots=True, frozen=True)
 class HubId:
     """ORG/NAME, perhaps @REVISION: a branch, a tag or a commit."""

@@ -1,28 +1,50 @@
-"""`anzoth models`: which models a running server serves.
+"""`anzoth models`: which models a running server serves, and where they come from.
 
-Does not know: how a model is loaded (see `model_host`).
+Does not know: how a model is loaded (see `model_host`) or fetched (see `pull`).
 """
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
+from rich.markup import escape
+from rich.progress import (
+    BarColumn,
+    DownloadColumn,
+    Progress,
+    TaskProgressColumn,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+    TransferSpeedColumn,
+)
 from rich.table import Column, Table
 from rich.text import Text
 
 from anzoth import config as configuration
-from anzoth import control
-from anzoth.commands.options import AsJson, ConfigFile, DataDir, command, print_json
+from anzoth import control, pulled
+from anzoth.commands.options import (
+    AsJson,
+    ConfigFile,
+    DataDir,
+    command,
+    foreseen_errors,
+    print_json,
+)
 from anzoth.control import Fields, NotReached, Tell
+from anzoth.db import cluster
+from anzoth.pulled import PullError
 
 app = typer.Typer(
-    help="Models: list, load and unload them while the server runs.", no_args_is_help=True
+    help="Models: list, load and unload them while the server runs; pull them from a hub.",
+    no_args_is_help=True,
 )
 
 
@@ -152,6 +174,63 @@ async def unload(
         _say(f"{name} is unloaded.")
 
 
+@app.command(
+    "pull", epilog="Example: anzoth models pull Qwen/Qwen2.5-0.5B-Instruct --data-dir .anzoth"
+)
+def pull(
+    model: Annotated[
+        str,
+        typer.Argument(
+            metavar="ORG/NAME[@REVISION]",
+            help="A model of the hub, and a branch, a tag or a commit of it.",
+            show_default=False,
+        ),
+    ],
+    endpoint: Annotated[
+        str | None,
+        typer.Option(
+            envvar="HF_ENDPOINT",
+            help="A mirror to ask instead. It is sent the token, too.",
+            show_default=False,
+        ),
+    ] = None,
+    data_dir: DataDir = None,
+    config: ConfigFile = None,
+    as_json: AsJson = False,
+) -> None:
+    """Fetch a checkpoint from the Hugging Face hub into the data directory.
+
+    Only what serving needs is fetched, weights only as safetensors. Every file is verified against
+    the digest that the hub announces; an interrupted pull goes on where it was. HF_TOKEN is sent
+    where it is set. Serve what was pulled with: anzoth serve --model NAME=ORG/NAME
+    """
+    # Here, because the hub's client takes half a second to import.
+    from anzoth import pull as pulling
+
+    with foreseen_errors():
+        wanted = pulled.try_parse(model)
+        if wanted is None:
+            raise PullError(
+                f"{model!r} is no model of a hub; expected ORG/NAME or ORG/NAME@REVISION"
+            )
+        found = configuration.load_server(config, {"data_dir": data_dir}).data_dir
+        cluster.make_data_dir(found)
+        with _PullBar(is_shown=not as_json) as bar:
+            directory, record = pulling.pull(
+                found,
+                wanted,
+                endpoint=endpoint,
+                token=os.environ.get("HF_TOKEN") or None,
+                progress=bar,
+            )
+    num_bytes = sum(file.num_bytes for file in record.files)
+    if as_json:
+        print_json({**asdict(record), "path": str(directory), "num_bytes": num_bytes})
+        return
+    _say(f"Pulled {wanted.repository} at {record.commit[:12]} ({_mib(num_bytes)}) to {directory}.")
+    _say(f"Serve it: anzoth serve --model NAME={wanted} --data-dir {found}")
+
+
 async def _ask(
     data_dir: Path | None, config: Path | None, request: Fields, on_event: Tell | None = None
 ) -> Fields:
@@ -223,3 +302,37 @@ def _context(model: Mapping[str, Any]) -> str:
 
 def _mib(num_bytes: int) -> str:
     return f"{num_bytes / 2**20:,.0f} MiB"
+
+
+class _PullBar:
+    """How far a pull is, on a terminal."""
+
+    def __init__(self, *, is_shown: bool) -> None:
+        console = Console(stderr=True)
+        self._bar = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            DownloadColumn(binary_units=True),
+            TransferSpeedColumn(),
+            TimeRemainingColumn(),
+            console=console,
+            transient=True,
+            disable=not (is_shown and console.is_terminal),
+        )
+        self._task = self._bar.add_task("", total=None)
+
+    def __enter__(self) -> _PullBar:
+        self._bar.start()
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        self._bar.stop()
+
+    def begin(self, num_bytes: int) -> None:
+        self._bar.update(self._task, total=num_bytes)
+
+    def doing(self, what: str) -> None:
+        self._bar.update(self._task, description=escape(what))
+
+    def advance(self, num_bytes: int) -> None:
+        self._bar.advance(self._task, num_bytes)

@@ -9,7 +9,7 @@ import asyncio
 import contextlib
 import functools
 import sys
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, NoReturn, ParamSpec, TypeVar
@@ -27,6 +27,7 @@ from anzoth.db.errors import DatabaseError
 from anzoth.gateway import keys
 from anzoth.gateway.directory import DirectoryError
 from anzoth.gateway.keys import Pepper
+from anzoth.pulled import HubNotReached, PullError
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -97,25 +98,30 @@ class Installation:
 
 
 def command(function: Callable[P, Coroutine[Any, Any, None]]) -> Callable[P, None]:
-    """Runs an async command. A foreseen error is one sentence on standard error and status 1, or 3
-    where somebody whom the command needs does not answer.
-    """
+    """Runs an async command; see `foreseen_errors`."""
 
     @functools.wraps(function)
     def run(*args: P.args, **kwargs: P.kwargs) -> None:
-        try:
+        with foreseen_errors():
             asyncio.run(function(*args, **kwargs))
-        except (ConfigError, DatabaseError, DirectoryError) as error:
-            fail(str(error))
-        except NotReached as error:
-            fail(str(error), EXIT_NOT_REACHED)
-        except ControlError as error:
-            fail(str(error))
-        except asyncpg.PostgresError as error:
-            # For example a right that somebody took away. The message quotes no row: DETAIL does.
-            fail(f"the database refuses this command: {error}")
 
     return run
+
+
+@contextlib.contextmanager
+def foreseen_errors() -> Iterator[None]:
+    """A foreseen error is one sentence on standard error and status 1, or 3 where somebody whom the
+    command needs does not answer.
+    """
+    try:
+        yield
+    except (NotReached, HubNotReached) as error:
+        fail(str(error), EXIT_NOT_REACHED)
+    except (ConfigError, ControlError, DatabaseError, DirectoryError, PullError) as error:
+        fail(str(error))
+    except asyncpg.PostgresError as error:
+        # For example a right that somebody took away. The message quotes no row: DETAIL does.
+        fail(f"the database refuses this command: {error}")
 
 
 def fail(message: str, status: int = 1) -> NoReturn:

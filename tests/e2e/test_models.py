@@ -18,6 +18,7 @@ from typing import Any
 import httpx2
 import pytest
 
+import hub as hubs
 from anzoth import config as configuration
 from anzoth import control
 from anzoth.config import BUNDLED_MODEL_DIR
@@ -31,6 +32,7 @@ LONG = {
     "ignore_eos": True,
     "stream": True,
 }
+CHECKPOINT_FILES = [path for path in BUNDLED_MODEL_DIR.iterdir() if path.suffix != ".py"]
 SHORT = {"messages": [{"role": "user", "content": "Hi"}], "max_tokens": 3}
 
 
@@ -135,14 +137,17 @@ def test_a_model_has_the_settings_of_its_own_table(server: Installation) -> None
     assert first["resident_bytes"] > first["weights_bytes"]
 
 
-def test_a_loaded_model_is_served_under_all_its_names_until_it_is_unloaded(
+def test_a_pulled_model_is_served_under_all_its_names_until_it_is_unloaded(
     server: Installation, client: httpx2.Client
 ) -> None:
+    with hubs.serving({path.name: path.read_bytes() for path in CHECKPOINT_FILES}) as hub:
+        pulled = server.cli("models", "pull", "org/tiny", "--endpoint", hub.url)
     before = engines(server)
     loaded = server.cli(
-        *("models", "load", f"second={BUNDLED_MODEL_DIR}", "--alias", "small"),
+        *("models", "load", "second=org/tiny", "--alias", "small"),
         *("--kv-cache-mib", "32", "--max-model-tokens", "512"),
     )
+    assert loaded["path"] == pulled["path"]
     assert (loaded["state"], loaded["engine"]["max_model_tokens"]) == ("ready", 512)
     names = [model["id"] for model in client.get("/v1/models").json()["data"]]
     assert names == ["first", "gpt-4o-mini", "second", "small"]

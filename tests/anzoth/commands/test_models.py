@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,6 +15,7 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
+import hub as hubs
 from anzoth import cli, control
 from anzoth import config as configuration
 from anzoth.control import ControlError, Fields, Tell
@@ -58,7 +62,7 @@ def supervisor(data_dir: Path, answer: control.Handler) -> Iterator[None]:
         loop.close()
 
 
-@pytest.mark.parametrize("name", ["list", "load", "unload"])
+@pytest.mark.parametrize("name", ["list", "load", "unload", "pull"])
 def test_each_command_has_help_with_an_example(name: str) -> None:
     done = run(name, "--help")
     assert done.exit_code == 0
@@ -116,3 +120,53 @@ def test_a_refusal_and_a_missing_server_have_different_statuses(tmp_path: Path) 
     done = run("unload", "m", *where)
     assert (done.exit_code, done.stdout) == (3, "")
     assert "anzoth serve" in done.stderr
+
+
+# --- pull ---------------------------------------------------------------------------------------
+
+
+def test_a_pulled_model_is_told_with_its_commit_and_found_by_its_id(tmp_path: Path) -> None:
+    where = ("--data-dir", str(tmp_path))
+    files = {"config.json": b"{}", "tokenizer.json": b"{}", "model.safetensors": b"weights"}
+    with hubs.serving(files) as hub:
+        told = run("pull", "org/tiny@main", "--endpoint", hub.url, *where)
+        assert told.exit_code == 0, told.output
+        assert hubs.COMMIT[:12] in told.stdout
+        assert "anzoth serve --model NAME=org/tiny@main" in told.stdout
+        pulled = json.loads(run("pull", "org/tiny", "--endpoint", hub.url, *where, "--json").stdout)
+        hub.refusal = (403, "GatedRepo")
+        refused = run("pull", "org/tiny", "--endpoint", hub.url, *where)
+    assert (pulled["commit"], pulled["num_bytes"]) == (hubs.COMMIT, 11)
+    found = configuration.load(None, {"data_dir": tmp_path, "models": ["m=org/tiny"]}, {})
+    assert str(found.models[0].path) == pulled["path"]
+    assert (refused.exit_code, refused.stdout) == (1, "")
+    assert refused.stderr.startswith("anzoth: cannot pull org/tiny: access to it is restricted")
+    lost = run("pull", "org/tiny", "--endpoint", hub.url, *where)
+    assert (lost.exit_code, lost.stdout) == (3, "")
+    assert "expected ORG/NAME" in run("pull", "../tiny", *where).stderr
+
+
+def test_the_token_comes_from_the_environment_and_is_never_shown(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HF_TOKEN", "hf_secret")
+    files = {"config.json": b"{}", "tokenizer.json": b"{}", "model.safetensors": b"weights"}
+    with hubs.serving(files) as hub:
+        monkeypatch.setenv("HF_ENDPOINT", hub.url)
+        hub.token = "hf_secret"
+        done = run("pull", "org/tiny", "--data-dir", str(tmp_path))
+        assert done.exit_code == 0, done.output
+        hub.token = "hf_another"
+        refused = run("pull", "org/tiny", "--data-dir", str(tmp_path))
+    assert refused.exit_code == 1
+    assert "hf_secret" not in done.output + refused.output
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("module", ["anzoth.cli", "anzoth.server", "anzoth.supervisor"])
+def test_only_a_pull_imports_the_client_of_the_hub(module: str) -> None:
+    code = f"import sys, {module}; print({{'huggingface_hub', 'httpx2'}} & set(sys.modules))"
+    done = subprocess.run(
+        [sys.executable, "-P", "-c", code], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.strip() == "set()"
