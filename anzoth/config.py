@@ -181,7 +181,7 @@ def load(
     pairs = given.pop("models", None) or environ.get("ANZOTH_MODELS", "").split()
     aliases = given.pop("aliases", None) or environ.get("ANZOTH_ALIASES", "").split()
     server = _server(document, given, environ)
-    engine = _section(EngineConfig, document.get("engine", {}), {}, environ, "ANZOTH_ENGINE_")
+    engine = _engine(document, environ)
     tables = _tables_of_pairs(pairs) or _tables_of_file(document.get("models"))
     models = tuple(model_of_table(table, engine, server.data_dir) for table in tables)
     models = models or default_models(embeddings=server.embeddings, engine=engine)
@@ -200,6 +200,15 @@ def load_server(
 ) -> ServerConfig:
     """Section [server] alone, for commands that must work whatever the models are."""
     return _server(_read_toml(file), overrides or {}, environ)
+
+
+def load_engine(file: Path | None = None, environ: Mapping[str, str] = os.environ) -> EngineConfig:
+    """Section [engine] alone, likewise."""
+    return _engine(_read_toml(file), environ)
+
+
+def _engine(document: Mapping[str, typing.Any], environ: Mapping[str, str]) -> EngineConfig:
+    return _section(EngineConfig, document.get("engine", {}), {}, environ, "ANZOTH_ENGINE_")
 
 
 def _server(

@@ -14,10 +14,8 @@ from __future__ import annotations
 
 import dataclasses
 import math
-import platform
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from anzoth.config import ConfigError, EngineConfig, ModelConfig
 from anzoth.model_kind import model_kind
@@ -28,8 +26,6 @@ PROCESS_BYTES = 256 << 20
 """An engine process with torch loaded and no model: 225 MiB resident (Linux, torch 2.13 for CPU,
 Python 3.11, 2026-11)."""
 _ITEM_BYTES = {"bfloat16": 2, "float16": 2, "float32": 4}
-_FLAGS_OF_BFLOAT16 = {"avx512bw", "avx512vl", "avx512dq"}
-"""Without them an x86 processor computes in float32 (see `kernels/cpu/linear.py`)."""
 
 
 @dataclass(slots=True, frozen=True)
@@ -136,18 +132,12 @@ def _kv_cache_bytes(engine: EngineConfig, bytes_per_token: int) -> int | None:
 
 
 def _item_bytes(engine: EngineConfig) -> int:
-    """Of the number type that the engine will compute in; an unknown one is for it to refuse."""
-    return _ITEM_BYTES.get(engine.dtype or _default_dtype(), 2)
+    """Of the number type that the engine will compute in.
 
-
-def _default_dtype() -> str:
-    if platform.machine() not in ("x86_64", "AMD64"):
-        return "bfloat16"
-    try:
-        flags = Path("/proc/cpuinfo").read_text().partition("flags")[2].partition("\n")[0].split()
-    except OSError:
-        return "bfloat16"
-    return "bfloat16" if _FLAGS_OF_BFLOAT16.issubset(flags) else "float32"
+    Unset means bfloat16 wherever there are kernels for it; an unknown one is for the engine to
+    refuse.
+    """
+    return _ITEM_BYTES.get(engine.dtype or "bfloat16", 2)
 
 
 def _cannot_serve(model: ModelConfig, reason: object) -> ConfigError:

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
@@ -41,6 +41,9 @@ from anzoth.commands.options import (
 from anzoth.control import Fields, NotReached, Tell
 from anzoth.db import cluster
 from anzoth.pulled import PullError
+
+if TYPE_CHECKING:
+    from anzoth.model_check import Checked
 
 app = typer.Typer(
     help="Models: list, load and unload them while the server runs; pull them from a hub.",
@@ -231,6 +234,39 @@ def pull(
     _say(f"Serve it: anzoth serve --model NAME={wanted} --data-dir {found}")
 
 
+@app.command("check", epilog="Example: anzoth models check /models/Llama-3.2-1B-Instruct")
+def check(
+    path: Annotated[
+        str,
+        typer.Argument(help="A directory, or the hub id of a pulled model.", show_default=False),
+    ],
+    data_dir: DataDir = None,
+    config: ConfigFile = None,
+    as_json: AsJson = False,
+) -> None:
+    """Say what a checkpoint is, whether it would be served, and how much memory it needs.
+
+    The status is 0 if it would be served with the present settings, else 1.
+    """
+    # Here, because only this command reads tokenizers and templates.
+    from anzoth import model_check
+
+    with foreseen_errors():
+        server = configuration.load_server(config, {"data_dir": data_dir})
+        engine = configuration.load_engine(config)
+        table = {"name": path.rstrip("/").rpartition("/")[2] or path, "path": path}
+        checked = model_check.check(configuration.model_of_table(table, engine, server.data_dir))
+    if as_json:
+        print_json(asdict(checked))
+    else:
+        table = Table(box=None, show_header=False, padding=(0, 2))
+        for name, value in _checked_rows(checked):
+            table.add_row(name, Text(value))
+        Console(highlight=False).print(table)
+    if checked.problem is not None:
+        raise typer.Exit(1)
+
+
 async def _ask(
     data_dir: Path | None, config: Path | None, request: Fields, on_event: Tell | None = None
 ) -> Fields:
@@ -290,6 +326,26 @@ class _Bar:
             case {"state": "loading", "weights_bytes": int(size)}:
                 text = f"loading {self._name} ({_mib(size)} of weights)"
                 self._progress.update(self._task, description=text)
+
+
+def _checked_rows(checked: Checked) -> Iterator[tuple[str, str]]:
+    yield "path", checked.path
+    yield "kind", f"{checked.kind} ({checked.architecture or 'unknown architecture'})"
+    if checked.parameters is not None:
+        stored = ", ".join(checked.stored_as)
+        yield "parameters", f"{checked.parameters / 1e6:,.1f} M, stored as {stored}"
+    if checked.max_model_tokens is not None:
+        yield "context", f"{checked.max_model_tokens} tokens"
+    if checked.kind == "generation" and checked.has_chat_template is not None:
+        yield "chat", "yes" if checked.has_chat_template else "no template: completions only"
+        yield "tool calls", checked.tool_calls or "not in a form that is known here"
+        yield "reasoning", "yes" if checked.reasons else "no"
+    if checked.needs_bytes is not None:
+        per_token = checked.kv_bytes_per_token or 0
+        cache = f", and {per_token / 1024:g} KiB of KV cache a token" if per_token else ""
+        available = _mib(checked.available_bytes)
+        yield "memory", f"{_mib(checked.needs_bytes)} of {available} available{cache}"
+    yield "served", "yes" if checked.problem is None else f"no: {checked.problem}"
 
 
 def _say(text: str) -> None:

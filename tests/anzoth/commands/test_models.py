@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import shutil
 import subprocess
 import sys
 import threading
@@ -18,6 +19,7 @@ from typer.testing import CliRunner
 import hub as hubs
 from anzoth import cli, control
 from anzoth import config as configuration
+from anzoth.config import BUNDLED_MODEL_DIR
 from anzoth.control import ControlError, Fields, Tell
 
 MODEL: dict[str, Any] = {
@@ -62,7 +64,7 @@ def supervisor(data_dir: Path, answer: control.Handler) -> Iterator[None]:
         loop.close()
 
 
-@pytest.mark.parametrize("name", ["list", "load", "unload", "pull"])
+@pytest.mark.parametrize("name", ["list", "load", "unload", "pull", "check"])
 def test_each_command_has_help_with_an_example(name: str) -> None:
     done = run(name, "--help")
     assert done.exit_code == 0
@@ -170,3 +172,45 @@ def test_only_a_pull_imports_the_client_of_the_hub(module: str) -> None:
         [sys.executable, "-P", "-c", code], capture_output=True, text=True, check=True
     )
     assert done.stdout.strip() == "set()"
+
+
+# --- check --------------------------------------------------------------------------------------
+
+
+def test_the_bundled_model_is_described_and_would_be_served() -> None:
+    done = run("check", str(BUNDLED_MODEL_DIR), "--json")
+    assert done.exit_code == 0, done.output
+    checked = json.loads(done.stdout)
+    assert checked["problem"] is None
+    assert (checked["kind"], checked["architecture"]) == ("generation", "LlamaForCausalLM")
+    assert (checked["stored_as"], checked["max_model_tokens"]) == (["BF16"], 2048)
+    assert checked["parameters"] * 2 == pytest.approx(
+        (BUNDLED_MODEL_DIR / "model.safetensors").stat().st_size, rel=0.01
+    )
+    assert (checked["has_chat_template"], checked["tool_calls"]) == (True, "hermes")
+    assert checked["needs_bytes"] > checked["parameters"] * 2
+    assert "yes" in run("check", str(BUNDLED_MODEL_DIR)).stdout.splitlines()[-1]
+
+
+def test_what_would_not_be_served_is_told_with_what_is_known(tmp_path: Path) -> None:
+    directory = Path(shutil.copytree(BUNDLED_MODEL_DIR, tmp_path / "broken"))
+    (directory / "tokenizer.json").unlink()
+    done = run("check", str(directory))
+    assert done.exit_code == 1
+    assert "2048 tokens" in done.stdout
+    assert "no: model broken: " in done.stdout
+    (directory / "config.json").write_text('{"architectures": ["Unheard"]}')
+    checked = json.loads(run("check", str(directory), "--json").stdout)
+    assert checked["architecture"] == "Unheard"
+    assert "'Unheard' is not supported" in checked["problem"]
+    nothing = run("check", str(tmp_path))
+    assert (nothing.exit_code, nothing.stdout) == (1, "")
+    assert "has no config.json" in nothing.stderr
+
+
+def test_the_present_settings_decide_whether_it_fits(tmp_path: Path) -> None:
+    file = tmp_path / "anzoth.toml"
+    file.write_text("[engine]\nkv_cache_mib = 1000000000\n")
+    done = run("check", str(BUNDLED_MODEL_DIR), "--config", str(file), "--json")
+    assert done.exit_code == 1
+    assert "MiB are left for it" in json.loads(done.stdout)["problem"]
