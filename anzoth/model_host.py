@@ -1,7 +1,7 @@
 """Which models does this installation serve right now, and how do they come and go?
 
     loading ──Hello──▶ ready ──unload──▶ unloading ──drained──▶ gone
-       └──impossible, or ended──▶ gone            (failed, if it stands in the configuration)
+       └──impossible, or ended──▶ gone      (one that was offered: failed, and listed so)
 
 Each model is one engine process that is kept running and watched. The gateway is told the whole
 list whenever it changes: a new model when its engine is ready, so that nobody is sent to one that
@@ -180,7 +180,7 @@ class ModelHost:
                 await self._until_ready(hosted, tell)
                 hosted.is_offered = True
                 failed = await self._tell_gateway(0.0)
-                if (reason := failed.get(model.name)) is not None:
+                if reason := failed.get(model.name) or hosted.failure:
                     raise ControlError(reason)
             except BaseException:
                 await self._retract(hosted)

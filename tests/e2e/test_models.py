@@ -215,13 +215,21 @@ def test_a_load_that_cannot_be_is_refused_with_its_reason(
 
 
 def test_an_interrupted_load_is_undone(server: Installation) -> None:
-    loading = command(server, "load", f"never={BUNDLED_MODEL_DIR}", "--kv-cache-mib", "32")
-    until(lambda: len(engines(server)) == 2, "the second engine begins")
-    loading.send_signal(signal.SIGINT)
-    loading.communicate(timeout=30)
-    assert loading.returncode != 0
-    until(lambda: len(engines(server)) == 1, "the second engine is gone")
+    path = configuration.control_socket(configuration.run_dir(server.data_dir))
+    table = {"name": "never", "path": str(BUNDLED_MODEL_DIR), "kv_cache_mib": 32}
+
+    async def interrupt() -> None:
+        began = asyncio.Event()
+        asking = asyncio.create_task(
+            control.ask(path, {"do": "load", "table": table}, lambda _event: began.set())
+        )
+        await began.wait()
+        asking.cancel()
+        await asyncio.gather(asking, return_exceptions=True)
+
+    asyncio.run(interrupt())
     until(lambda: list(listed(server)) == ["first"], "it is not listed")
+    until(lambda: len(engines(server)) == 1, "its engine is gone")
 
 
 def test_what_cannot_be_unloaded_is_told(server: Installation) -> None:
