@@ -86,7 +86,8 @@ class Hello:
     fingerprint: str
     """Changes when weights, dtype or code change: reported to clients as `system_fingerprint`."""
     dimensions: int | None = None
-    """Of the vectors that this engine makes of texts. None: it generates text."""
+    """Of the vectors that this engine makes of texts, or 1: it scores pairs of a query and a
+    document. None: it generates text."""
 
 
 @dataclass(slots=True, frozen=True)
@@ -199,7 +200,10 @@ class Submit:
 
 @dataclass(slots=True, frozen=True)
 class Embed:
-    """Make one vector of each input in the payload. Answered by `Refused`, or by `Embedded`."""
+    """Make one vector of each input in the payload. Answered by `Refused`, or by `Embedded`.
+
+    A reranker's inputs are pairs, and the vector of a pair has one number: its score.
+    """
 
     request: int
     """As in `Submit`."""
@@ -208,6 +212,8 @@ class Embed:
     """Tokens of each input; the inputs lie end to end."""
     dimensions: int | None = None
     """Keep only so many leading numbers of each vector, at the length of the whole."""
+    second_at: tuple[int, ...] = ()
+    """Where in each input the tokens of the second type begin; empty: nowhere in any."""
 
 
 @dataclass(slots=True, frozen=True)
@@ -321,6 +327,7 @@ def _build_embedded(fields: dict[str, Any]) -> Embedded:
 
 def _build_embed(fields: dict[str, Any]) -> Embed:
     fields["lengths"] = tuple(fields["lengths"])
+    fields["second_at"] = tuple(fields["second_at"])
     return Embed(**fields)
 
 

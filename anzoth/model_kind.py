@@ -1,4 +1,4 @@
-"""What can be asked of a checkpoint: text, or vectors of texts?
+"""What can be asked of a checkpoint: text, vectors of texts, or which documents answer a query?
 
 Both the gateway and the engine process must know before they load anything, and must agree.
 
@@ -8,23 +8,46 @@ Does not know: whether the checkpoint can be served.
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal
 
-ModelKind = Literal["generation", "embedding"]
+ModelKind = Literal["generation", "embedding", "rerank"]
 
+# As `architectures` in config.json names them. The engine has an encoder for each of them.
 EMBEDDING_ARCHITECTURES = frozenset(
     {"BertModel", "RobertaModel", "XLMRobertaModel", "CamembertModel"}
 )
-"""As `architectures` in config.json names them. The engine has an encoder for each of them."""
+RERANK_ARCHITECTURES = frozenset(
+    {
+        "BertForSequenceClassification",
+        "RobertaForSequenceClassification",
+        "XLMRobertaForSequenceClassification",
+        "CamembertForSequenceClassification",
+    }
+)
+_KINDS: Mapping[str, ModelKind] = {
+    **dict.fromkeys(EMBEDDING_ARCHITECTURES, "embedding"),
+    **dict.fromkeys(RERANK_ARCHITECTURES, "rerank"),
+}
 
 
 def model_kind(directory: Path) -> ModelKind:
-    """From the checkpoint's config.json; one that cannot be read is refused by its loader."""
+    """From the checkpoint's files; one that cannot be read is refused by its loader.
+
+    A decoder makes embeddings if sentence-transformers' description of a pooling lies beside it.
+    """
+    for name in architectures(directory):
+        if name in _KINDS:
+            return _KINDS[name]
+    return "embedding" if (directory / "modules.json").is_file() else "generation"
+
+
+def architectures(directory: Path) -> list[str]:
+    """What config.json says it is; nothing if that cannot be read."""
     try:
         config = json.loads((directory / "config.json").read_bytes())
     except (OSError, ValueError, RecursionError):
-        return "generation"
+        return []
     names = config.get("architectures") if isinstance(config, dict) else None
-    is_encoder = isinstance(names, list) and not EMBEDDING_ARCHITECTURES.isdisjoint(map(str, names))
-    return "embedding" if is_encoder else "generation"
+    return [name for name in names if isinstance(name, str)] if isinstance(names, list) else []

@@ -5,6 +5,8 @@ tenant for whom the fewest tokens were computed, in turn from that tenant's requ
 does not wait for the thousand passages that another request brought before it. A text is computed
 whole, within one step, so between steps nothing is half done and an abort only forgets.
 
+Reranking is the same work: a text is then a query and a document, and its vector is one number.
+
 Does not know: sockets, tensors, or text. The runner is known by its `Protocol` only.
 """
 
@@ -20,6 +22,7 @@ from typing import Protocol
 from anzoth.config import ConfigError, EngineConfig
 from anzoth.frames import PROTOCOL, Embed, Hello, Stats
 from anzoth.scheduler.admission import Limits, Refusal, Throughput, can_queue
+from anzoth.scheduler.texts import Text
 
 log = logging.getLogger(__name__)
 
@@ -32,9 +35,14 @@ class EmbeddingRunner(Protocol):
     """What computes vectors: `embedding_runner.EmbeddingRunner`, or a fake in tests."""
 
     @property
-    def dimensions(self) -> int: ...
+    def dimensions(self) -> int:
+        """Of its vectors; 1 for scores."""
+        ...
+
     @property
     def vocab_size(self) -> int: ...
+    @property
+    def num_token_types(self) -> int: ...
     @property
     def max_model_tokens(self) -> int: ...
     @property
@@ -44,9 +52,7 @@ class EmbeddingRunner(Protocol):
     @property
     def fingerprint(self) -> str: ...
 
-    def embed(
-        self, texts: Sequence[Sequence[int]], dimensions: Sequence[int | None]
-    ) -> list[bytes | None]:
+    def embed(self, texts: Sequence[Text], dimensions: Sequence[int | None]) -> list[bytes | None]:
         """One packed vector per text, in order; None where it could not be computed."""
         ...
 
@@ -68,7 +74,7 @@ class _Request:
 
     number: int
     tenant: str
-    texts: list[list[int]] = field(repr=False)
+    texts: list[Text] = field(repr=False)
     dimensions: int | None
     arrival_s: float
     next_text: int = 0
@@ -145,13 +151,14 @@ class EmbeddingEngine:
         """Queues a request: the engine's own number for it, or why it was refused."""
         if refusal := self._refusal(embed, token_ids):
             return refusal
-        ends = list(accumulate(embed.lengths))
+        ends = accumulate(embed.lengths)
+        second_at = embed.second_at or (None,) * len(embed.lengths)
         request = _Request(
             number=self._next_request,
             tenant=embed.tenant,
             texts=[
-                token_ids[end - length : end]
-                for end, length in zip(ends, embed.lengths, strict=True)
+                Text(token_ids[end - length : end], second)
+                for end, length, second in zip(ends, embed.lengths, second_at, strict=True)
             ],
             dimensions=embed.dimensions,
             arrival_s=self._clock(),
@@ -274,8 +281,20 @@ class EmbeddingEngine:
         if min(token_ids) < 0 or max(token_ids) >= self._limits.vocab_size:
             size = self._limits.vocab_size
             return f"An input holds a token id outside the vocabulary (0 to {size - 1})."
+        if embed.second_at and not self._are_pairs(embed):
+            return "An input's second token type begins where it cannot."
         if dimensions is not None and (
             type(dimensions) is not int or not 1 <= dimensions <= self._runner.dimensions
         ):
             return f"dimensions must be a whole number from 1 to {self._runner.dimensions}."
         return None
+
+    def _are_pairs(self, embed: Embed) -> bool:
+        return (
+            self._runner.num_token_types > 1
+            and len(embed.second_at) == len(embed.lengths)
+            and all(
+                type(second) is int and 0 <= second <= length
+                for second, length in zip(embed.second_at, embed.lengths, strict=True)
+            )
+        )

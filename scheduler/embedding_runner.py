@@ -1,13 +1,17 @@
-"""What does it take to make vectors of texts on this machine?
+"""What does it take to make vectors of texts, or scores of pairs, on this machine?
 
-Owns the encoder and the kernel table. Does not know: which texts to take next, or who asks.
+Owns the model and the kernel table.
+
+Does not know: which texts to take next, or who asks.
 """
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 import torch
 import torch.nn.functional as F
@@ -15,31 +19,46 @@ import torch.nn.functional as F
 from anzoth.config import ConfigError, EngineConfig
 from anzoth.kernels.dispatch import DeviceError, Kernels, dtype_name, select
 from anzoth.scheduler.model_runner import fingerprint, log_progress
-from anzoth.scheduler.models.encoder import Encoder
 from anzoth.scheduler.models.encoder_loading import load_encoder
-from anzoth.scheduler.models.encoder_spec import EncoderSpec, read_encoder_spec
+from anzoth.scheduler.models.encoder_spec import read_encoder_spec
+from anzoth.scheduler.texts import Text
+
+
+class Embedder(Protocol):
+    """A model that makes vectors."""
+
+    def embed(self, texts: Sequence[Text]) -> torch.Tensor:
+        """[N, dimensions] in float32. A text's vector does not depend on the others."""
+        ...
+
+
+@dataclass(slots=True, frozen=True)
+class Loaded:
+    """A model, and what callers must know to use it."""
+
+    embedder: Embedder
+    dimensions: int
+    vocab_size: int
+    num_token_types: int
+    max_tokens: int
+    """Of one text."""
 
 
 class EmbeddingRunner:
-    """One encoder on one device. Not thread-safe: one thread drives it."""
+    """One model on one device. Not thread-safe: one thread drives it."""
 
     def __init__(
-        self,
-        spec: EncoderSpec,
-        kernels: Kernels,
-        encoder: Encoder,
-        *,
-        max_model_tokens: int,
-        fingerprint: str,
+        self, loaded: Loaded, kernels: Kernels, *, max_model_tokens: int, fingerprint: str
     ) -> None:
-        self.dimensions = spec.hidden_size
-        self.vocab_size = spec.vocab_size
+        self.dimensions = loaded.dimensions
+        self.vocab_size = loaded.vocab_size
+        self.num_token_types = loaded.num_token_types
         self.max_model_tokens = max_model_tokens
         """Of one text."""
         self.dtype = dtype_name(kernels.dtype)
         self.device = str(kernels.device)
         self.fingerprint = fingerprint
-        self._encoder = encoder
+        self._embedder = loaded.embedder
 
     @classmethod
     def load(cls, path: Path, config: EngineConfig) -> EmbeddingRunner:
@@ -47,36 +66,44 @@ class EmbeddingRunner:
 
         Raises ConfigError: the checkpoint or the device is not what it takes.
         """
-        spec = read_encoder_spec(path)
         try:
             kernels = select(config.device, config.dtype)
         except DeviceError as error:
             raise ConfigError(str(error)) from None
         if config.num_threads:
             torch.set_num_threads(config.num_threads)
+        loaded = _load_encoder(path, kernels)
         return cls(
-            spec,
+            loaded,
             kernels,
-            load_encoder(path, spec, kernels, progress=log_progress()),
-            max_model_tokens=min(config.max_model_tokens or spec.max_tokens, spec.max_tokens),
+            max_model_tokens=min(config.max_model_tokens or loaded.max_tokens, loaded.max_tokens),
             fingerprint=fingerprint(path, dtype_name(kernels.dtype)),
         )
 
     @torch.inference_mode()
-    def embed(
-        self, texts: Sequence[Sequence[int]], dimensions: Sequence[int | None]
-    ) -> list[bytes | None]:
-        """One vector per text of token ids, as little-endian float32; no text may be empty.
+    def embed(self, texts: Sequence[Text], dimensions: Sequence[int | None]) -> list[bytes | None]:
+        """One vector per text, as little-endian float32.
 
         A text's vector does not depend on the others. `dimensions`, for each text: see
         `frames.Embed`. None: the vector holds a number that is not finite.
         """
-        vectors_NE = self._encoder.embed(texts)
+        vectors_NE = self._embedder.embed(texts)
         is_finite = vectors_NE.isfinite().all(dim=1).tolist()
         return [
             _packed(vector_E if size is None else _shortened(vector_E, size)) if ok else None
             for vector_E, size, ok in zip(vectors_NE, dimensions, is_finite, strict=True)
         ]
+
+
+def _load_encoder(path: Path, kernels: Kernels) -> Loaded:
+    spec = read_encoder_spec(path)
+    return Loaded(
+        load_encoder(path, spec, kernels, progress=log_progress()),
+        dimensions=spec.hidden_size if spec.scoring is None else 1,
+        vocab_size=spec.vocab_size,
+        num_token_types=spec.num_token_types,
+        max_tokens=spec.max_tokens,
+    )
 
 
 def _shortened(vector_E: torch.Tensor, size: int) -> torch.Tensor:

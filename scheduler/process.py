@@ -3,9 +3,9 @@
     python -m anzoth.scheduler.process
 
 Settings come from the supervisor (see `anzoth.child`): `model`, `path`, `socket`, `engine`,
-`log_level`. What the checkpoint is decides whether text is generated or embeddings are made. The
-model is loaded first and the socket is bound afterwards, so a gateway that can connect will be
-served. The end is one of:
+`log_level`. What the checkpoint is decides whether text is generated, embeddings are made or
+documents are ranked. The model is loaded first and the socket is bound afterwards, so a gateway
+that can connect will be served. The end is one of:
 
     0    SIGTERM, or the supervisor is gone
     78   the model, the settings or the socket's path are impossible: trying again will not help
@@ -123,6 +123,7 @@ def _prepare_embedding(model: str, path: Path, config: EngineConfig) -> Serve:
 _PREPARATIONS: dict[ModelKind, Callable[[str, Path, EngineConfig], Serve]] = {
     "generation": _prepare_generation,
     "embedding": _prepare_embedding,
+    "rerank": _prepare_embedding,
 }
 
 

@@ -1,24 +1,26 @@
-"""What does an encoder of the BERT family compute, and what is one text's vector?
+"""What does an encoder of the BERT family compute, and what is one text's vector, or pair's score?
 
-    x = norm(word[tokens] + position[0…] + type[0])
+    x = norm(word[tokens] + position[0…] + type[0, or 1 in a pair's second text])
     per layer:  x = norm(x + output(attention(q, k, v))),  qkv from x
                 x = norm(x + down(activation(up(x))))
     vector = mean of x over the text's tokens, or x of its first;  perhaps scaled to length 1
+    score  = outer(tanh(inner(x of the first)));  perhaps squeezed into 0…1
 
 Every token of a text sees every other, so there is no cache and nothing to continue. Texts are laid
 end to end, sorted by length; those of equal length attend as one tensor. So nothing is padded,
 nothing needs a mask, and a text's vector does not depend on the texts beside it. Sums and norms are
-float32 whatever the type of the products.
+float32 whatever the type of the products, and so is all of the score. It is a vector of one number.
 
 Does not know: checkpoints (see `encoder_loading`), tokenizers, or who asks.
 
 Shape suffixes: T token rows · E model width · H heads · D head dimension · B texts of equal length
-· L their tokens · V vocabulary · P positions · N texts.
+· L their tokens · V vocabulary · P positions · K token types
+· Q = K·P places · N texts.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain, groupby
 
@@ -29,6 +31,7 @@ from anzoth.kernels.dispatch import Kernels
 from anzoth.kernels.paging import padded_rows
 from anzoth.scheduler.models.encoder_spec import Activation, EncoderSpec
 from anzoth.scheduler.models.feed_forward import Linear
+from anzoth.scheduler.texts import Text
 
 
 @dataclass(slots=True, frozen=True, eq=False)
@@ -49,6 +52,22 @@ class EncoderLayer:
     up: Linear
     down: Linear
     norm_after_feed_forward: Norm
+
+
+@dataclass(slots=True, frozen=True, eq=False)
+class Classifier:
+    """What makes a score of a vector."""
+
+    inner: Linear
+    outer: Linear
+    is_sigmoid: bool
+
+    def __call__(self, vectors_NE: torch.Tensor) -> torch.Tensor:
+        """[N, 1]. Rows are padded, so that a score does not depend on how many there are."""
+        num_rows = vectors_NE.shape[0]
+        x_NE = F.pad(vectors_NE, (0, 0, 0, padded_rows(num_rows) - num_rows))
+        scores_N1 = self.outer(torch.tanh(self.inner(x_NE)))[:num_rows]
+        return torch.sigmoid(scores_N1) if self.is_sigmoid else scores_N1
 
 
 @dataclass(slots=True, frozen=True)
@@ -80,21 +99,24 @@ class Encoder:
         kernels: Kernels,
         *,
         word_VE: torch.Tensor,
-        position_PE: torch.Tensor,
+        place_KPE: torch.Tensor,
         norm: Norm,
         layers: Sequence[EncoderLayer],
+        classifier: Classifier | None,
     ) -> None:
-        """`position_PE`: float32, from a text's first position on, the token type included."""
+        """`place_KPE`: float32, token type and position, from a text's first position on."""
         self._spec = spec
         self._kernels = kernels
         self._word_VE = word_VE
-        self._position_PE = position_PE
+        self._num_positions = place_KPE.shape[1]
+        self._place_QE = place_KPE.flatten(0, 1)
         self._norm = norm
         self._layers = tuple(layers)
+        self._classifier = classifier
         self._activate = _ACTIVATIONS[spec.activation]
 
-    def embed(self, texts: Sequence[Sequence[int]]) -> torch.Tensor:
-        """One vector per text of token ids: [N, E] in float32. No text may be empty."""
+    def embed(self, texts: Sequence[Text]) -> torch.Tensor:
+        """One vector per text, float32: [N, E], or [N, 1] with a classifier."""
         order = sorted(range(len(texts)), key=lambda index: len(texts[index]))
         runs = _runs([len(texts[index]) for index in order])
         x_TE = self._embed_tokens([texts[index] for index in order])
@@ -106,16 +128,22 @@ class Encoder:
         sorted_NE = torch.cat([self._pool(x_TE, run) for run in runs])
         vectors_NE = torch.empty_like(sorted_NE)
         vectors_NE[order] = sorted_NE
-        return vectors_NE
+        return vectors_NE if self._classifier is None else self._classifier(vectors_NE)
 
-    def _embed_tokens(self, texts: Sequence[Sequence[int]]) -> torch.Tensor:
-        token_ids = list(chain.from_iterable(texts))
-        positions = list(chain.from_iterable(range(len(text)) for text in texts))
+    def _embed_tokens(self, texts: Sequence[Text]) -> torch.Tensor:
+        token_ids = list(chain.from_iterable(text.token_ids for text in texts))
+        places = list(chain.from_iterable(map(self._places, texts)))
         # Rows past the texts keep the linears' arithmetic the same for any number of rows.
         padding = [0] * (padded_rows(len(token_ids)) - len(token_ids))
         word_TE = self._word_VE[torch.tensor(token_ids + padding)]
-        position_TE = self._position_PE[torch.tensor(positions + padding)]
-        return self._normalise(word_TE.float() + position_TE, self._norm)
+        place_TE = self._place_QE[torch.tensor(places + padding)]
+        return self._normalise(word_TE.float() + place_TE, self._norm)
+
+    def _places(self, text: Text) -> Iterator[int]:
+        """Rows of the table of places, one per token."""
+        second_at = len(text) if text.second_at is None else text.second_at
+        offset = self._num_positions
+        return chain(range(second_at), range(offset + second_at, offset + len(text)))
 
     def _attend(self, qkv_TX: torch.Tensor, runs: Sequence[_Run]) -> torch.Tensor:
         heads, head_dim = self._spec.num_heads, self._spec.head_dim

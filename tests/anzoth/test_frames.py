@@ -51,6 +51,7 @@ MESSAGES = [
     Purge(5, (), ()),
     Purged(3, 40, 2),
     Embed(11, "t", (3, 1), 8),
+    Embed(12, "t", (3, 1), None, (2, 0)),
     Embedded(11, (1, 0)),
     Failed(11),
     dataclasses.replace(HELLO, dimensions=384),

@@ -17,6 +17,8 @@ from anzoth.supervisor import _by_urgency
     [
         ('{"architectures": ["BertModel"]}', "embedding"),
         ('{"architectures": ["XLMRobertaModel"]}', "embedding"),
+        ('{"architectures": ["BertForSequenceClassification"]}', "rerank"),
+        ('{"architectures": ["XLMRobertaForSequenceClassification"]}', "rerank"),
         ('{"architectures": ["LlamaForCausalLM"]}', "generation"),
         ('{"architectures": ["BertLMHeadModel"]}', "generation"),
         ('{"architectures": []}', "generation"),
@@ -30,6 +32,22 @@ from anzoth.supervisor import _by_urgency
 )
 def test_the_architecture_decides(content: str, kind: str, tmp_path: Path) -> None:
     (tmp_path / "config.json").write_bytes(content.encode("latin-1"))
+    assert model_kind(tmp_path) == kind
+
+
+@pytest.mark.parametrize(
+    ("architecture", "kind"),
+    [
+        ("Qwen3ForCausalLM", "embedding"),
+        ("BertModel", "embedding"),
+        ("BertForSequenceClassification", "rerank"),
+    ],
+)
+def test_a_described_pooling_makes_a_decoder_an_embedding_model(
+    architecture: str, kind: str, tmp_path: Path
+) -> None:
+    (tmp_path / "config.json").write_text(json.dumps({"architectures": [architecture]}))
+    (tmp_path / "modules.json").write_text("[]")
     assert model_kind(tmp_path) == kind
 
 

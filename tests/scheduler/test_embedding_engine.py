@@ -108,6 +108,21 @@ def test_a_tenant_that_was_away_is_not_served_alone() -> None:
     assert sum([1] * 5 in batch for batch in runner.batches[20:]) == 10
 
 
+def test_each_pair_keeps_the_place_where_its_second_text_begins() -> None:
+    engine = make()
+    embed = Embed(1, "t", (4, 3), second_at=(2, 3))
+    assert isinstance(engine.submit(embed, [5, 6, 7, 8, 9, 9, 9]), int)
+    ((vectors,),) = steps(engine)
+    assert vectors.vectors == (spelled([5, 6, 7, 8], None, 2), spelled([9, 9, 9], None, 3))
+
+
+def test_a_model_with_one_token_type_takes_no_second() -> None:
+    engine = make(FakeEmbeddingRunner(num_token_types=1))
+    answer = engine.submit(Embed(1, "t", (2,), second_at=(1,)), [5, 6])
+    assert isinstance(answer, Refusal)
+    assert answer.code == "invalid"
+
+
 def test_an_aborted_request_is_forgotten() -> None:
     runner = FakeEmbeddingRunner()
     engine = make(runner)
@@ -142,6 +157,10 @@ def test_a_text_that_cannot_be_computed_ends_its_own_request_only() -> None:
         (Embed(1, "t", (1,)), [-1], "invalid"),
         (Embed(1, "t", (1,), 0), [1], "invalid"),
         (Embed(1, "t", (1,), 9), [1], "invalid"),
+        (Embed(1, "t", (3,), second_at=(4,)), [1] * 3, "invalid"),
+        (Embed(1, "t", (3,), second_at=(-1,)), [1] * 3, "invalid"),
+        (Embed(1, "t", (3,), second_at=(True,)), [1] * 3, "invalid"),
+        (Embed(1, "t", (3,), second_at=(1, 1)), [1] * 3, "invalid"),
         (Embed(1, "t", (1, 21)), [1] * 22, "too_long"),
     ],
 )

@@ -17,6 +17,7 @@ import pytest
 
 from anzoth.config import EngineConfig
 from anzoth.scheduler.checkpoint import CheckpointError
+from anzoth.scheduler.texts import Text
 
 pytest.importorskip("transformers")
 
@@ -111,7 +112,7 @@ def load(path: Path, **settings: Any) -> Any:
 def embed(runner: Any, texts: Sequence[Sequence[int]], size: int | None = None) -> Any:
     import torch
 
-    packed = runner.embed(texts, [size] * len(texts))
+    packed = runner.embed([Text(list(text)) for text in texts], [size] * len(texts))
     length = size or runner.dimensions
     return torch.tensor([struct.unpack(f"<{length}f", vector) for vector in packed])
 
@@ -183,11 +184,9 @@ def test_normalised_vectors_have_length_1_whole_and_shortened(make_encoder, tmp_
 
 def test_numbers_that_are_not_finite_are_no_vector(make_encoder) -> None:
     runner = load(make_encoder("bert").path)
-    runner._encoder._position_PE[3] = float("nan")
-    assert [vector is None for vector in runner.embed([[2, 5, 3], TEXTS[4]], [None, 2])] == [
-        False,
-        True,
-    ]
+    runner._embedder._place_QE[3] = float("nan")
+    made = runner.embed([Text([2, 5, 3]), Text(TEXTS[4])], [None, 2])
+    assert [vector is None for vector in made] == [False, True]
 
 
 def test_half_the_bits_keep_the_direction(make_encoder) -> None:

@@ -63,10 +63,11 @@ def test_vectors_are_those_of_sentence_transformers(
     import torch
 
     from anzoth.scheduler.embedding_runner import EmbeddingRunner
+    from anzoth.scheduler.texts import Text
 
     runner = EmbeddingRunner.load(directory, EngineConfig(dtype=dtype))
     assert (runner.dimensions, runner.max_model_tokens) == (384, 256)
-    packed = runner.embed(token_ids, [None] * len(token_ids))
+    packed = runner.embed([Text(ids) for ids in token_ids], [None] * len(token_ids))
     vectors = torch.tensor([struct.unpack("<384f", vector) for vector in packed if vector])
     assert (1 - (vectors * expected).sum(dim=1)).max() < distance
     torch.testing.assert_close(vectors.norm(dim=1), torch.ones(len(TEXTS)))
