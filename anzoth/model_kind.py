@@ -43,6 +43,11 @@ def model_kind(directory: Path) -> ModelKind:
     return "embedding" if (directory / "modules.json").is_file() else "generation"
 
 
+def has_token_types(directory: Path) -> bool:
+    """Whether this reranker tells a query's tokens from a document's: RoBERTa's heirs do not."""
+    return "BertForSequenceClassification" in architectures(directory)
+
+
 def architectures(directory: Path) -> list[str]:
     """What config.json says it is; nothing if that cannot be read."""
     try:

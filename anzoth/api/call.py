@@ -26,6 +26,7 @@ from anzoth.gateway.usage import UsageRecord
 from anzoth.http.messages import HeaderList, Request, Response, StreamingResponse
 from anzoth.telemetry import Metrics
 from anzoth.text.embedding_text import EmbeddingText
+from anzoth.text.rerank_text import RerankText
 
 Answer = Response | StreamingResponse
 T = TypeVar("T")
@@ -83,21 +84,23 @@ class Call:
     def generating_model(self, name: str) -> ServedModel:
         """One that generates text. Raises as `model` does, or InvalidValue."""
         model = self.model(name)
-        if model.embedding is not None:
-            raise InvalidValue(
-                f"The model '{name}' makes embeddings and generates no text: use /v1/embeddings.",
-                param="model",
-            )
+        if model.embedding is not None or model.rerank is not None:
+            raise _other_purpose(model)
         return model
 
     def embedding_model(self, name: str) -> tuple[ServedModel, EmbeddingText]:
         """One that makes vectors of texts, and how. Raises as `model` does, or InvalidValue."""
         model = self.model(name)
         if model.embedding is None:
-            raise InvalidValue(
-                f"The model '{name}' generates text and makes no embeddings.", param="model"
-            )
+            raise _other_purpose(model)
         return model, model.embedding
+
+    def reranking_model(self, name: str) -> tuple[ServedModel, RerankText]:
+        """One that scores documents, and how. Raises as `model` does, or InvalidValue."""
+        model = self.model(name)
+        if model.rerank is None:
+            raise _other_purpose(model)
+        return model, model.rerank
 
     def describe(self, options: Options) -> None:
         """Writes down what the caller said about the request, before anything can fail."""
@@ -119,6 +122,16 @@ class Call:
         )
         self.headers += generation.reservation.headers()
         return generation
+
+
+def _other_purpose(model: ServedModel) -> InvalidValue:
+    if model.embedding is not None:
+        purpose = "makes embeddings: use /v1/embeddings"
+    elif model.rerank is not None:
+        purpose = "ranks documents: use /v1/rerank"
+    else:
+        purpose = "generates text: use /v1/chat/completions or /v1/completions"
+    return InvalidValue(f"The model '{model.name}' {purpose}.", param="model")
 
 
 Handler = Callable[[Call], Awaitable[Answer]]

@@ -8,7 +8,7 @@ Does not know: how a request is answered.
 
 from __future__ import annotations
 
-from anzoth.api import chat, completions, embeddings, health, models
+from anzoth.api import chat, completions, embeddings, health, models, rerank
 from anzoth.api.call import Route
 
 V1 = "/v1"
@@ -28,6 +28,7 @@ ROUTES: tuple[Route, ...] = (
     Route(
         "POST", V1 + "/embeddings", "embeddings", embeddings.create, takes_body=True, inference=True
     ),
+    Route("POST", V1 + "/rerank", "rerank", rerank.create, takes_body=True, inference=True),
     Route("GET", "/healthz", None, health.healthz),
     Route("GET", "/readyz", None, health.readyz),
     Route("GET", "/metrics", None, health.metrics),

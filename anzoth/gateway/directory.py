@@ -18,9 +18,9 @@ from anzoth.db.pool import Connection
 from anzoth.gateway import keys
 from anzoth.gateway.keys import Key, Pepper
 
-SCOPES = ("models:read", "chat", "completions", "embeddings", "all")
+SCOPES = ("models:read", "chat", "completions", "embeddings", "rerank", "all")
 """What a key can be allowed. A new endpoint's scope is added here."""
-DEFAULT_SCOPES = ("models:read", "chat", "completions", "embeddings")
+DEFAULT_SCOPES = ("models:read", "chat", "completions", "embeddings", "rerank")
 DEFAULT_TENANT = "default"
 
 _MAX_NAME_CHARS = 200

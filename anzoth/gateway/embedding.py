@@ -6,6 +6,8 @@ There is no output whose length could vary, so what is reserved is what is used:
 inputs. A request that the engine refuses, or that is lost with its engine, counts for nothing; one
 whose caller leaves before its end counts in full, because it was being computed.
 
+Scores are made the same way: an input is then a pair of texts, and its vector one number.
+
 Does not know: JSON, texts, or where usage is recorded.
 """
 
@@ -39,6 +41,8 @@ class EmbeddingRequest:
     """The leading numbers to keep of each vector. None: all."""
     input_param: str = "input"
     """The field of the request's body that errors about the inputs name."""
+    second_at: tuple[int, ...] = ()
+    """Of pairs: where in each input the tokens of the second type begin. Empty: nowhere."""
 
     @property
     def num_tokens(self) -> int:
@@ -82,7 +86,10 @@ class Embedder:
         """
         try:
             vectors = await model.engine.embed(
-                request.inputs, dimensions=request.dimensions, tenant=principal.tenant
+                request.inputs,
+                dimensions=request.dimensions,
+                second_at=request.second_at,
+                tenant=principal.tenant,
             )
         except asyncio.CancelledError:
             self._settle(model, request, reservation, usage)

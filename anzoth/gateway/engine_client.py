@@ -187,8 +187,9 @@ class EngineClient:
         *,
         dimensions: int | None,
         tenant: TenantHandle,
+        second_at: tuple[int, ...] = (),
     ) -> list[bytes]:
-        """Each input's vector, as little-endian float32.
+        """Each input's vector, as little-endian float32. `second_at`: see `frames.Embed`.
 
         Cancelled: the engine is told. Raises ModelUnavailable, CapacityUnavailable,
         ContextLengthExceeded, InvalidValue or Unauthorized.
@@ -196,7 +197,8 @@ class EngineClient:
         connection = self._require_connection(tenant)
         request = self._next_number()
         pending = self._embeddings[request] = PendingVectors(tenant.id, len(inputs))
-        message = Embed(request, str(tenant.id), tuple(map(len, inputs)), dimensions)
+        lengths = tuple(map(len, inputs))
+        message = Embed(request, str(tenant.id), lengths, dimensions, second_at)
         token_ids = list(itertools.chain.from_iterable(inputs))
         connection.send(encode(message, pack_token_ids(token_ids)))
         try:

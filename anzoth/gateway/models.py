@@ -17,9 +17,10 @@ from pathlib import Path
 from anzoth.config import ModelConfig
 from anzoth.errors import AnzothError, ModelNotFound, ModelUnavailable
 from anzoth.gateway.engine_client import EngineClient
-from anzoth.model_kind import model_kind
+from anzoth.model_kind import has_token_types, model_kind
 from anzoth.text.chat_template import ChatTemplate, ChatTemplateError
 from anzoth.text.embedding_text import EmbeddingText, EmbeddingTextError
+from anzoth.text.rerank_text import RerankText, RerankTextError
 from anzoth.text.tokenizer import Tokenizer, TokenizerError
 from anzoth.text.tool_calls import ToolCallFormat, format_of
 
@@ -44,21 +45,27 @@ class ServedModel:
     tool_calls: ToolCallFormat | None = None
     """How the model writes tool calls. None: in no way that this server can read."""
     embedding: EmbeddingText | None = None
-    """How texts are prepared for its vectors. None: the model generates text instead."""
+    """How texts are prepared for its vectors. None: it makes none."""
+    rerank: RerankText | None = None
+    """How queries and documents are prepared for its scores. None: it makes none."""
 
 
 def load_model(config: ModelConfig, engine: EngineClient) -> ServedModel:
     """Reads what the gateway needs of a checkpoint. Raises ModelLoadError."""
+    kind = model_kind(config.path)
     try:
         tokenizer = Tokenizer.load(config.path)
-        if model_kind(config.path) == "embedding":
-            text = EmbeddingText.load(config.path, tokenizer)
-            created = _created(config.path)
-            return ServedModel(config.name, created, tokenizer, None, engine, embedding=text)
+        if kind != "generation":
+            served = ServedModel(config.name, _created(config.path), tokenizer, None, engine)
+            if kind == "embedding":
+                return replace(served, embedding=EmbeddingText.load(config.path, tokenizer))
+            typed = has_token_types(config.path)
+            text = RerankText.load(config.path, tokenizer, has_token_types=typed)
+            return replace(served, rerank=text)
         _ = tokenizer.pieces  # an encoder-only tokenizer is refused now, not by the first request
         source = tokenizer.chat_template
         template = ChatTemplate(source, tokenizer.special_tokens) if source is not None else None
-    except (TokenizerError, ChatTemplateError, EmbeddingTextError) as error:
+    except (TokenizerError, ChatTemplateError, EmbeddingTextError, RerankTextError) as error:
         raise ModelLoadError(f"model {config.name}: {error}") from error
     calls = format_of(source) if source is not None else None
     return ServedModel(config.name, _created(config.path), tokenizer, template, engine, calls)

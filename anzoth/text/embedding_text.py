@@ -79,16 +79,21 @@ class EmbeddingText:
         prompt = self.default_prompt
         if input_type is not None:
             prompt = self.prompts.get(input_type, prompt)
-        frame = self.tokenizer.encode("", add_special_tokens=True)
+        before, behind = self.tokenizer.frame
         encoded: list[Sequence[int]] = []
         for index, entry in enumerate(inputs):
             if isinstance(entry, str):
                 encoded.append(self.tokenizer.encode(prompt + entry, add_special_tokens=True))
-            elif frame and (entry[0], entry[-1]) != (frame[0], frame[-1]):
-                raise UnframedTokens(index)
-            else:
+            elif _is_framed(entry, before, behind):
                 encoded.append(entry)
+            else:
+                raise UnframedTokens(index)
         return encoded
+
+
+def _is_framed(entry: Sequence[int], before: list[int], behind: list[int]) -> bool:
+    first, rest = list(entry[: len(before)]), entry[len(before) :]
+    return first == before and list(rest[max(len(rest) - len(behind), 0) :]) == behind
 
 
 def _shorter_dimensions(config: Mapping[str, Any]) -> Collection[int] | None:

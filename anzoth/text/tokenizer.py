@@ -26,6 +26,8 @@ from anzoth.text.tool_calls import format_of
 
 _SPECIAL_NAMES = ("bos_token", "eos_token", "unk_token", "pad_token", "sep_token", "cls_token")
 
+_ANY_TEXT = "a"
+
 
 class TokenizerError(Exception):
     """The checkpoint's tokenizer cannot be used: a message for whoever starts the server."""
@@ -119,6 +121,25 @@ class Tokenizer:
         """
         (encoding,) = self._backend.encode_batch_fast([text], add_special_tokens=add_special_tokens)
         return encoding.ids
+
+    def encode_pair(self, first: str, second: str) -> tuple[list[int], list[int]]:
+        """The ids of two texts put together with the special tokens, and the token type of each."""
+        (encoding,) = self._backend.encode_batch_fast([(first, second)], add_special_tokens=True)
+        return encoding.ids, encoding.type_ids
+
+    @property
+    def frame(self) -> tuple[list[int], list[int]]:
+        """The special tokens before a text, and those behind it."""
+        encoding = self._backend.encode(_ANY_TEXT)
+        own = [index for index, text in enumerate(encoding.sequence_ids) if text is not None]
+        return encoding.ids[: own[0]], encoding.ids[own[-1] + 1 :]
+
+    @property
+    def pair_frame(self) -> tuple[int, int]:
+        """How many special tokens stand behind the second text of a pair, and how many in all."""
+        encoding = self._backend.encode(_ANY_TEXT, _ANY_TEXT)
+        texts = encoding.sequence_ids[::-1]
+        return next(i for i, text in enumerate(texts) if text is not None), texts.count(None)
 
     def encode_literally(self, text: str) -> list[int]:
         """The ids of `text` as ordinary text, whatever control tokens it spells."""

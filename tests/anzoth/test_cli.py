@@ -13,7 +13,7 @@ import pytest
 
 from anzoth.db.embedded import Warden
 from anzoth.db.pool import Database
-from anzoth.gateway import keys
+from anzoth.gateway import directory, keys
 from anzoth.gateway.auth import Authenticator
 
 pytestmark = pytest.mark.slow
@@ -93,7 +93,7 @@ def test_commands_work_beside_a_running_server(data_dir: Path) -> None:
         authenticator = Authenticator(database, warden.dsn, pepper)
         principal = await authenticator.authenticate(f"Bearer {created['key']}")
         assert str(principal.key_id) == created["id"]
-        assert principal.scopes == {"models:read", "chat", "completions", "embeddings"}
+        assert principal.scopes == set(directory.DEFAULT_SCOPES)
         assert warden.process.returncode is None
         await database.close()
         await warden.stop()

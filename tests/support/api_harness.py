@@ -96,6 +96,23 @@ def write_embedding_checkpoint(directory: Path, **described: Any) -> Path:
     return directory
 
 
+def write_rerank_checkpoint(
+    directory: Path, architecture: str = "BertForSequenceClassification"
+) -> Path:
+    """The same for a reranker: of BERT with token types, of another family without."""
+    write_embedding_checkpoint(directory, config={"architectures": [architecture]})
+    file = str(directory / "tokenizer.json")
+    backend = tokenizers.Tokenizer.from_file(file)
+    is_bert = architecture.startswith("Bert")
+    backend.post_processor = processors.TemplateProcessing(
+        single="[CLS] $A [SEP]",
+        pair="[CLS] $A [SEP] $B:1 [SEP]:1" if is_bert else "[CLS] $A [SEP] [SEP] $B [SEP]",
+        special_tokens=[("[CLS]", 2), ("[SEP]", 3)],
+    )
+    backend.save(file)
+    return directory
+
+
 def add_tokens(checkpoint: Path, *texts: str, special: bool = False) -> list[int]:
     """Gives the tokenizer of a checkpoint these tokens; their ids."""
     file = str(checkpoint / "tokenizer.json")
@@ -274,6 +291,11 @@ class Api:
         how = {name: fields.pop(name) for name in ("key", "sink", "headers") if name in fields}
         body = {"model": MODEL, "input": "hi", **fields}
         return await self.call("POST", "/v1/embeddings", body, **how)
+
+    async def rerank(self, **fields: Any) -> Reply:
+        how = {name: fields.pop(name) for name in ("key", "sink", "headers") if name in fields}
+        body = {"model": MODEL, "query": "hi", "documents": ["hello there", "hi"], **fields}
+        return await self.call("POST", "/v1/rerank", body, **how)
 
     async def complete(self, **fields: Any) -> Reply:
         how = {name: fields.pop(name) for name in ("key", "sink", "headers") if name in fields}

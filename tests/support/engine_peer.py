@@ -42,6 +42,11 @@ def vector_of(token_ids: list[int]) -> list[float]:
     return [len(token_ids), sum(token_ids), token_ids[0] / 8, -0.5]
 
 
+def score_of(token_ids: list[int]) -> float:
+    """What a scripted reranker makes of a pair: more, the shorter it is."""
+    return 1 / len(token_ids)
+
+
 HELLO = Hello(
     protocol=PROTOCOL,
     model="scripted",
@@ -73,6 +78,8 @@ Script = Callable[[Submit, list[int], int], list[Said]]
 EMBEDDING_HELLO = replace(
     HELLO, max_model_tokens=64, eos_token_ids=(), num_blocks=0, dimensions=DIMENSIONS
 )
+
+RERANK_HELLO = replace(EMBEDDING_HELLO, dimensions=1)
 
 
 def stats(step: int) -> Stats:
@@ -195,6 +202,8 @@ class EnginePeer:
         elif self.admits:
             for index in reversed(range(len(texts))):
                 vector = vector_of(texts[index])[: embed.dimensions]
+                if self.hello.dimensions == 1:
+                    vector = [score_of(texts[index])]
                 payload = struct.pack(f"<{len(vector)}f", *vector)
                 writer.write(encode(Embedded(embed.request, (index,)), payload))
 

@@ -6,7 +6,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import tokenizers
 from api_harness import write_embedding_checkpoint
+from tokenizers import processors
 
 from anzoth.text.embedding_text import EmbeddingText, EmbeddingTextError, UnframedTokens
 from anzoth.text.tokenizer import Tokenizer
@@ -50,6 +52,32 @@ def test_an_input_of_ids_without_its_special_tokens_is_found(tmp_path: Path) -> 
     with pytest.raises(UnframedTokens) as caught:
         text.encode([HI, "hi", [9]], None)
     assert caught.value.args == (2,)
+
+
+@pytest.mark.parametrize(
+    ("template", "framed", "unframed"),
+    [
+        ("$A [SEP]", [[9, 3], [3], [2, 9, 3]], [[9], [3, 9], [2]]),
+        ("[CLS] $A", [[2, 9], [2]], [[9, 2], [9]]),
+        ("[CLS] $A [SEP] [SEP]", [[2, 9, 3, 3], [2, 3, 3]], [[2, 9, 3], [2, 3], [3, 3]]),
+        ("$A", [[9], [2, 3]], []),
+    ],
+)
+def test_special_tokens_are_wanted_where_the_model_has_them(
+    template: str, framed: list[list[int]], unframed: list[list[int]], tmp_path: Path
+) -> None:
+    checkpoint = write_embedding_checkpoint(tmp_path)
+    file = str(checkpoint / "tokenizer.json")
+    backend = tokenizers.Tokenizer.from_file(file)
+    backend.post_processor = processors.TemplateProcessing(
+        single=template, special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
+    )
+    backend.save(file)
+    text = EmbeddingText.load(checkpoint, Tokenizer.load(checkpoint))
+    assert text.encode(framed, None) == framed
+    for entry in unframed:
+        with pytest.raises(UnframedTokens):
+            text.encode([entry], None)
 
 
 @pytest.mark.parametrize(
