@@ -18,10 +18,18 @@ import torch.nn.functional as F
 
 from anzoth.config import ConfigError, EngineConfig
 from anzoth.kernels.dispatch import DeviceError, Kernels, dtype_name, select
+from anzoth.model_kind import architectures
 from anzoth.scheduler.model_runner import fingerprint, log_progress
+from anzoth.scheduler.models.decoder_embedder import DecoderEmbedder
 from anzoth.scheduler.models.encoder_loading import load_encoder
-from anzoth.scheduler.models.encoder_spec import read_encoder_spec
+from anzoth.scheduler.models.encoder_spec import is_encoder, read_encoder_spec
+from anzoth.scheduler.models.families import read_spec
+from anzoth.scheduler.models.head_spec import most_tokens, read_pooling
+from anzoth.scheduler.models.loading import load_decoder
 from anzoth.scheduler.texts import Text
+
+_MAX_DECODER_TOKENS_UNASKED = 8192
+"""A text is computed in one step, and no step may last as long as `stall_timeout_s`."""
 
 
 class Embedder(Protocol):
@@ -47,13 +55,11 @@ class Loaded:
 class EmbeddingRunner:
     """One model on one device. Not thread-safe: one thread drives it."""
 
-    def __init__(
-        self, loaded: Loaded, kernels: Kernels, *, max_model_tokens: int, fingerprint: str
-    ) -> None:
+    def __init__(self, loaded: Loaded, kernels: Kernels, *, fingerprint: str) -> None:
         self.dimensions = loaded.dimensions
         self.vocab_size = loaded.vocab_size
         self.num_token_types = loaded.num_token_types
-        self.max_model_tokens = max_model_tokens
+        self.max_model_tokens = loaded.max_tokens
         """Of one text."""
         self.dtype = dtype_name(kernels.dtype)
         self.device = str(kernels.device)
@@ -72,11 +78,11 @@ class EmbeddingRunner:
             raise ConfigError(str(error)) from None
         if config.num_threads:
             torch.set_num_threads(config.num_threads)
-        loaded = _load_encoder(path, kernels)
+        load = _load_encoder if is_encoder(architectures(path)) else _load_decoder
+        loaded = load(path, kernels, config.max_model_tokens)
         return cls(
             loaded,
             kernels,
-            max_model_tokens=min(config.max_model_tokens or loaded.max_tokens, loaded.max_tokens),
             fingerprint=fingerprint(path, dtype_name(kernels.dtype)),
         )
 
@@ -95,14 +101,30 @@ class EmbeddingRunner:
         ]
 
 
-def _load_encoder(path: Path, kernels: Kernels) -> Loaded:
+def _load_encoder(path: Path, kernels: Kernels, max_tokens: int | None) -> Loaded:
     spec = read_encoder_spec(path)
     return Loaded(
         load_encoder(path, spec, kernels, progress=log_progress()),
         dimensions=spec.hidden_size if spec.scoring is None else 1,
         vocab_size=spec.vocab_size,
         num_token_types=spec.num_token_types,
-        max_tokens=spec.max_tokens,
+        max_tokens=min(max_tokens or spec.max_tokens, spec.max_tokens),
+    )
+
+
+def _load_decoder(path: Path, kernels: Kernels, max_tokens: int | None) -> Loaded:
+    spec, pooling = read_spec(path), read_pooling(path, ("lasttoken",))
+    limit = min(spec.max_position_tokens, most_tokens(path) or spec.max_position_tokens)
+    limit = min(max_tokens or _MAX_DECODER_TOKENS_UNASKED, limit)
+    decoder = load_decoder(
+        path, spec, kernels, max_model_tokens=limit, has_head=False, progress=log_progress()
+    )
+    return Loaded(
+        DecoderEmbedder(spec, kernels, decoder, pooling),
+        dimensions=spec.hidden_size,
+        vocab_size=spec.vocab_size,
+        num_token_types=1,
+        max_tokens=limit,
     )
 
 

@@ -42,15 +42,19 @@ class WeightReader:
         wanted: Iterable[Part],
         *,
         ignored: Iterable[str] = (),
+        prefix: str = "",
         progress: Progress | None = None,
     ) -> None:
         """Checks names and shapes of all tensors before any is read. Raises CheckpointError.
 
-        `ignored`: names that may be there and are not needed.
+        `ignored`: names that may be there and are not needed. `prefix`: of wanted names, where the
+        files may leave it out in all of them.
         """
         files = weight_files(directory)
         ignored = set(ignored)
-        self._headers = read_headers(files, ignored=ignored)
+        headers = read_headers(files, ignored=ignored)
+        self._left_out = "" if any(name.startswith(prefix) for name in headers) else prefix
+        self._headers = {self._left_out + name: header for name, header in headers.items()}
         parts = list(wanted)
         _check(directory, self._headers, parts, ignored)
         self._progress = progress
@@ -66,7 +70,8 @@ class WeightReader:
         parameter = torch.empty(num_rows, *parts[0].shape[1:], dtype=dtype)
         first = 0
         for part in parts:
-            source = self._open[self._headers[part.name].file].get_tensor(part.name)
+            name = part.name.removeprefix(self._left_out)
+            source = self._open[self._headers[part.name].file].get_tensor(name)
             parameter[first : first + part.shape[0]].copy_(source)
             first += part.shape[0]
         self._num_read += parameter.numel()

@@ -83,15 +83,16 @@ class Decoder:
         embedding_VE: torch.Tensor,
         layers: Sequence[Layer],
         norm_E: torch.Tensor,
-        head_VE: torch.Tensor,
+        head_VE: torch.Tensor | None,
         max_model_tokens: int,
     ) -> None:
+        """Without a head there are states and no logits."""
         self._spec = spec
         self._kernels = kernels
         self._embedding_VE = embedding_VE
         self._layers = tuple(layers)
         self._norm_E = norm_E
-        self._head = kernels.prepare_head(head_VE)
+        self._head = None if head_VE is None else kernels.prepare_head(head_VE)
         self._tables_PC = {
             rope: cos_sin_tables(rope, spec.head_dim, max_model_tokens)
             for rope in set(spec.ropes)
@@ -100,6 +101,17 @@ class Decoder:
 
     def forward(self, step: StepInputs, cache: Sequence[LayerCache]) -> torch.Tensor:
         """Stores the step's keys and values; logits of the rows to sample, float32 [R, V]."""
+        assert self._head is not None, "a decoder that was loaded for its states"
+        scales = self._spec.scales
+        logits_RV = self._head(self.states(step, cache))
+        if scales.logits != 1:
+            logits_RV = logits_RV * scales.logits
+        if scales.logits_cap is not None:
+            logits_RV = scales.logits_cap * torch.tanh(logits_RV / scales.logits_cap)
+        return logits_RV
+
+    def states(self, step: StepInputs, cache: Sequence[LayerCache]) -> torch.Tensor:
+        """Stores the step's keys and values; normed states of the rows to sample, [R, E]."""
         scales = self._spec.scales
         x_TE = F.embedding(step.token_ids_T, self._embedding_VE)
         if scales.embedding != 1:
@@ -113,13 +125,7 @@ class Decoder:
             y_TE = layer.feed_forward(self._norm(x_TE, layer.norm_before_feed_forward_E))
             y_TE = self._norm(y_TE, layer.norm_after_feed_forward_E)
             x_TE = torch.add(x_TE, y_TE, alpha=scales.residual)
-        x_RE = x_TE.index_select(0, step.sample_rows_R)
-        logits_RV = self._head(self._norm(x_RE, self._norm_E))
-        if scales.logits != 1:
-            logits_RV = logits_RV * scales.logits
-        if scales.logits_cap is not None:
-            logits_RV = scales.logits_cap * torch.tanh(logits_RV / scales.logits_cap)
-        return logits_RV
+        return self._norm(x_TE.index_select(0, step.sample_rows_R), self._norm_E)
 
     def _angles(self, positions_T: torch.Tensor) -> dict[RopeSpec | None, Angles]:
         angles: dict[RopeSpec | None, Angles] = {None: None}

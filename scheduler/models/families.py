@@ -331,7 +331,9 @@ def _architecture(config: Config) -> str:
     names = config.optional("architectures", list)
     if not names or not isinstance(names[0], str):
         config.fail("architectures is missing")
-    return names[0]
+    # The bare model, as checkpoints of embedding models are often stored.
+    causal = names[0].removesuffix("Model") + "ForCausalLM"
+    return causal if causal in FAMILIES else names[0]
 
 
 def _activation(config: Config) -> Activation:

@@ -8,6 +8,7 @@ Does not know: what the decoder does with its weights.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -24,6 +25,8 @@ Parts = dict[str, list[Part]]
 _EMBEDDING = "model.embed_tokens.weight"
 _HEAD = "lm_head.weight"
 _NORM = "model.norm.weight"
+_PREFIX = "model."
+"""Of everything but the head. Checkpoints of the bare model leave it out."""
 
 
 def load_decoder(
@@ -32,11 +35,16 @@ def load_decoder(
     kernels: Kernels,
     *,
     max_model_tokens: int,
+    has_head: bool = True,
     progress: Progress | None = None,
 ) -> Decoder:
-    """The model in `directory`. Raises CheckpointError."""
+    """The model in `directory`, perhaps without the head. Raises CheckpointError."""
+    if not has_head:  # then it is not looked for either
+        spec = replace(spec, has_tied_embeddings=True)
     ignored = [_HEAD] if spec.has_tied_embeddings else []
-    reader = WeightReader(directory, wanted_parts(spec), ignored=ignored, progress=progress)
+    reader = WeightReader(
+        directory, wanted_parts(spec), ignored=ignored, prefix=_PREFIX, progress=progress
+    )
     outer = _Loader(reader, spec, kernels, _outer_parts(spec))
     embedding_VE = outer.read("embedding")
     return Decoder(
@@ -48,7 +56,7 @@ def load_decoder(
             for index in range(spec.num_layers)
         ],
         norm_E=outer.norm("norm"),
-        head_VE=embedding_VE if spec.has_tied_embeddings else outer.read("head"),
+        head_VE=_load_head(outer, embedding_VE) if has_head else None,
         max_model_tokens=max_model_tokens,
     )
 
@@ -167,6 +175,10 @@ class _Loader:
 
     def norm_or_none(self, name: str) -> torch.Tensor | None:
         return self.norm(name) if name in self._parts else None
+
+
+def _load_head(outer: _Loader, embedding_VE: torch.Tensor) -> torch.Tensor:
+    return embedding_VE if outer.spec.has_tied_embeddings else outer.read("head")
 
 
 def _load_layer(loader: _Loader, index: int) -> Layer:

@@ -235,6 +235,15 @@ def test_a_broken_description_stops_the_start(tmp_path: Path) -> None:
     assert load_model(ModelConfig(MODEL, write_checkpoint(tmp_path / "b")), client).template
 
 
+def test_a_decoder_with_a_described_pooling_makes_embeddings(tmp_path: Path) -> None:
+    checkpoint = write_checkpoint(tmp_path)
+    client = EngineClient(MODEL, tmp_path / "no.sock", Metrics())
+    (checkpoint / "modules.json").write_text("[]")
+    model = load_model(ModelConfig(MODEL, checkpoint), client)
+    assert (model.template, model.rerank) == (None, None)
+    assert model.embedding
+
+
 # --- what it costs, and how it ends ---------------------------------------------------------------
 
 
