@@ -110,6 +110,9 @@ class EngineConfig:
     memory_mib: int | None = None
     """What it may count on for weights, KV cache and everything else. None: its share of what is
     free when it starts (see `anzoth/memory.py`)."""
+    embedding_nice: int = 10
+    """How far engines of embeddings and rerankers step back from the processor when others want it
+    too (chats, above all): 0 not at all, 19 the most."""
     stall_timeout_s: float = 60.0
     """An engine that is silent for this long is killed and started again."""
 

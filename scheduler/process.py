@@ -33,6 +33,7 @@ from anzoth.scheduler import embedding_server, server
 from anzoth.scheduler.constraint import GrammarCompiler
 from anzoth.scheduler.embedding_engine import EmbeddingEngine
 from anzoth.scheduler.engine import Engine, Runner
+from anzoth.scheduler.priority import lower_priority
 from anzoth.scheduler.sockets import listen
 
 log = logging.getLogger(__name__)
@@ -103,6 +104,7 @@ def _prepare_generation(model: str, path: Path, config: EngineConfig) -> Serve:
 
 
 def _prepare_embedding(model: str, path: Path, config: EngineConfig) -> Serve:
+    lower_priority(config.embedding_nice)  # loading included
     started_s = _before_loading(model, path, config)
     from anzoth.scheduler.embedding_runner import EmbeddingRunner
 

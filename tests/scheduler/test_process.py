@@ -165,11 +165,20 @@ def write_encoder(directory: Path) -> None:
     safetensors.torch.save_file(tensors, directory / "model.safetensors")
 
 
+def weights(pid: int | str) -> tuple[int, int | None]:
+    """How nice the process is, and its session where there is such a thing."""
+    autogroup = Path(f"/proc/{pid}/autogroup")
+    session = int(autogroup.read_text().split()[-1]) if autogroup.exists() else None
+    return os.getpriority(os.PRIO_PROCESS, 0 if pid == "self" else int(pid)), session
+
+
 def test_an_encoders_checkpoint_is_served_as_an_embedding_model(
     start: Start, tmp_path: Path
 ) -> None:
     write_encoder(tmp_path)
+    our_weights = weights("self")
     child = start("from anzoth.scheduler import process; process.main()")
+    assert weights("self") == our_weights  # the session, too: it is not the child's own
     vectors: dict[tuple[int, ...], bytes] = {}
     with connect(tmp_path) as client:
         client.sendall(encode(Embed(1, "t", (2, 1)), pack_token_ids([5, 6, 7])))
@@ -185,6 +194,23 @@ def test_an_encoders_checkpoint_is_served_as_an_embedding_model(
     assert {inputs: len(payload) for inputs, payload in vectors.items()} == {(0, 1): 2 * 8 * 4}
     close_stdin(child)
     assert child.wait(DEADLINE_S) == 0
+
+
+def test_engines_of_embeddings_step_back_from_the_processor_and_others_do_not(
+    start: Start, tmp_path: Path
+) -> None:
+    chat = start()
+    usual, _ = weights(chat.pid)
+    close_stdin(chat)
+    assert chat.wait(DEADLINE_S) == 0
+    assert usual == os.getpriority(os.PRIO_PROCESS, 0)
+    write_encoder(tmp_path)
+    program = "import os; os.setsid()\nfrom anzoth.scheduler import process; process.main()"
+    child = start(program, engine=to_json(EngineConfig(embedding_nice=2)))
+    lowered = min(usual + 2, 19)
+    assert weights(child.pid) in ((lowered, lowered), (lowered, None))
+    for task in Path(f"/proc/{child.pid}/task").iterdir():
+        assert os.getpriority(os.PRIO_PROCESS, int(task.name)) == lowered
 
 
 def test_sigterm_ends_the_process_with_0_and_without_its_socket(
@@ -232,6 +258,17 @@ def test_impossible_settings_end_the_start_with_one_sentence(
     assert child.wait(DEADLINE_S) == EXIT_CONFIG
     (line,) = stderr_of(child).splitlines()
     assert named in line
+
+
+def test_an_impossible_priority_ends_the_start(start: Start, tmp_path: Path) -> None:
+    write_encoder(tmp_path)
+    child = start(
+        "from anzoth.scheduler import process; process.main()",
+        ready=None,
+        engine=to_json(EngineConfig(embedding_nice=20)),
+    )
+    assert child.wait(DEADLINE_S) == EXIT_CONFIG
+    assert "embedding_nice is 20" in stderr_of(child)
 
 
 def test_number_of_cores_is_within_what_the_process_may_use() -> None:
