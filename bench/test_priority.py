@@ -25,8 +25,8 @@ from anzoth.config import EngineConfig
 from installation import Installation, installation
 from load import Load, closed_loop, summary
 
-NUM_TEXTS = 128
-NUM_BULK_CLIENTS = 2
+NUM_TEXTS = 16
+NUM_BULK_CLIENTS = 4
 NUM_CHATS = 3
 ROUNDS = 5
 
@@ -67,7 +67,9 @@ class Bulk:
         finally:
             for task in tasks:
                 task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+            for ended in await asyncio.gather(*tasks, return_exceptions=True):
+                if not isinstance(ended, asyncio.CancelledError):
+                    raise RuntimeError("the job did not go on to its end") from ended
 
 
 @dataclass(slots=True)
