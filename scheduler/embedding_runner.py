@@ -20,7 +20,7 @@ from anzoth.config import ConfigError, EngineConfig
 from anzoth.kernels.dispatch import DeviceError, Kernels, dtype_name, select
 from anzoth.model_kind import architectures
 from anzoth.scheduler.model_runner import fingerprint, log_progress
-from anzoth.scheduler.models.decoder_embedder import DecoderEmbedder
+from anzoth.scheduler.models.decoder_embedder import BLOCK_TOKENS, DecoderEmbedder
 from anzoth.scheduler.models.encoder_loading import load_encoder
 from anzoth.scheduler.models.encoder_spec import is_encoder, read_encoder_spec
 from anzoth.scheduler.models.families import read_spec
@@ -73,7 +73,7 @@ class EmbeddingRunner:
         Raises ConfigError: the checkpoint or the device is not what it takes.
         """
         try:
-            kernels = select(config.device, config.dtype)
+            kernels = select(config.device, config.dtype, BLOCK_TOKENS)
         except DeviceError as error:
             raise ConfigError(str(error)) from None
         if config.num_threads:

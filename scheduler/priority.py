@@ -1,9 +1,8 @@
 """How does a bulk job of embeddings leave the processor to running chats?
 
 By the system's own scheduling: the engine's process, and every thread that it starts later, gets a
-lower weight. Where nobody else wants the processor that costs nothing.
-
-    nice   10: 110 parts of 1024 beside one busy thread of normal weight; each step is a fifth
+lower weight. Where nobody else wants the processor that costs nothing. Of a processor that a chat
+wants all the time, `nice` 10 leaves a tenth (weights 110 and 1024).
 
 Linux may weigh whole sessions first ("autogroup", usual on desktops): a process that has one of its
 own, as those of a supervisor do, gives its session the same number, or the weight inside it would

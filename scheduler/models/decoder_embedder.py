@@ -25,7 +25,8 @@ from anzoth.scheduler.sequence import ScheduledSequence
 from anzoth.scheduler.sequence import Sequence as TokenSequence
 from anzoth.scheduler.texts import Text
 
-_BLOCK_TOKENS = 16
+BLOCK_TOKENS = 16
+"""What the kernels must be selected for."""
 
 
 class DecoderEmbedder:
@@ -43,7 +44,7 @@ class DecoderEmbedder:
         """One vector per text: [N, E] in float32."""
         spec, kernels = self._spec, self._kernels
         scheduled, num_blocks = _scheduled(texts)
-        batch = build_batch(scheduled, _BLOCK_TOKENS)
+        batch = build_batch(scheduled, BLOCK_TOKENS)
         plans = {
             window: kernels.plan_attention(
                 batch.layout,
@@ -61,8 +62,9 @@ class DecoderEmbedder:
             sample_rows_R=batch.sample_rows_R,
             plans=plans,
         )
-        shape = (2, num_blocks * _BLOCK_TOKENS, spec.num_kv_heads, spec.head_dim)
-        k_SKD, v_SKD = torch.empty(shape, dtype=kernels.dtype, device=kernels.device)
+        shape = (2, num_blocks * BLOCK_TOKENS, spec.num_kv_heads, spec.head_dim)
+        # Zeros, because a kernel may multiply what lies behind a text in its block by nothing.
+        k_SKD, v_SKD = torch.zeros(shape, dtype=kernels.dtype, device=kernels.device)
         cache = (LayerCache(k_SKD, v_SKD),) * spec.num_layers
         # Rows past the texts are padding.
         vectors_NE = self._decoder.states(step, cache)[: len(texts)].float()
@@ -74,7 +76,7 @@ def _scheduled(texts: Sequence[Text]) -> tuple[list[ScheduledSequence], int]:
     scheduled: list[ScheduledSequence] = []
     num_blocks = 0
     for index, text in enumerate(texts):
-        first, num_blocks = num_blocks, num_blocks + -(-len(text) // _BLOCK_TOKENS)
+        first, num_blocks = num_blocks, num_blocks + -(-len(text) // BLOCK_TOKENS)
         sequence = TokenSequence(
             request=index,
             choice=0,
