@@ -21,7 +21,7 @@ pytestmark = pytest.mark.slow
 
 def anzoth(*arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-m", "anzoth.cli", *arguments],
+        [sys.executable, "-P", "-m", "anzoth.cli", *arguments],
         capture_output=True,
         text=True,
         check=False,

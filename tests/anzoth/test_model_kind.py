@@ -63,6 +63,6 @@ def test_a_start_waits_for_chat_models_or_else_for_all(tmp_path: Path) -> None:
         (tmp_path / name / "config.json").write_text(config)
         models.append(ModelConfig(name, tmp_path / name))
     embed, chat = models
-    assert _by_urgency(models) == ([chat], [embed])
-    assert _by_urgency([embed]) == ([embed], ())
-    assert _by_urgency([chat]) == ([chat], [])
+    assert _by_urgency(models) == (["chat"], ["embed"])
+    assert _by_urgency([embed]) == (["embed"], [])
+    assert _by_urgency([chat]) == (["chat"], [])
