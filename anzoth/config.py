@@ -104,6 +104,9 @@ class EngineConfig:
     max_batch_tokens: int | None = None
     """The token budget of one step."""
     max_running_sequences: int = 64
+    speculative_tokens: int | None = None
+    """Draft tokens of one sequence that one step verifies, at most; fewer where they would not pay.
+    They save steps and never change a token. 0: none; None: 16."""
     max_queued_requests: int = 256
     max_queued_tokens: int = 262_144
     """Prompt tokens of queued requests, together."""

@@ -167,6 +167,10 @@ class Stats:
     batch_tokens: int
     """Tokens computed in the latest step."""
     oldest_running_s: float
+    drafted_tokens: int = 0
+    """Drafts computed since the engine started."""
+    accepted_tokens: int = 0
+    """Of those, the ones that turned out right: each saved its sequence a step."""
 
 
 @dataclass(slots=True, frozen=True)

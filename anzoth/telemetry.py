@@ -73,6 +73,8 @@ class Metrics:
                 "kv_blocks_total": "All KV blocks.",
                 "preemptions": "Preemptions since the engine started.",
                 "oldest_running_seconds": "Age of the oldest running sequence.",
+                "draft_tokens": "Draft tokens verified since the engine started.",
+                "accepted_draft_tokens": "Of those, the ones that were right.",
             }.items()
         }
 
@@ -115,6 +117,8 @@ class Metrics:
             ("kv_blocks_total", stats.total_blocks),
             ("preemptions", stats.preemptions),
             ("oldest_running_seconds", stats.oldest_running_s),
+            ("draft_tokens", stats.drafted_tokens),
+            ("accepted_draft_tokens", stats.accepted_tokens),
         ):
             self._engine[name].labels(model).set(value)
 

@@ -47,8 +47,8 @@ class ConstantRunner:
     def scrub(self, block_ids: list[int]) -> None:
         pass
 
-    def execute(self, batch: list[ScheduledSequence]) -> list[SampledToken | RowFailure | None]:
-        return [self.answer if item.samples else None for item in batch]
+    def execute(self, batch: list[ScheduledSequence]) -> list[list[SampledToken | RowFailure]]:
+        return [[self.answer] * len(item.places) for item in batch]
 
 
 def make_engine(num_sequences: int) -> Engine:

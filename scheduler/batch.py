@@ -30,14 +30,13 @@ class Batch:
     """The slot of each real token row; padding rows have none."""
     layout: PagedLayout
     sample_rows_R: torch.Tensor
-    """Token rows whose logits are wanted, the last one repeated as padding; possibly none."""
-    sampling: tuple[int, ...]
-    """Which of the scheduled sequences sample, in the order of `sample_rows_R`."""
+    """Token rows whose logits are wanted, one for each place where a token is drawn, in order; the
+    last one is repeated as padding. Possibly none."""
 
 
 def build_batch(scheduled: Sequence[ScheduledSequence], block_size_tokens: int) -> Batch:
-    """Tensors for computing positions [computed, computed + num_tokens) of each sequence."""
-    num_tokens_S = np.array([item.num_tokens for item in scheduled], dtype=np.int64)
+    """Tensors for computing positions [computed, computed + num_rows) of each sequence."""
+    num_tokens_S = np.array([item.num_rows for item in scheduled], dtype=np.int64)
     computed_S = np.array([item.sequence.num_computed_tokens for item in scheduled], dtype=np.int64)
     query_starts = np.zeros(len(scheduled) + 1, dtype=np.int64)
     np.cumsum(num_tokens_S, out=query_starts[1:])
@@ -46,7 +45,7 @@ def build_batch(scheduled: Sequence[ScheduledSequence], block_size_tokens: int) 
 
     token_ids_T = np.zeros(num_rows, dtype=np.int64)
     token_ids_T[:num_tokens] = np.fromiter(
-        chain.from_iterable(_owed_tokens(item) for item in scheduled), np.int64, num_tokens
+        chain.from_iterable(_tokens(item) for item in scheduled), np.int64, num_tokens
     )
     sequence_of_row = np.repeat(np.arange(len(scheduled)), num_tokens_S)
     positions_T = np.zeros(num_rows, dtype=np.int64)
@@ -60,23 +59,30 @@ def build_batch(scheduled: Sequence[ScheduledSequence], block_size_tokens: int) 
         block_size_tokens=block_size_tokens,
         num_rows=num_rows,
     )
-    sampling = tuple(i for i, item in enumerate(scheduled) if item.samples)
-    sample_rows = query_starts[1:][list(sampling)] - 1
-    if sampling:
-        sample_rows = np.pad(sample_rows, (0, padded_rows(len(sampling)) - len(sampling)), "edge")
+    sample_rows = _sample_rows(scheduled, query_starts)
     return Batch(
         token_ids_T=torch.from_numpy(token_ids_T),
         positions_T=torch.from_numpy(positions_T),
         slots=torch.from_numpy(slots_of(layout, sequence_of_row, positions_T[:num_tokens])),
         layout=layout,
         sample_rows_R=torch.from_numpy(sample_rows),
-        sampling=sampling,
     )
 
 
-def _owed_tokens(item: ScheduledSequence) -> list[int]:
+def _tokens(item: ScheduledSequence) -> list[int]:
     first = item.sequence.num_computed_tokens
-    return item.sequence.token_ids[first : first + item.num_tokens]
+    return [*item.sequence.token_ids[first : first + item.num_tokens], *item.drafts]
+
+
+def _sample_rows(scheduled: Sequence[ScheduledSequence], query_starts: np.ndarray) -> np.ndarray:
+    stops = query_starts[1:].tolist()
+    rows: list[int] = []
+    for item, stop in zip(scheduled, stops, strict=True):
+        if item.samples:
+            rows.extend(range(stop - 1 - len(item.drafts), stop))
+    if rows:
+        rows += rows[-1:] * (padded_rows(len(rows)) - len(rows))
+    return np.array(rows, dtype=np.int64)
 
 
 def _block_tables(

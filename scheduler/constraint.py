@@ -61,6 +61,14 @@ class Constraint:
         """
         return self.matcher.consume_token(token_id)
 
+    def forced_tokens(self) -> list[int]:
+        """What the next tokens will be, as far as the grammar leaves no choice. No effect."""
+        return self.matcher.deep_copy().compute_ff_tokens()
+
+    def num_allowed(self, token_ids: list[int]) -> int:
+        """How many of these tokens, one after the other, it would accept. No effect."""
+        return self.matcher.deep_copy().validate_tokens(token_ids)
+
     @property
     def is_over(self) -> bool:
         """Whether the output is complete: nothing but an ending token could follow."""

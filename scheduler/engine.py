@@ -1,10 +1,15 @@
 """What happens in one engine step, and what comes out of it?
 
     schedule -> scrub -> runner.execute -> account for computed tokens -> append, finished? -> rows
+                                                                          ^ while a draft is right |
 
 The engine owns all sequences from admission to their end and is driven from outside: `submit` and
 `abort` between steps, `step` while there is work. An abort therefore takes effect before the next
 step, and needs no care about a step in flight.
+
+Drafts are verified by drawing: behind the last known token the step drew what it always draws, and
+if that is the draft which it had computed there, then what it drew behind the draft is the next
+token, and so on. So the tokens are those that single steps would give, for any way of drawing.
 
 A row that the runner could not compute, or whose grammar cannot go on, ends its own sequence with
 `error`. An exception from the runner means that the batch as a whole was not computed; it passes
@@ -31,6 +36,7 @@ from anzoth.scheduler.admission import (
 )
 from anzoth.scheduler.block_pool import IntegrityError
 from anzoth.scheduler.constraint import Constraint
+from anzoth.scheduler.drafts import DEFAULT_DRAFT_TOKENS, Drafter, break_even_rows
 from anzoth.scheduler.origin import Deletion
 from anzoth.scheduler.scheduler import Scheduler
 from anzoth.scheduler.sequence import RowFailure, SampledToken, ScheduledSequence, Sequence
@@ -66,8 +72,8 @@ class Runner(Protocol):
     @property
     def spec(self) -> Vocabulary: ...
 
-    def execute(self, batch: list[ScheduledSequence]) -> list[SampledToken | RowFailure | None]:
-        """One answer per item, in order; None where it does not sample. Changes no sequence."""
+    def execute(self, batch: list[ScheduledSequence]) -> list[list[SampledToken | RowFailure]]:
+        """For each item, in order, an answer for each of its places. Changes no sequence."""
         ...
 
     def scrub(self, block_ids: list[int]) -> None:
@@ -98,6 +104,7 @@ class Engine:
             max_batch_tokens=max_batch_tokens,
             max_running_sequences=config.max_running_sequences,
             shares=_block_shares(config),
+            drafter=_drafter(config.speculative_tokens, str(runner.device)),
         )
         self._runner = runner
         self._clock = clock
@@ -121,6 +128,8 @@ class Engine:
         self._throughput = Throughput()
         self._next_request = 0
         self._num_steps = 0
+        self._num_drafted = 0
+        self._num_accepted = 0
         self._step_s = 0.0
         self._batch_tokens = 0
 
@@ -224,18 +233,11 @@ class Engine:
         if len(answers) != len(batch):
             raise IntegrityError(f"the runner gave {len(answers)} answers for {len(batch)} rows")
         rows: list[Row] = []
-        for scheduled, answer in zip(batch, answers, strict=True):
-            if isinstance(answer, RowFailure):
-                rows.append(self._fail(scheduled.sequence, answer))
-            elif answer is not None:
-                rows += self._append(scheduled, answer)
-            elif scheduled.samples:
-                raise IntegrityError("the runner gave no token for a row that samples")
-            else:
-                self._scheduler.computed(scheduled)
+        self._batch_tokens = sum(scheduled.num_rows for scheduled in batch)
+        for scheduled, own in zip(batch, answers, strict=True):
+            rows += self._take(scheduled, own)
         self._scrub()
         self._num_steps += 1
-        self._batch_tokens = sum(scheduled.num_tokens for scheduled in batch)
         self._step_s = self._clock() - started_s
         self._throughput.record(self._batch_tokens, self._step_s)
         return rows
@@ -260,6 +262,8 @@ class Engine:
             step_s=self._step_s,
             batch_tokens=0 if idle else self._batch_tokens,
             oldest_running_s=self._clock() - running[0].arrival_s if running else 0.0,
+            drafted_tokens=self._num_drafted,
+            accepted_tokens=self._num_accepted,
         )
 
     def check_idle(self) -> None:
@@ -270,13 +274,36 @@ class Engine:
         """Raises IntegrityError unless every block is where it should be. O(blocks)."""
         self._scheduler.check_integrity()
 
-    # --- one row ------------------------------------------------------------------------------
+    # --- one sequence -------------------------------------------------------------------------
 
-    def _append(self, scheduled: ScheduledSequence, sampled: SampledToken) -> list[Row]:
-        sequence = scheduled.sequence
-        if not scheduled.samples:
-            raise IntegrityError("the runner gave a token for a row that does not sample")
+    def _take(
+        self, scheduled: ScheduledSequence, answers: list[SampledToken | RowFailure]
+    ) -> list[Row]:
+        """What was computed of one sequence: its tokens as far as the drafts were right."""
+        sequence, drafts = scheduled.sequence, scheduled.drafts
+        num_expected = len(drafts) + 1 if scheduled.samples else 0
+        if len(answers) != num_expected:
+            raise IntegrityError(
+                f"the runner gave {len(answers)} answers for {num_expected} places"
+            )
+        if answers and isinstance(answers[0], RowFailure):
+            return [self._fail(sequence, answers[0])]
         self._scheduler.computed(scheduled)
+        self._num_drafted += len(drafts)
+        rows: list[Row] = []
+        for index, answer in enumerate(answers):
+            if isinstance(answer, RowFailure):
+                break  # behind a draft: the next step computes it again, and then it counts
+            if index:
+                self._scheduler.accepted(sequence)
+                self._num_accepted += 1
+            rows += self._append(sequence, answer)
+            is_over = sequence.finish is not None or index == len(drafts)
+            if is_over or answer.token_id != drafts[index]:
+                break
+        return rows
+
+    def _append(self, sequence: Sequence, sampled: SampledToken) -> list[Row]:
         cached = sequence.num_cached_tokens if sequence.num_output_tokens == 0 else None
         finish = self._finish_reason(sequence, sampled.token_id)
         if finish != "stop" and (constraint := sequence.constraint) is not None:
@@ -342,6 +369,12 @@ def _block_shares(config: EngineConfig) -> BlockShares:
     if not 0 <= config.kv_floor <= 1:
         raise ConfigError(f"kv_floor is {config.kv_floor}; expected 0 to 1")
     return BlockShares(config.kv_quota, config.kv_floor)
+
+
+def _drafter(max_drafts: int | None, device: str) -> Drafter | None:
+    if max_drafts is None:
+        max_drafts = DEFAULT_DRAFT_TOKENS
+    return Drafter(max_drafts, break_even_rows(device)) if max_drafts else None
 
 
 def _default_batch_tokens(device: str) -> int:

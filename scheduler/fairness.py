@@ -8,7 +8,9 @@ prefix hits is the deficit idea of DLPM, Cao et al., 2025):
 Only what is computed is charged. Prompt tokens that a prefix hit saved are free: they took nothing
 from others, and a price on them would reward tenants whose prompts are never alike. What is
 computed again after a preemption is charged: it took as much as the first time, and those who are
-preempted are those who had most.
+preempted are those who had most. A draft is charged like a token of a prompt, whether or not it was
+right: it is one more row of a step that is made anyway. A token that a draft saved a step is not
+charged again.
 
     who wants more than it gets is backlogged; the lowest counter is served first
     who begins to want more         is lifted to the lowest counter of the backlogged, or, if there

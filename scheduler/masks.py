@@ -1,8 +1,12 @@
 """Which logits of this batch do grammars forbid?
 
 The masks of all constrained rows are computed at once, in parallel, straight from the state of
-their constraints; that needs no logits, so it may happen while the forward pass runs. A batch
-without constrained rows has no masks and costs nothing.
+their constraints. That needs no logits, so it happens while the forward pass runs: on a thread
+beside it, which spends its time in native code. A batch without constrained rows has no masks and
+costs nothing.
+
+A row behind drafts needs the state behind them. They are tried on copies, so that a constraint only
+ever meets tokens that were drawn.
 
 Does not know: grammars, or how tokens are drawn.
 
@@ -11,7 +15,8 @@ Shape suffixes: R rows of the batch · M masked rows · V vocabulary.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import llguidance
@@ -19,7 +24,7 @@ import llguidance.numpy
 import numpy as np
 import torch
 
-from anzoth.scheduler.sequence import Sequence as TokenSequence
+from anzoth.scheduler.sequence import Ahead, Place
 
 _WORD_BITS = 32
 
@@ -44,17 +49,39 @@ class TokenMasks:
 class MaskComputer:
     """Owns the threads that compute masks; they are started for the first batch that needs them."""
 
-    __slots__ = ("_executor",)
+    __slots__ = ("_beside", "_executor")
 
     def __init__(self) -> None:
         self._executor: llguidance.LLExecutor | None = None
+        self._beside: ThreadPoolExecutor | None = None
 
-    def compute(self, sequences: Sequence[TokenSequence], vocab_size: int) -> TokenMasks | None:
-        """None: no sequence has a constraint."""
-        rows = [row for row, sequence in enumerate(sequences) if sequence.constraint is not None]
+    def start(self, places: Sequence[Place], vocab_size: int) -> Callable[[], TokenMasks | None]:
+        """Begins to compute the masks of these rows; the answer waits for them.
+
+        Until then nobody else may use the constraints. The rows behind a sequence's drafts follow
+        its own, in order. None: no place has a constraint.
+        """
+        if all(place.constraint is None for place in places):
+            return lambda: None
+        if self._beside is None:
+            self._beside = ThreadPoolExecutor(1, "masks")
+        return self._beside.submit(self.compute, places, vocab_size).result
+
+    def compute(self, places: Sequence[Place], vocab_size: int) -> TokenMasks | None:
+        """What `start` computes, on the caller's thread."""
+        rows: list[int] = []
+        matchers: list[llguidance.LLMatcher] = []
+        for row, place in enumerate(places):
+            if (constraint := place.constraint) is None:
+                continue
+            if isinstance(place, Ahead):
+                matchers.append(matchers[-1].deep_copy())
+                matchers[-1].consume_token(place.drafts[-1])
+            else:
+                matchers.append(constraint.matcher)
+            rows.append(row)
         if not rows:
             return None
-        matchers = [c.matcher for s in sequences if (c := s.constraint) is not None]
         words_MW = np.zeros((len(rows), -(-vocab_size // _WORD_BITS)), dtype=np.int32)
         if len(matchers) == 1:
             llguidance.numpy.fill_next_token_bitmask(matchers[0], words_MW)

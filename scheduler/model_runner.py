@@ -2,7 +2,8 @@
 
 Owns the model, its KV cache tensors and the kernel table, and joins the parts of a step:
 
-    scheduled sequences -> batch tensors -> attention plans -> decoder -> masks, sampler -> answers
+    scheduled sequences -> batch tensors -> attention plans -> decoder -> sampler -> answers
+                        └-> masks, on a thread beside the decoder ──────┘
 
 Does not know: which sequences to schedule, when one is finished, or who owns a block.
 """
@@ -13,6 +14,7 @@ import hashlib
 import logging
 import time
 from collections.abc import Sequence
+from itertools import islice
 from pathlib import Path
 
 import torch
@@ -102,25 +104,24 @@ class ModelRunner:
         )
 
     @torch.inference_mode()
-    def execute(self, batch: Sequence[ScheduledSequence]) -> list[SampledToken | RowFailure | None]:
-        """Computes the owed tokens of each item and samples where that reaches its last token.
+    def execute(self, batch: Sequence[ScheduledSequence]) -> list[list[SampledToken | RowFailure]]:
+        """Computes the tokens and drafts of each item; samples at its places, if it has any.
 
-        Stores keys and values through the block tables; changes no sequence. The answer for an item
-        does not depend on the others. None: the item does not sample in this step.
+        Stores keys and values through the block tables; changes no sequence. The answers for an
+        item, one per place, do not depend on the other items.
         """
-        answers: list[SampledToken | RowFailure | None] = [None] * len(batch)
         if not batch:
-            return answers
+            return []
         tensors = build_batch(batch, self.block_size_tokens)
+        places = [item.places for item in batch]
+        flat = [place for own in places for place in own]
+        masks = self._masks.start(flat, self.spec.vocab_size)
         logits_RV = self._decoder.forward(self._inputs(tensors), self.kv_cache.layers)
-        if tensors.sampling:
-            sequences = [batch[i].sequence for i in tensors.sampling]
-            masks = self._masks.compute(sequences, logits_RV.shape[1])
-            # Rows past the sequences are padding.
-            sampled = sample(logits_RV[: len(sequences)], sequences, self.spec.eos_token_ids, masks)
-            for i, answer in zip(tensors.sampling, sampled, strict=True):
-                answers[i] = answer
-        return answers
+        if not flat:
+            return [[] for _ in batch]
+        # Rows past the places are padding.
+        answers = iter(sample(logits_RV[: len(flat)], flat, self.spec.eos_token_ids, masks()))
+        return [list(islice(answers, len(own))) for own in places]
 
     @torch.inference_mode()
     def scrub(self, block_ids: list[int]) -> None:

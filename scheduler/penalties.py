@@ -21,43 +21,43 @@ import numpy as np
 import torch
 
 from anzoth.frames import SamplingParams
-from anzoth.scheduler.sequence import Sequence as TokenSequence
+from anzoth.scheduler.sequence import Place
 
 
-def changes_logits(sequence: TokenSequence) -> bool:
-    """Whether `adjust_` would touch this sequence's row."""
-    params = sequence.sampling
+def changes_logits(place: Place) -> bool:
+    """Whether `adjust_` would touch this place's row."""
+    params = place.sampling
     return bool(
         params.repetition_penalty != 1.0
         or params.presence_penalty
         or params.frequency_penalty
         or params.logit_bias
-        or _must_go_on(sequence)
+        or _must_go_on(place)
     )
 
 
 def adjust_(
-    logits_RV: torch.Tensor, sequences: Sequence[TokenSequence], eos_token_ids: Collection[int]
+    logits_RV: torch.Tensor, places: Sequence[Place], eos_token_ids: Collection[int]
 ) -> None:
-    """Applies every sequence's wishes to its row, in place. Rows are finite float32."""
-    _repetition_(logits_RV, sequences)
-    _add_(logits_RV, ((row, *_output_penalties(s)) for row, s in enumerate(sequences)))
-    _add_(logits_RV, ((row, *_biases(s.sampling)) for row, s in enumerate(sequences)))
+    """Applies every place's wishes to its row, in place. Rows are finite float32."""
+    _repetition_(logits_RV, places)
+    _add_(logits_RV, ((row, *_output_penalties(s)) for row, s in enumerate(places)))
+    _add_(logits_RV, ((row, *_biases(s.sampling)) for row, s in enumerate(places)))
     _add_(
         logits_RV,
         (
             (row, ending, np.full(len(ending), -math.inf, dtype=np.float32))
-            for row, s in enumerate(sequences)
+            for row, s in enumerate(places)
             if _must_go_on(s)
             for ending in [_ending_tokens(s.sampling, eos_token_ids, logits_RV.shape[1])]
         ),
     )
 
 
-def _must_go_on(sequence: TokenSequence) -> bool:
-    if sequence.constraint is not None and sequence.constraint.is_over:
+def _must_go_on(place: Place) -> bool:
+    if place.constraint is not None and place.constraint.is_over:
         return False  # nothing else may follow: a minimum cannot be met
-    return sequence.num_output_tokens < sequence.sampling.min_tokens
+    return place.num_output_tokens < place.sampling.min_tokens
 
 
 def _ending_tokens(
@@ -68,11 +68,11 @@ def _ending_tokens(
     return np.array(sorted(ids), dtype=np.int64)
 
 
-def _repetition_(logits_RV: torch.Tensor, sequences: Sequence[TokenSequence]) -> None:
+def _repetition_(logits_RV: torch.Tensor, places: Sequence[Place]) -> None:
     rows, tokens, factors = [], [], []
-    for row, sequence in enumerate(sequences):
-        if (factor := sequence.sampling.repetition_penalty) != 1.0:
-            seen = np.unique(np.array(sequence.token_ids, dtype=np.int64))
+    for row, place in enumerate(places):
+        if (factor := place.sampling.repetition_penalty) != 1.0:
+            seen = np.unique(np.array(place.token_ids, dtype=np.int64))
             rows.append(np.full(len(seen), row))
             tokens.append(seen)
             factors.append(np.full(len(seen), factor, dtype=np.float32))
@@ -84,11 +84,11 @@ def _repetition_(logits_RV: torch.Tensor, sequences: Sequence[TokenSequence]) ->
     logits_RV[index] = torch.where(old > 0, old / factor, old * factor)
 
 
-def _output_penalties(sequence: TokenSequence) -> tuple[np.ndarray, np.ndarray]:
-    params = sequence.sampling
+def _output_penalties(place: Place) -> tuple[np.ndarray, np.ndarray]:
+    params = place.sampling
     if not (params.presence_penalty or params.frequency_penalty):
         return _NOTHING
-    output = np.array(sequence.token_ids[sequence.num_prompt_tokens :], dtype=np.int64)
+    output = np.array(place.token_ids[place.num_prompt_tokens :], dtype=np.int64)
     tokens, counts = np.unique(output, return_counts=True)
     amounts = params.presence_penalty + params.frequency_penalty * counts
     return tokens, -amounts.astype(np.float32)

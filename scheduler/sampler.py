@@ -23,8 +23,7 @@ from anzoth.frames import SamplingParams
 from anzoth.scheduler.masks import TokenMasks
 from anzoth.scheduler.noise import gumbel, noise_key
 from anzoth.scheduler.penalties import adjust_, changes_logits
-from anzoth.scheduler.sequence import RowFailure, SampledToken
-from anzoth.scheduler.sequence import Sequence as TokenSequence
+from anzoth.scheduler.sequence import Place, RowFailure, SampledToken
 
 _SHORTLIST = 256
 """Candidates tried before a whole row is sorted; enough for nearly every top-p."""
@@ -36,7 +35,7 @@ _MIN_TEMPERATURE = 1e-6
 
 def sample(
     logits_RV: torch.Tensor,
-    sequences: Sequence[TokenSequence],
+    places: Sequence[Place],
     eos_token_ids: Collection[int] = (),
     masks: TokenMasks | None = None,
 ) -> list[SampledToken | RowFailure]:
@@ -47,11 +46,11 @@ def sample(
     """
     # One pass: a sum is finite exactly when no term is inf or NaN (logits are far from overflow).
     is_finite_R = torch.isfinite(logits_RV.sum(dim=-1))
-    if any(changes_logits(sequence) for sequence in sequences):
-        adjust_(logits_RV, sequences, eos_token_ids)
+    if any(changes_logits(place) for place in places):
+        adjust_(logits_RV, places, eos_token_ids)
     if masks is not None:
         masks.apply_(logits_RV)
-    token_ids_R = _choose(logits_RV, sequences)
+    token_ids_R = _choose(logits_RV, places)
     is_allowed_R = logits_RV.gather(1, token_ids_R[:, None])[:, 0] > -math.inf
     answers: list[SampledToken | RowFailure] = []
     for row, (token_id, is_finite, is_allowed) in enumerate(
@@ -65,26 +64,26 @@ def sample(
             answers.append(RowFailure("every token of the vocabulary is forbidden"))
         else:
             answers.append(SampledToken(token_id))
-    _attach_logprobs(answers, logits_RV, sequences)
+    _attach_logprobs(answers, logits_RV, places)
     return answers
 
 
-def _choose(logits_RV: torch.Tensor, sequences: Sequence[TokenSequence]) -> torch.Tensor:
+def _choose(logits_RV: torch.Tensor, places: Sequence[Place]) -> torch.Tensor:
     """The chosen token ids [R]."""
     token_ids_R = logits_RV.argmax(dim=-1)
     drawn, cut = [], []
-    for row, sequence in enumerate(sequences):
-        params = sequence.sampling
+    for row, place in enumerate(places):
+        params = place.sampling
         if params.temperature > 0:
             (cut if params.top_k is not None or params.top_p < 1 else drawn).append(row)
     for rows, draw in ((drawn, _draw_from_all), (cut, _draw_from_candidates)):
         if rows:
-            chosen = [sequences[row] for row in rows]
+            chosen = [places[row] for row in rows]
             temperatures = [max(s.sampling.temperature, _MIN_TEMPERATURE) for s in chosen]
             scores = logits_RV[rows]
             scores -= scores.amax(dim=-1, keepdim=True)
             scores /= torch.tensor(temperatures, dtype=torch.float32)[:, None]
-            keys = [noise_key(s.sampling.seed, s.choice, len(s.token_ids)) for s in chosen]
+            keys = [noise_key(s.sampling.seed, s.choice, s.num_tokens) for s in chosen]
             token_ids_R[rows] = draw(scores, [s.sampling for s in chosen], keys)
     return token_ids_R
 
@@ -187,13 +186,13 @@ def _min_p_thresholds(params: list[SamplingParams]) -> torch.Tensor:
 def _attach_logprobs(
     answers: list[SampledToken | RowFailure],
     logits_RV: torch.Tensor,
-    sequences: Sequence[TokenSequence],
+    places: Sequence[Place],
 ) -> None:
     """Fills in the log-probabilities of the rows that asked for them."""
     wanted = [
         (row, answer, num)
-        for row, (answer, sequence) in enumerate(zip(answers, sequences, strict=True))
-        if isinstance(answer, SampledToken) and (num := sequence.sampling.num_logprobs) is not None
+        for row, (answer, place) in enumerate(zip(answers, places, strict=True))
+        if isinstance(answer, SampledToken) and (num := place.sampling.num_logprobs) is not None
     ]
     if not wanted:
         return

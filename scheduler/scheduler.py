@@ -10,6 +10,9 @@ owes many and is cut where the budget ends; a prefix hit and a preemption only c
        first, then those that are due first (see `waiting_queue`). While a tenant with little to do
        is about, 2. gets a part of the budget only: its next request must not meet a long step.
 
+    3. What nobody wants may verify drafts behind streams (see `drafts`), in blocks that nobody
+       needs: they are the first to go and the last to be asked for.
+
 Who waits for rows or blocks longer than the policy's patience, holds less than another tenant and
 has had less, takes them from that tenant: the first four after `patience_steps`, the next four one
 step later. And when a running sequence needs a block and there is none, somebody gives up all of
@@ -43,6 +46,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from anzoth.scheduler.block_pool import IntegrityError
+from anzoth.scheduler.drafts import Drafter
 from anzoth.scheduler.fairness import FairnessPolicy, Round
 from anzoth.scheduler.kv_cache import KVCache
 from anzoth.scheduler.preemption import freed_blocks, victims_of_growth
@@ -91,7 +95,9 @@ class Scheduler:
         max_running_sequences: int,
         policy: FairnessPolicy | None = None,
         shares: BlockShares | None = None,
+        drafter: Drafter | None = None,
     ) -> None:
+        """Without a `drafter` nothing is drafted."""
         policy = policy or FairnessPolicy()
         self.kv_cache = KVCache(num_blocks, block_size_tokens, shares)
         self.rows = Rows(self.kv_cache, max_running_sequences, policy)
@@ -102,6 +108,7 @@ class Scheduler:
         self.num_contended_steps = 0
         """Steps whose prompts had a part of the budget only."""
         self._policy = policy
+        self._drafter = drafter
         self._max_batch_tokens = max_batch_tokens
 
     @property
@@ -120,6 +127,8 @@ class Scheduler:
     def end(self, sequence: Sequence) -> None:
         """The sequence is finished or aborted, wherever it is: its blocks are free at once."""
         self.rows.end(sequence)
+        if self._drafter is not None:
+            self._drafter.forget(sequence)
 
     def expired(self, now_s: float) -> list[Sequence]:
         """Sequences whose deadline has passed, waiting or running: nobody wants their tokens."""
@@ -155,6 +164,8 @@ class Scheduler:
             self._schedule_prompts(step, prompts, num_elder_tokens)
         if left_over and step.budget:
             self._schedule_decodes(step, left_over, step.budget)
+        if self._drafter is not None and step.decodes and step.budget:
+            self._schedule_drafts(step, self._drafter)
         self._account(step, decoding, prompts)
         batch = list(step.decodes.values())
         batch += [ScheduledSequence(sequence, num) for sequence, num in step.prefills.items()]
@@ -162,8 +173,16 @@ class Scheduler:
 
     def computed(self, scheduled: ScheduledSequence) -> None:
         """The step wrote these tokens' keys and values. Call before the new token is added."""
-        scheduled.sequence.num_computed_tokens += scheduled.num_tokens
-        self.kv_cache.commit(scheduled.sequence)
+        self._computed(scheduled.sequence, scheduled.num_tokens)
+
+    def accepted(self, sequence: Sequence) -> None:
+        """The last token is the draft that the step computed: so its keys and values are there.
+        Call before the token behind it is added."""
+        self._computed(sequence, 1)
+
+    def _computed(self, sequence: Sequence, num_tokens: int) -> None:
+        sequence.num_computed_tokens += num_tokens
+        self.kv_cache.commit(sequence)
 
     # --- streams ------------------------------------------------------------------------------
 
@@ -204,6 +223,28 @@ class Scheduler:
             if lane:
                 turns.join(name, levels[name], 0, lane[-1].request, share)
         return chosen
+
+    def _schedule_drafts(self, step: _Step, drafter: Drafter) -> None:
+        num_rows = len(step.decodes) + sum(step.prefills.values())
+        for sequence, drafts in drafter.draft(step.decodes, num_rows, step.budget):
+            if drafts := drafts[: self._num_drafts_held(sequence, len(drafts))]:
+                step.decodes[sequence] = ScheduledSequence(sequence, 1, drafts)
+                step.budget -= len(drafts)
+
+    def _num_drafts_held(self, sequence: Sequence, num_drafts: int) -> int:
+        """For how many of these drafts the sequence has blocks, with those it may take: none while
+        somebody waits, and one stays for each running sequence."""
+        cache, tenant = self.kv_cache, sequence.tenant
+        num_missing = cache.num_blocks_to_grow(sequence, 1 + num_drafts)
+        if num_missing and (
+            self.waiting
+            or cache.exceeds_quota(sequence, num_missing + self.fairness.num_rows(tenant))
+            or cache.pool.num_lacking(tenant, num_missing, beside=len(self.running))
+            or not cache.try_grow(sequence, 1 + num_drafts)
+        ):
+            num_covered = len(sequence.block_table) * cache.block_size_tokens
+            return min(num_drafts, num_covered - sequence.num_computed_tokens - 1)
+        return num_drafts
 
     # --- prompts ------------------------------------------------------------------------------
 
@@ -391,6 +432,9 @@ class Scheduler:
         fairness, policy = self.fairness, self._policy
         for tenant, num_rows in Counter([s.tenant for s in step.decodes]).items():
             fairness.charge(tenant, num_rows * policy.output_weight)
+        for sequence, scheduled in step.decodes.items():
+            if scheduled.drafts:
+                fairness.charge(sequence.tenant, len(scheduled.drafts) * policy.prompt_weight)
         cut_short = {s.tenant for s in prompts if s.block_table and s not in step.prefills}
         for sequence, num_tokens in step.prefills.items():
             service = num_tokens * policy.prompt_weight

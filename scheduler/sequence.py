@@ -9,7 +9,9 @@ A sequence is its tokens and four counters; everything else is derived.
 
 "Owed" tokens have no keys and values in the cache yet. Prefill, chunked prefill, decode, prefix
 hits and recomputation after a preemption are all the same subtraction:
-len(token_ids) - num_computed_tokens.
+len(token_ids) - num_computed_tokens. Drafts (scheduler/drafts.py) are tokens that a step computes
+behind the last known one, to see whether they would be drawn. They belong to the step and are never
+part of a sequence.
 
 Does not know: blocks beyond its own table, tensors, or who asked.
 """
@@ -17,6 +19,7 @@ Does not know: blocks beyond its own table, tensors, or who asked.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Protocol
 
 from anzoth.frames import FinishReason, SamplingParams
 from anzoth.scheduler.constraint import Constraint
@@ -54,6 +57,10 @@ class Sequence:
     """
 
     @property
+    def num_tokens(self) -> int:
+        return len(self.token_ids)
+
+    @property
     def num_output_tokens(self) -> int:
         return len(self.token_ids) - self.num_prompt_tokens
 
@@ -64,23 +71,96 @@ class Sequence:
 
 @dataclass(slots=True, frozen=True)
 class ScheduledSequence:
-    """`num_tokens` owed tokens of `sequence` are computed in this step.
+    """`num_tokens` owed tokens of `sequence`, and then `drafts`, are computed in this step.
 
-    Positions [num_computed_tokens, num_computed_tokens + num_tokens); the block table already
-    covers them. The step samples a token exactly when that range reaches the last known token.
+    Positions [num_computed_tokens, num_computed_tokens + num_rows); the block table already covers
+    them. The step samples exactly when the owed ones reach the last known token: once behind that,
+    and once behind each draft, of which there are none otherwise.
     """
 
     sequence: Sequence
     num_tokens: int
+    drafts: tuple[int, ...] = field(default=(), repr=False)
+
+    @property
+    def num_rows(self) -> int:
+        return self.num_tokens + len(self.drafts)
 
     @property
     def samples(self) -> bool:
         return self.num_tokens == self.sequence.num_owed_tokens
 
+    @property
+    def places(self) -> list[Place]:
+        """Where tokens are drawn, in order."""
+        if not self.samples:
+            return []
+        drafts = self.drafts
+        if not drafts:
+            return [self.sequence]
+        ahead = (Ahead(self.sequence, drafts[: i + 1]) for i in range(len(drafts)))
+        return [self.sequence, *ahead]
+
+
+class Place(Protocol):
+    """Where one token is drawn, as the sampler sees it: `Sequence` or `Ahead`."""
+
+    @property
+    def sampling(self) -> SamplingParams: ...
+    @property
+    def choice(self) -> int: ...
+    @property
+    def constraint(self) -> Constraint | None: ...
+    @property
+    def token_ids(self) -> list[int]: ...
+    @property
+    def num_prompt_tokens(self) -> int: ...
+    @property
+    def num_tokens(self) -> int: ...
+    @property
+    def num_output_tokens(self) -> int: ...
+
+
+@dataclass(slots=True, frozen=True)
+class Ahead:
+    """What `sequence` will be at the place behind `drafts`, if each of them is drawn before."""
+
+    sequence: Sequence
+    drafts: tuple[int, ...] = field(repr=False)
+
+    @property
+    def sampling(self) -> SamplingParams:
+        return self.sequence.sampling
+
+    @property
+    def choice(self) -> int:
+        return self.sequence.choice
+
+    @property
+    def constraint(self) -> Constraint | None:
+        """As far as the sequence has come, without the drafts."""
+        return self.sequence.constraint
+
+    @property
+    def token_ids(self) -> list[int]:
+        return [*self.sequence.token_ids, *self.drafts]
+
+    @property
+    def num_prompt_tokens(self) -> int:
+        return self.sequence.num_prompt_tokens
+
+    @property
+    def num_tokens(self) -> int:
+        return self.sequence.num_tokens + len(self.drafts)
+
+    @property
+    def num_output_tokens(self) -> int:
+        return self.sequence.num_output_tokens + len(self.drafts)
+
 
 @dataclass(slots=True, frozen=True)
 class SampledToken:
-    """The runner's answer for one sequence that sampled."""
+    """The runner's answer for one place where it sampled."""
 
     token_id: int
     logprob: float | None = None
@@ -91,6 +171,6 @@ class SampledToken:
 
 @dataclass(slots=True, frozen=True)
 class RowFailure:
-    """The runner's answer for one sequence whose step went wrong; the other rows are unaffected."""
+    """The runner's answer for one place where that went wrong; the other rows are unaffected."""
 
     message: str

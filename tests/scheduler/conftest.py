@@ -236,17 +236,16 @@ class Driver:
         if not batch:
             return False
         self.steps.append([item.num_tokens for item in batch])
-        for item, answer in zip(batch, self.runner.execute(batch), strict=True):
+        for item, answers in zip(batch, self.runner.execute(batch), strict=True):
             sequence = item.sequence
-            assert (answer is not None) == item.samples
+            assert len(answers) == item.samples
             sequence.num_computed_tokens += item.num_tokens
-            if answer is None:
-                continue
-            self.answers[sequence.request].append(answer)
-            if isinstance(answer, SampledToken):
-                sequence.token_ids.append(answer.token_id)
-            else:
-                sequence.finish = "error"
+            for answer in answers:
+                self.answers[sequence.request].append(answer)
+                if isinstance(answer, SampledToken):
+                    sequence.token_ids.append(answer.token_id)
+                else:
+                    sequence.finish = "error"
         return True
 
     def run(self) -> list[list[int]]:

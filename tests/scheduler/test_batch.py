@@ -36,13 +36,11 @@ def test_a_mixed_step_is_laid_end_to_end_and_padded():
     assert batch.layout.context_lens.tolist() == [5, 5, 2]
     assert batch.layout.block_tables.tolist() == [[7, 2], [5, 1], [4, 0]]
     assert batch.layout.num_rows == 8
-    assert batch.sampling == (0, 2)
     assert batch.sample_rows_R.tolist() == [0, 5, 5, 5]
 
 
 def test_a_step_in_which_nothing_is_sampled_has_no_rows_to_sample():
     batch = build_batch([_item([1, 2, 3, 4], 0, 3, [0])], block_size_tokens=4)
-    assert batch.sampling == ()
     assert batch.sample_rows_R.numel() == 0
 
 

@@ -162,8 +162,8 @@ def test_executing_changes_no_sequence(make_checkpoint, load_runner, driver_clas
     before = copy.deepcopy([dataclasses.asdict(s) for s in driver.sequences])
     items = [ScheduledSequence(driver.sequences[0], 4), ScheduledSequence(partly, 2)]
     answers = runner.execute(items)
-    assert isinstance(answers[0], SampledToken)
-    assert answers[1] is None
+    assert isinstance(answers[0][0], SampledToken)
+    assert answers[1] == []
     assert [dataclasses.asdict(s) for s in driver.sequences] == before
     assert runner.execute([]) == []
 

@@ -12,7 +12,13 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 from anzoth.frames import SamplingParams
-from anzoth.scheduler.sequence import RowFailure, SampledToken, ScheduledSequence, Sequence
+from anzoth.scheduler.sequence import (
+    Place,
+    RowFailure,
+    SampledToken,
+    ScheduledSequence,
+    Sequence,
+)
 
 _MODULUS = (1 << 61) - 1
 EOS = 1
@@ -72,7 +78,7 @@ class FakeRunner:
     device: str = "cpu"
     fingerprint: str = "fake"
     spec: FakeSpec = field(default_factory=FakeSpec)
-    fails: Callable[[Sequence], bool] = lambda _: False
+    fails: Callable[[Place], bool] = lambda _: False
     """Rows for which the answer is a RowFailure."""
     before_step: Callable[[int], None] = lambda _: None
     """Called with the number of each step; may raise."""
@@ -84,7 +90,7 @@ class FakeRunner:
         self._slots: list[int | None] = [None] * num_slots
         self._writers: list[Sequence | None] = [None] * num_slots
 
-    def execute(self, batch: list[ScheduledSequence]) -> list[SampledToken | RowFailure | None]:
+    def execute(self, batch: list[ScheduledSequence]) -> list[list[SampledToken | RowFailure]]:
         self.before_step(len(self.batches))
         self.batches.append(
             [(item.sequence.request, item.sequence.choice, item.num_tokens) for item in batch]
@@ -104,13 +110,14 @@ class FakeRunner:
         slots = slice(None) if block_id is None else slice(block_id * size, block_id * size + size)
         return list(dict.fromkeys(filter(None, self._writers[slots])))
 
-    def _row(self, item: ScheduledSequence, written: set[int]) -> SampledToken | RowFailure | None:
-        sequence = item.sequence
+    def _row(self, item: ScheduledSequence, written: set[int]) -> list[SampledToken | RowFailure]:
+        sequence, tokens = item.sequence, [*item.sequence.token_ids, *item.drafts]
         size = self.block_size_tokens
         assert item.num_tokens >= 1
         start = sequence.num_computed_tokens
-        stop = start + item.num_tokens
-        assert stop <= len(sequence.token_ids)
+        stop = start + item.num_rows
+        assert start + item.num_tokens <= len(sequence.token_ids)
+        assert not item.drafts or item.samples, "drafts follow the last known token"
         assert stop <= len(sequence.block_table) * size, "the block table does not cover the step"
         slots = [sequence.block_table[i // size] * size + i % size for i in range(stop)]
         total = 0
@@ -118,21 +125,25 @@ class FakeRunner:
             number = self._slots[slot]
             assert number is not None, "a slot is read before anything was written to it"
             total = (total + number) % _MODULUS
+        totals: list[int] = []
         for position in range(start, stop):
             slot = slots[position]
             assert slot not in written, "two rows of one step write the same slot"
             written.add(slot)
-            number = _number(sequence.token_ids[position], position, total)
+            number = _number(tokens[position], position, total)
             self._slots[slot] = number
             self._writers[slot] = sequence
             total = (total + number) % _MODULUS
+            totals.append(total)
         for block_id in {slot // size for slot in slots[start:]}:
             salts = {writer.cache_salt for writer in self.writers(block_id)}
             assert len(salts) == 1, "a block holds numbers of two tenants"
-        if self.fails(sequence):
+        places = zip(item.places, totals[item.num_tokens - 1 :], strict=False)
+        return [self._answer(place, total) for place, total in places]
+
+    def _answer(self, place: Place, total: int) -> SampledToken | RowFailure:
+        if self.fails(place):
             return RowFailure("this row was made to fail")
-        if not item.samples:
-            return None
-        token_id = _next_token(total, sequence.sampling, sequence.choice, self.spec.vocab_size)
-        top = [(token_id, -0.5)] if sequence.sampling.num_logprobs else None
+        token_id = _next_token(total, place.sampling, place.choice, self.spec.vocab_size)
+        top = [(token_id, -0.5)] if place.sampling.num_logprobs else None
         return SampledToken(token_id, -0.5, top)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass, field
 from functools import cache
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -82,19 +83,16 @@ class LogitsRunner(FakeRunner):
     spec: FakeSpec = field(default_factory=lambda: FakeSpec(VOCAB_SIZE, (END_ID,)))
     masks: MaskComputer = field(default_factory=MaskComputer)
 
-    def execute(self, batch: list[ScheduledSequence]) -> list[SampledToken | RowFailure | None]:
+    def execute(self, batch: list[ScheduledSequence]) -> list[list[SampledToken | RowFailure]]:
         answers = super().execute(batch)
-        rows = [i for i, answer in enumerate(answers) if isinstance(answer, SampledToken)]
-        if not rows:
+        places = [place for item in batch for place in item.places]
+        masks = self.masks.start(places, VOCAB_SIZE)
+        seeds = [a.token_id for own in answers for a in own if isinstance(a, SampledToken)]
+        if not places:
             return answers
-        seeds = [a.token_id for a in answers if isinstance(a, SampledToken)]
         logits_RV = torch.stack([fake_logits(seed) for seed in seeds])
-        sequences = [batch[i].sequence for i in rows]
-        masks = self.masks.compute(sequences, VOCAB_SIZE)
-        sampled = sample(logits_RV, sequences, self.spec.eos_token_ids, masks)
-        for row, answer in zip(rows, sampled, strict=True):
-            answers[row] = answer
-        return answers
+        sampled = iter(sample(logits_RV, places, self.spec.eos_token_ids, masks()))
+        return [list(islice(sampled, len(own))) for own in answers]
 
 
 @cache
