@@ -106,6 +106,8 @@ class Place(Protocol):
     """Where one token is drawn, as the sampler sees it: `Sequence` or `Ahead`."""
 
     @property
+    def request(self) -> int: ...
+    @property
     def sampling(self) -> SamplingParams: ...
     @property
     def choice(self) -> int: ...
@@ -127,6 +129,10 @@ class Ahead:
 
     sequence: Sequence
     drafts: tuple[int, ...] = field(repr=False)
+
+    @property
+    def request(self) -> int:
+        return self.sequence.request
 
     @property
     def sampling(self) -> SamplingParams:

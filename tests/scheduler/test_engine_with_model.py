@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import random
 import time
+from typing import Any
 
 import pytest
 
@@ -146,7 +147,7 @@ def test_a_seed_draws_the_same_text_alone_in_a_crowd_after_preemption_and_from_d
 
 NUM_COMPOSITIONS = 1000
 NUM_WATCHED = 12
-WAYS = (
+WAYS: tuple[dict[str, Any], ...] = (
     {"temperature": 0.0},
     {"temperature": 1.0},
     {"temperature": 0.8, "top_p": 0.9},

@@ -3,12 +3,15 @@
 import copy
 import dataclasses
 import shutil
+import threading
+from types import SimpleNamespace
 
 import pytest
 
 import same_bits
 from anzoth.config import ConfigError
 from anzoth.frames import SamplingParams
+from anzoth.scheduler.masks import MaskComputer, TokenMasks
 from anzoth.scheduler.model_runner import fingerprint
 from anzoth.scheduler.sequence import RowFailure, SampledToken, ScheduledSequence
 
@@ -166,6 +169,34 @@ def test_executing_changes_no_sequence(make_checkpoint, load_runner, driver_clas
     assert answers[1] == []
     assert [dataclasses.asdict(s) for s in driver.sequences] == before
     assert runner.execute([]) == []
+
+
+def test_masks_are_computed_while_the_forward_pass_runs(
+    make_checkpoint, load_runner, driver_class, monkeypatch
+):
+    """Each waits for the other: one after the other could not end."""
+    masks_began, forward_ended = threading.Event(), threading.Event()
+    runner = load_runner(make_checkpoint("qwen2").path)
+    forward = runner._decoder.forward
+
+    def compute(computer, places, vocab_size):
+        masks_began.set()
+        assert forward_ended.wait(60)
+        forbidden_MV = torch.ones(1, vocab_size, dtype=torch.bool)
+        forbidden_MV[0, 77] = False
+        return TokenMasks([0], forbidden_MV, frozenset())
+
+    def forward_beside(*inputs):
+        assert masks_began.wait(60)
+        logits_RV = forward(*inputs)
+        forward_ended.set()
+        return logits_RV
+
+    monkeypatch.setattr(MaskComputer, "compute", compute)
+    monkeypatch.setattr(runner._decoder, "forward", forward_beside)
+    driver = driver_class(runner)
+    driver.add([5, 6, 7], 1).constraint = SimpleNamespace(is_over=False)
+    assert driver.run() == [[77]]
 
 
 def test_choices_of_one_request_draw_differently_and_repeatably(

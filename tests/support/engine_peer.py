@@ -97,6 +97,8 @@ class EnginePeer:
     """Answers every Submit, instead of Admitted."""
     pause_after: int | None = None
     """Steps of each request before it waits for `go_on`."""
+    tokens_per_step: int = 1
+    """Of each choice, as when drafts were right."""
     cached_tokens: int = 0
     greets: bool = True
     admits: bool = True
@@ -211,13 +213,15 @@ class EnginePeer:
         self, writer: asyncio.StreamWriter, submit: Submit, prompt: list[int]
     ) -> None:
         scripts = [self.script(submit, prompt, i) for i in range(submit.num_choices)]
-        for position in range(max(map(len, scripts))):
-            if position == self.pause_after:
+        size = self.tokens_per_step
+        for step in range(-(-max(map(len, scripts)) // size)):
+            if step == self.pause_after:
                 await self._go_on.wait()
-            rows = []
-            for choice, said in enumerate(scripts):
-                if position < len(said):
-                    rows.append(self._row(submit.request, choice, position, said[position]))
+            rows = [
+                self._row(submit.request, choice, position, said[position])
+                for choice, said in enumerate(scripts)
+                for position in range(step * size, min((step + 1) * size, len(said)))
+            ]
             self._step += 1
             writer.write(encode(Step(stats(self._step), tuple(rows))))
             await asyncio.sleep(0)

@@ -1,4 +1,5 @@
-"""Streamed and collected answers are equal, whatever tokens come and however frames are cut."""
+"""Streamed and collected answers are equal, whatever tokens come, however many in a step, and
+however frames are cut."""
 
 from __future__ import annotations
 
@@ -44,11 +45,13 @@ def joined(chunks: Sequence[dict[str, Any]], num_choices: int) -> list[tuple[str
     scripts=st.lists(st.lists(st.integers(4, 299), max_size=25), min_size=1, max_size=3),
     stop=st.lists(st.text("hel th\ufffd", min_size=1, max_size=3), max_size=2),
     ends=st.sampled_from(["stop", "length"]),
+    tokens_per_step=st.integers(1, 4),
 )
 def test_streamed_equals_whole(
     scripts: list[list[int]],
     stop: list[str],
     ends: Any,
+    tokens_per_step: int,
     checkpoint: Path,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> None:
@@ -61,6 +64,7 @@ def test_streamed_equals_whole(
         async with running_api(checkpoint, socket, script) as api:
             fields = {"n": len(scripts), "stop": stop}
             whole = (await api.chat(**fields)).json
+            api.peer.tokens_per_step = tokens_per_step
             streamed = await api.chat(**fields, stream=True)
             expected = [(c["message"]["content"], c["finish_reason"]) for c in whole["choices"]]
             assert joined(streamed.chunks, len(scripts)) == expected
