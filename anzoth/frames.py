@@ -58,6 +58,8 @@ class SamplingParams:
     logit_bias: tuple[tuple[int, float], ...] = ()
     num_logprobs: int | None = None
     """None: no logprobs. 0: the chosen token's only. k: also the k most likely."""
+    num_prompt_logprobs: int | None = None
+    """The same for the tokens of the prompt, before any bias or penalty (see `PromptRow`)."""
     min_tokens: int = 0
     ignore_eos: bool = False
     stop_token_ids: tuple[int, ...] = ()
@@ -150,6 +152,19 @@ class Row(NamedTuple):
     """On a choice's first row: prompt tokens that were not computed again."""
 
 
+class PromptRow(NamedTuple):
+    """How likely some tokens of a choice's prompt are, each behind those before it.
+
+    The runs of one choice follow each other, begin with the second token (nothing tells how likely
+    the first is) and come before, or with, its first `Row`.
+    """
+
+    request: int
+    choice: int
+    logprobs: list[float]
+    top_logprobs: list[list[tuple[int, float]]]
+
+
 @dataclass(slots=True, frozen=True)
 class Stats:
     """A snapshot of the engine; sent with every step, and once a second when idle."""
@@ -179,6 +194,7 @@ class Step:
 
     stats: Stats
     rows: tuple[Row, ...]
+    prompt_rows: tuple[PromptRow, ...] = ()
 
 
 # --- gateway -> engine ------------------------------------------------------------------------
@@ -196,7 +212,8 @@ class Submit:
     """Opaque tag for fairness between tenants."""
     num_choices: int
     max_tokens: int
-    """Per choice; prompt + max_tokens never exceeds `Hello.max_model_tokens`."""
+    """Per choice; prompt + max_tokens never exceeds `Hello.max_model_tokens`. 0 only scores the
+    prompt, which needs `num_prompt_logprobs` and room for one token."""
     sampling: SamplingParams
     tags: tuple[str, ...] = ()
     """Opaque ids of the documents in the prompt, for a later `Purge`."""
@@ -267,7 +284,8 @@ def encode(message: Message, payload: bytes = b"") -> bytes:
     }
     # orjson writes dataclasses itself but not tuple subclasses: rows go out as plain arrays.
     if isinstance(message, Step):
-        fields["rows"] = [tuple(row) for row in message.rows]
+        for name in ("rows", "prompt_rows"):
+            fields[name] = [tuple(row) for row in fields[name]]
     header = orjson.dumps(fields)
     return _LENGTHS.pack(len(header), len(payload)) + header + payload
 
@@ -313,7 +331,11 @@ def _build_hello(fields: dict[str, Any]) -> Hello:
 
 
 def _build_step(fields: dict[str, Any]) -> Step:
-    return Step(Stats(**fields["stats"]), tuple(Row(*row) for row in fields["rows"]))
+    return Step(
+        Stats(**fields["stats"]),
+        tuple(Row(*row) for row in fields["rows"]),
+        tuple(PromptRow(*row) for row in fields["prompt_rows"]),
+    )
 
 
 def _build_submit(fields: dict[str, Any]) -> Submit:

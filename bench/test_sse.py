@@ -20,7 +20,17 @@ from pytest_benchmark.fixture import BenchmarkFixture
 from anzoth.api.answers import Identity
 from anzoth.api.streams import ChatChunks
 from anzoth.config import ModelConfig
-from anzoth.frames import PROTOCOL, Admitted, Hello, Row, SamplingParams, Stats, Step, encode
+from anzoth.frames import (
+    PROTOCOL,
+    Admitted,
+    Hello,
+    PromptRow,
+    Row,
+    SamplingParams,
+    Stats,
+    Step,
+    encode,
+)
 from anzoth.gateway.engine_client import EngineClient
 from anzoth.gateway.engine_connection import EngineConnection
 from anzoth.gateway.generation import Generation, GenerationRequest
@@ -106,6 +116,9 @@ class Rows:
 
     def row(self, row: Row, now_s: float) -> None:
         self.generation.row(0, row, now_s)
+
+    def prompt_row(self, row: PromptRow) -> None:
+        self.generation.prompt_row(0, row)
 
     def lost(self, error: Exception) -> None:
         raise error

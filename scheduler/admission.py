@@ -72,7 +72,7 @@ def refuse_impossible(submit: Submit, token_ids: list[int], limits: Limits) -> R
     problem = problem or _problem_with_sampling(submit.sampling, submit.max_tokens, limits)
     if problem:
         return Refusal("invalid", problem)
-    if len(token_ids) + submit.max_tokens > limits.max_model_tokens:
+    if len(token_ids) + max(submit.max_tokens, 1) > limits.max_model_tokens:
         return Refusal(
             "too_long",
             f"This model holds at most {limits.max_model_tokens} tokens. The prompt has "
@@ -96,8 +96,9 @@ def can_queue(
 def _problem_with_request(submit: Submit, token_ids: list[int], vocab_size: int) -> str | None:
     if not _is_int(submit.num_choices) or not 1 <= submit.num_choices <= MAX_CHOICES:
         return f"num_choices must be a whole number from 1 to {MAX_CHOICES}."
-    if not _is_int(submit.max_tokens) or submit.max_tokens < 1:
-        return "max_tokens must be a whole number of at least 1."
+    least = 1 if submit.sampling.num_prompt_logprobs is None else 0
+    if not _is_int(submit.max_tokens) or submit.max_tokens < least:
+        return f"max_tokens must be a whole number of at least {least}."
     if not submit.cache_salt:
         # Tenants without a secret would share one cache.
         return "cache_salt must not be empty."
@@ -144,10 +145,13 @@ _SAMPLING_RANGES: tuple[tuple[str, Callable[..., bool], str], ...] = (
     ("presence_penalty", lambda v: _is_number(v) and -2 <= v <= 2, "a number from -2 to 2"),
     ("frequency_penalty", lambda v: _is_number(v) and -2 <= v <= 2, "a number from -2 to 2"),
     ("repetition_penalty", lambda v: _is_number(v) and 0 < v <= 10, "above 0 and at most 10"),
-    (
-        "num_logprobs",
-        lambda v: v is None or (_is_int(v) and 0 <= v <= MAX_LOGPROBS),
-        f"a whole number from 0 to {MAX_LOGPROBS}",
+    *(
+        (
+            name,
+            lambda v: v is None or (_is_int(v) and 0 <= v <= MAX_LOGPROBS),
+            f"a whole number from 0 to {MAX_LOGPROBS}",
+        )
+        for name in ("num_logprobs", "num_prompt_logprobs")
     ),
     ("min_tokens", lambda v: _is_int(v) and v >= 0, "a whole number of at least 0"),
     ("ignore_eos", lambda v: isinstance(v, bool), "true or false"),

@@ -30,8 +30,10 @@ class Batch:
     """The slot of each real token row; padding rows have none."""
     layout: PagedLayout
     sample_rows_R: torch.Tensor
-    """Token rows whose logits are wanted, one for each place where a token is drawn, in order; the
-    last one is repeated as padding. Possibly none."""
+    """Token rows behind which a token is drawn, one for each place, in order; the last one is
+    repeated as padding. Possibly none."""
+    score_rows: list[range]
+    """For each scheduled sequence, the token rows behind which its prompt is scored."""
 
 
 def build_batch(scheduled: Sequence[ScheduledSequence], block_size_tokens: int) -> Batch:
@@ -66,12 +68,23 @@ def build_batch(scheduled: Sequence[ScheduledSequence], block_size_tokens: int) 
         slots=torch.from_numpy(slots_of(layout, sequence_of_row, positions_T[:num_tokens])),
         layout=layout,
         sample_rows_R=torch.from_numpy(sample_rows),
+        score_rows=[
+            range(stop - item.num_scored, stop)
+            for item, start in zip(scheduled, query_starts.tolist(), strict=False)
+            for stop in [start + _num_prompt_rows(item)]
+        ],
     )
 
 
 def _tokens(item: ScheduledSequence) -> list[int]:
     first = item.sequence.num_computed_tokens
     return [*item.sequence.token_ids[first : first + item.num_tokens], *item.drafts]
+
+
+def _num_prompt_rows(item: ScheduledSequence) -> int:
+    """Leading rows with a token of the prompt that another one follows."""
+    sequence = item.sequence
+    return min(item.num_tokens, sequence.num_prompt_tokens - 1 - sequence.num_computed_tokens)
 
 
 def _sample_rows(scheduled: Sequence[ScheduledSequence], query_starts: np.ndarray) -> np.ndarray:

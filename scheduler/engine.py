@@ -26,7 +26,7 @@ from itertools import chain
 from typing import Protocol
 
 from anzoth.config import ConfigError, EngineConfig
-from anzoth.frames import PROTOCOL, FinishReason, Hello, Row, Stats, Submit
+from anzoth.frames import PROTOCOL, FinishReason, Hello, PromptRow, Row, Stats, Submit
 from anzoth.scheduler.admission import (
     Limits,
     Refusal,
@@ -73,7 +73,8 @@ class Runner(Protocol):
     def spec(self) -> Vocabulary: ...
 
     def execute(self, batch: list[ScheduledSequence]) -> list[list[SampledToken | RowFailure]]:
-        """For each item, in order, an answer for each of its places. Changes no sequence."""
+        """For each item, in order, an answer for each token of its prompt that it scores, and for
+        each of its places. Changes no sequence."""
         ...
 
     def scrub(self, block_ids: list[int]) -> None:
@@ -127,6 +128,7 @@ class Engine:
         """The unfinished choices of every unfinished request."""
         self._throughput = Throughput()
         self._next_request = 0
+        self._prompt_rows: list[PromptRow] = []
         self._num_steps = 0
         self._num_drafted = 0
         self._num_accepted = 0
@@ -242,6 +244,11 @@ class Engine:
         self._throughput.record(self._batch_tokens, self._step_s)
         return rows
 
+    def take_prompt_rows(self) -> list[PromptRow]:
+        """What the steps since the last call found out about prompts."""
+        taken, self._prompt_rows = self._prompt_rows, []
+        return taken
+
     def _scrub(self) -> None:
         """Zeroes what the pool asks for. Before each step, since a block may have a new owner."""
         if block_ids := self._scheduler.kv_cache.pool.take_scrubs():
@@ -280,15 +287,21 @@ class Engine:
         self, scheduled: ScheduledSequence, answers: list[SampledToken | RowFailure]
     ) -> list[Row]:
         """What was computed of one sequence: its tokens as far as the drafts were right."""
-        sequence, drafts = scheduled.sequence, scheduled.drafts
-        num_expected = len(drafts) + 1 if scheduled.samples else 0
+        sequence, drafts, num_scored = scheduled.sequence, scheduled.drafts, scheduled.num_scored
+        num_expected = num_scored + len(scheduled.places)
         if len(answers) != num_expected:
-            raise IntegrityError(
-                f"the runner gave {len(answers)} answers for {num_expected} places"
-            )
-        if answers and isinstance(answers[0], RowFailure):
-            return [self._fail(sequence, answers[0])]
+            raise IntegrityError(f"the runner gave {len(answers)} answers, not {num_expected}")
+        for answer in answers[: num_scored + 1]:
+            if isinstance(answer, RowFailure):
+                return [self._fail(sequence, answer)]
         self._scheduler.computed(scheduled)
+        if num_scored:
+            self._give_scores(sequence, answers[:num_scored])
+            answers = answers[num_scored:]
+        if not sequence.max_tokens and not sequence.num_owed_tokens:
+            self._end(sequence, "length")
+            cached = sequence.num_cached_tokens
+            return [Row(sequence.request, sequence.choice, None, "length", None, None, cached)]
         self._num_drafted += len(drafts)
         rows: list[Row] = []
         for index, answer in enumerate(answers):
@@ -302,6 +315,18 @@ class Engine:
             if is_over or answer.token_id != drafts[index]:
                 break
         return rows
+
+    def _give_scores(self, sequence: Sequence, answers: list[SampledToken | RowFailure]) -> None:
+        scores = [answer for answer in answers if isinstance(answer, SampledToken)]
+        sequence.num_scored_tokens += len(scores)
+        self._prompt_rows.append(
+            PromptRow(
+                sequence.request,
+                sequence.choice,
+                [score.logprob or 0.0 for score in scores],
+                [score.top_logprobs or [] for score in scores],
+            )
+        )
 
     def _append(self, sequence: Sequence, sampled: SampledToken) -> list[Row]:
         cached = sequence.num_cached_tokens if sequence.num_output_tokens == 0 else None

@@ -60,11 +60,14 @@ class KVCache:
 
     def match(self, sequence: Sequence) -> list[int]:
         """The blocks that hold the longest cached part of a waiting sequence. No effect."""
-        return self.prefixes.match(self._keys(sequence), sequence.token_ids)
+        matched = self.prefixes.match(self._keys(sequence), sequence.token_ids)
+        del matched[sequence.num_skippable_tokens // self.block_size_tokens :]
+        return matched
 
     def next_key(self, sequence: Sequence, matched: list[int]) -> bytes | None:
         """The key of the block that `matched` stops short of, if a hit could cover it at all."""
-        if len(matched) == self.prefixes.num_matchable_blocks(len(sequence.token_ids)):
+        num_tokens = min(len(sequence.token_ids), sequence.num_skippable_tokens + 1)
+        if len(matched) == self.prefixes.num_matchable_blocks(num_tokens):
             return None
         return self._keys(sequence)[len(matched)]
 

@@ -21,6 +21,7 @@ import torch
 
 from anzoth.config import ConfigError, EngineConfig
 from anzoth.kernels.dispatch import DeviceError, Kernels, dtype_name, select
+from anzoth.kernels.paging import padded_rows
 from anzoth.memory import available_memory_bytes
 from anzoth.scheduler.batch import Batch, build_batch
 from anzoth.scheduler.checkpoint import raw_header, weight_files
@@ -30,13 +31,15 @@ from anzoth.scheduler.models.decoder import Decoder, StepInputs
 from anzoth.scheduler.models.families import read_spec
 from anzoth.scheduler.models.loading import load_decoder
 from anzoth.scheduler.models.specs import ModelSpec
-from anzoth.scheduler.sampler import sample
+from anzoth.scheduler.sampler import sample, score
 from anzoth.scheduler.sequence import RowFailure, SampledToken, ScheduledSequence
 from anzoth.scheduler.weights import Progress
 
 log = logging.getLogger(__name__)
 
 _PROGRESS_INTERVAL_S = 2.0
+_SCORED_AT_ONCE = 64
+"""Rows of a prompt whose logits exist at once: 39 MiB for a vocabulary of 152,000."""
 
 
 class ModelRunner:
@@ -108,7 +111,8 @@ class ModelRunner:
         """Computes the tokens and drafts of each item; samples at its places, if it has any.
 
         Stores keys and values through the block tables; changes no sequence. The answers for an
-        item, one per place, do not depend on the other items.
+        item do not depend on the other items: one for each token of its prompt that the step
+        scores, then one for each place.
         """
         if not batch:
             return []
@@ -116,12 +120,34 @@ class ModelRunner:
         places = [item.places for item in batch]
         flat = [place for own in places for place in own]
         masks = self._masks.start(flat, self.spec.vocab_size)
-        logits_RV = self._decoder.forward(self._inputs(tensors), self.kv_cache.layers)
-        if not flat:
-            return [[] for _ in batch]
-        # Rows past the places are padding.
-        answers = iter(sample(logits_RV[: len(flat)], flat, self.spec.eos_token_ids, masks()))
-        return [list(islice(answers, len(own))) for own in places]
+        x_TE = self._decoder.forward(self._inputs(tensors), self.kv_cache.layers)
+        answers = [
+            self._score(x_TE, item, rows) if rows else []
+            for item, rows in zip(batch, tensors.score_rows, strict=True)
+        ]
+        if flat:
+            logits_RV = self._decoder.logits(x_TE, tensors.sample_rows_R)
+            # Rows past the places are padding.
+            sampled = iter(sample(logits_RV[: len(flat)], flat, self.spec.eos_token_ids, masks()))
+            for own, own_places in zip(answers, places, strict=True):
+                own += islice(sampled, len(own_places))
+        return answers
+
+    def _score(
+        self, x_TE: torch.Tensor, item: ScheduledSequence, rows: range
+    ) -> list[SampledToken | RowFailure]:
+        """How likely the prompt's tokens behind these rows are; a few rows' logits at a time."""
+        sequence = item.sequence
+        first = sequence.num_scored_tokens + 1
+        token_ids = sequence.token_ids[first : first + len(rows)]
+        answers: list[SampledToken | RowFailure] = []
+        for start in range(0, len(rows), _SCORED_AT_ONCE):
+            some = list(rows[start : start + _SCORED_AT_ONCE])
+            padded = some + some[-1:] * (padded_rows(len(some)) - len(some))
+            logits_RV = self._decoder.logits(x_TE, torch.tensor(padded))[: len(some)]
+            some_ids = token_ids[start : start + len(some)]
+            answers += score(logits_RV, some_ids, sequence.sampling.num_prompt_logprobs or 0)
+        return answers
 
     @torch.inference_mode()
     def scrub(self, block_ids: list[int]) -> None:
@@ -143,7 +169,6 @@ class ModelRunner:
             token_ids_T=batch.token_ids_T,
             positions_T=batch.positions_T,
             slots=batch.slots,
-            sample_rows_R=batch.sample_rows_R,
             plans=plans,
         )
 

@@ -183,27 +183,48 @@ def _min_p_thresholds(params: list[SamplingParams]) -> torch.Tensor:
     )
 
 
+def score(
+    logits_RV: torch.Tensor, token_ids: Sequence[int], num_logprobs: int
+) -> list[SampledToken | RowFailure]:
+    """How likely each of these tokens was, by its row and nothing else, and the likeliest ones."""
+    logprobs = _logprobs(logits_RV, token_ids, [num_logprobs] * len(token_ids))
+    return [
+        SampledToken(token_id, logprob, top)
+        if math.isfinite(logprob)
+        else RowFailure("the model computed a value that is not a number")
+        for token_id, (logprob, top) in zip(token_ids, logprobs, strict=True)
+    ]
+
+
 def _attach_logprobs(
-    answers: list[SampledToken | RowFailure],
-    logits_RV: torch.Tensor,
-    places: Sequence[Place],
+    answers: list[SampledToken | RowFailure], logits_RV: torch.Tensor, places: Sequence[Place]
 ) -> None:
     """Fills in the log-probabilities of the rows that asked for them."""
     wanted = [
-        (row, answer, num)
+        (row, answer.token_id, num)
         for row, (answer, place) in enumerate(zip(answers, places, strict=True))
         if isinstance(answer, SampledToken) and (num := place.sampling.num_logprobs) is not None
     ]
-    if not wanted:
-        return
-    logprobs_RV = logits_RV[[row for row, _, _ in wanted]].log_softmax(dim=-1)
-    most = min(max(num for _, _, num in wanted), logprobs_RV.shape[1])
-    best_RC, token_ids_RC = _best(logprobs_RV, most) if most else (None, None)
-    for i, (row, answer, num) in enumerate(wanted):
-        top: list[tuple[int, float]] = []
-        if best_RC is not None and token_ids_RC is not None:
-            pairs = zip(token_ids_RC[i, :num].tolist(), best_RC[i, :num].tolist(), strict=True)
-            # A forbidden token has no logarithm that JSON could carry.
-            top = [(token_id, logprob) for token_id, logprob in pairs if logprob > -math.inf]
-        logprob = float(logprobs_RV[i, answer.token_id])
-        answers[row] = SampledToken(answer.token_id, logprob, top)
+    if wanted:
+        rows, token_ids, nums = map(list, zip(*wanted, strict=True))
+        found = _logprobs(logits_RV[rows], token_ids, nums)
+        for row, token_id, (logprob, top) in zip(rows, token_ids, found, strict=True):
+            answers[row] = SampledToken(token_id, logprob, top)
+
+
+def _logprobs(
+    logits_RV: torch.Tensor, token_ids: Sequence[int], nums: Sequence[int]
+) -> list[tuple[float, list[tuple[int, float]]]]:
+    """For each row, of its token and of the `nums` most likely ones."""
+    logprobs_RV = logits_RV.log_softmax(dim=-1)
+    chosen_R = logprobs_RV.gather(1, torch.tensor(token_ids)[:, None])[:, 0].tolist()
+    most = min(max(nums), logprobs_RV.shape[1])
+    if not most:
+        return [(logprob, []) for logprob in chosen_R]
+    best_RC, token_ids_RC = _best(logprobs_RV, most)
+    answers: list[tuple[float, list[tuple[int, float]]]] = []
+    for i, (logprob, num) in enumerate(zip(chosen_R, nums, strict=True)):
+        pairs = zip(token_ids_RC[i, :num].tolist(), best_RC[i, :num].tolist(), strict=True)
+        # A forbidden token has no logarithm that JSON could carry.
+        answers.append((logprob, [(token, value) for token, value in pairs if value > -math.inf]))
+    return answers

@@ -382,7 +382,7 @@ class Scheduler:
 
     def _num_hit_tokens(self, sequence: Sequence) -> int:
         """Of the first `locality_tokens`, how many are cached."""
-        limit = self._policy.locality_tokens
+        limit = min(self._policy.locality_tokens, sequence.num_skippable_tokens)
         if not limit:
             return 0
         keys = list(self.kv_cache.keys_of_step(sequence, limit))

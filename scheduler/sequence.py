@@ -45,6 +45,8 @@ class Sequence:
     """Physical block of each run of `block_size_tokens` positions, in order."""
     num_cached_tokens: int = 0
     """Prompt tokens that a prefix hit saved at first admission: what `usage` reports."""
+    num_scored_tokens: int = 0
+    """Tokens of the prompt, from the second on, whose log-probabilities were given out."""
     finish: FinishReason | None = None
     constraint: Constraint | None = field(default=None, repr=False)
     """What the output has to follow, as far as the output has come."""
@@ -68,6 +70,16 @@ class Sequence:
     def num_owed_tokens(self) -> int:
         return len(self.token_ids) - self.num_computed_tokens
 
+    @property
+    def num_skippable_tokens(self) -> int:
+        """Leading tokens that need not be computed if their keys and values are there: how likely
+        a token is shows where the one before it is computed."""
+        num_tokens = len(self.token_ids)
+        if self.sampling.num_prompt_logprobs is None:
+            return num_tokens
+        is_scored = self.num_scored_tokens >= self.num_prompt_tokens - 1
+        return num_tokens if is_scored else self.num_scored_tokens
+
 
 @dataclass(slots=True, frozen=True)
 class ScheduledSequence:
@@ -75,7 +87,11 @@ class ScheduledSequence:
 
     Positions [num_computed_tokens, num_computed_tokens + num_rows); the block table already covers
     them. The step samples exactly when the owed ones reach the last known token: once behind that,
-    and once behind each draft, of which there are none otherwise.
+    and once behind each draft, of which there are none otherwise. Before that it scores the tokens
+    of the prompt that follow computed ones, if they are to be scored and were not yet:
+
+        owed       [ computed again | behind each of these a token is scored | last ]
+        logits of                     └───────────────── num_scored ────────┘ └ places
     """
 
     sequence: Sequence
@@ -88,7 +104,17 @@ class ScheduledSequence:
 
     @property
     def samples(self) -> bool:
-        return self.num_tokens == self.sequence.num_owed_tokens
+        sequence = self.sequence
+        return self.num_tokens == sequence.num_owed_tokens and sequence.max_tokens > 0
+
+    @property
+    def num_scored(self) -> int:
+        """Tokens of the prompt that this step scores; the first is `num_scored_tokens` + 1."""
+        sequence = self.sequence
+        if sequence.sampling.num_prompt_logprobs is None:
+            return 0
+        stop = min(sequence.num_computed_tokens + self.num_tokens, sequence.num_prompt_tokens - 1)
+        return max(stop - sequence.num_scored_tokens, 0)
 
     @property
     def places(self) -> list[Place]:

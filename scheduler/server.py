@@ -21,7 +21,18 @@ import time
 from collections.abc import Callable, Iterable
 from functools import partial
 
-from anzoth.frames import Abort, Admitted, Embed, Purge, Purged, Refused, Row, Step, Submit
+from anzoth.frames import (
+    Abort,
+    Admitted,
+    Embed,
+    PromptRow,
+    Purge,
+    Purged,
+    Refused,
+    Row,
+    Step,
+    Submit,
+)
 from anzoth.scheduler.admission import Refusal
 from anzoth.scheduler.compile_queue import CompileQueue, Result
 from anzoth.scheduler.connection import MAX_UNSENT_BYTES, Connection, PeerLost, Received
@@ -233,10 +244,14 @@ class _Server:
             rows_of[connection].append(Row(number, *row[1:]))
             if row.finish is not None:
                 finished.add(row.request)
+        prompt_rows_of: dict[Connection, list[PromptRow]] = {}
+        for row in self._engine.take_prompt_rows():
+            connection, number = self._routes[row.request]
+            prompt_rows_of.setdefault(connection, []).append(row._replace(request=number))
         for request in finished:
             self._forget_if_finished(request)
         for connection, own_rows in rows_of.items():
-            step = Step(stats, tuple(own_rows))
+            step = Step(stats, tuple(own_rows), tuple(prompt_rows_of.get(connection, ())))
             self._sockets.guarded(connection, partial(Connection.send, message=step))
 
     def _forget_if_finished(self, request: int) -> None:

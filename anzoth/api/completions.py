@@ -3,7 +3,8 @@
 The prompt is plain text or token ids, one or several; choices are numbered prompt by prompt.
 Without `max_tokens` an answer has at most 16 tokens, as OpenAI's has. With `best_of` there are more
 continuations than choices, and the likeliest are given out: those with the highest mean
-log probability of their tokens. All of them count as output.
+log probability of their tokens. All of them count as output. `echo` with `logprobs` and no tokens
+of output is how texts are scored.
 
 Does not know: limits, the engine, chat templates.
 """
@@ -19,6 +20,7 @@ import orjson
 
 from anzoth.api import answers, streams
 from anzoth.api.call import Answer, Call
+from anzoth.api.echo import Echo, PromptScores, joined
 from anzoth.api.requests import DEFAULT_COMPLETION_MAX_TOKENS, CompletionRequest, parse_completion
 from anzoth.api.response_format import form_constraint
 from anzoth.gateway.choices import ChoiceText
@@ -39,6 +41,11 @@ async def create(call: Call) -> Answer:
     sampling = options.sampling
     if must_choose and not has_logprobs:
         sampling = replace(sampling, num_logprobs=0)
+    has_scores = request.echo and has_logprobs
+    if has_scores:
+        sampling = replace(sampling, num_prompt_logprobs=sampling.num_logprobs)
+    elif options.max_tokens == 0:
+        sampling = replace(sampling, num_prompt_logprobs=0)
     prompts = await call.off_loop(lambda: _prompts(model.tokenizer, request))
     generation = await call.begin(
         model,
@@ -55,7 +62,7 @@ async def create(call: Call) -> Answer:
         ),
     )
     identity = answers.identify("cmpl", generation)
-    echoes = _echoes(model.tokenizer, request)
+    echoes = _echoes(model.tokenizer, request, prompts)
     if options.stream:
         return streams.stream(
             generation,
@@ -63,7 +70,8 @@ async def create(call: Call) -> Answer:
                 write,
                 identity,
                 model.tokenizer,
-                echoes,
+                [echo for echo in echoes for _ in range(options.num_choices)],
+                generation.prompt_scores if has_scores else None,
                 include_usage=options.include_usage,
                 has_logprobs=has_logprobs,
             ),
@@ -71,6 +79,7 @@ async def create(call: Call) -> Answer:
             include_usage=options.include_usage,
         )
     choices = await generation.collect()
+    scores = generation.prompt_scores[:: request.num_candidates]
     if must_choose:
         choices = _best(choices, request.num_candidates, options.num_choices)
     body = {
@@ -79,8 +88,16 @@ async def create(call: Call) -> Answer:
         "created": identity.created,
         "model": identity.model,
         "choices": [
-            _choice(index, echo, choice, model.tokenizer, has_logprobs=has_logprobs)
-            for index, (echo, choice) in enumerate(zip(echoes, choices, strict=True))
+            _choice(
+                index,
+                choice,
+                echoes[prompt],
+                scores[prompt] if has_scores else None,
+                model.tokenizer,
+                has_logprobs=has_logprobs,
+            )
+            for index, choice in enumerate(choices)
+            for prompt in [index // options.num_choices]
         ],
         "usage": answers.usage(generation),
         "system_fingerprint": identity.fingerprint,
@@ -95,15 +112,16 @@ def _prompts(tokenizer: Tokenizer, request: CompletionRequest) -> tuple[Sequence
     )
 
 
-def _echoes(tokenizer: Tokenizer, request: CompletionRequest) -> list[str]:
-    """What each choice's text begins with: its prompt when `echo` asks for it, else nothing."""
+def _echoes(
+    tokenizer: Tokenizer, request: CompletionRequest, prompts: Sequence[Sequence[int]]
+) -> list[Echo | None]:
+    """For each prompt, what its choices begin with; None when `echo` does not ask for it."""
     if not request.echo:
-        return [""] * (len(request.prompts) * request.options.num_choices)
-    texts = [
-        prompt if isinstance(prompt, str) else tokenizer.decode(prompt)
-        for prompt in request.prompts
+        return [None] * len(prompts)
+    return [
+        Echo(given if isinstance(given, str) else tokenizer.decode(given), token_ids)
+        for given, token_ids in zip(request.prompts, prompts, strict=True)
     ]
-    return [text for text in texts for _ in range(request.options.num_choices)]
 
 
 def _best(
@@ -124,11 +142,22 @@ def _mean_logprob(choice: ChoiceText) -> float:
 
 
 def _choice(
-    index: int, echo: str, choice: ChoiceText, tokenizer: Tokenizer, *, has_logprobs: bool
+    index: int,
+    choice: ChoiceText,
+    echo: Echo | None,
+    scores: PromptScores | None,
+    tokenizer: Tokenizer,
+    *,
+    has_logprobs: bool,
 ) -> dict[str, Any]:
-    logprobs = answers.completion_logprobs(choice.logprobs, tokenizer) if has_logprobs else None
+    before = "" if echo is None else echo.text
+    logprobs = None
+    if has_logprobs:
+        logprobs = answers.completion_logprobs(choice.logprobs, tokenizer, len(before))
+        if echo is not None and scores is not None:
+            logprobs = joined(echo.logprobs(scores, tokenizer), logprobs)
     return {
-        "text": echo + choice.text,
+        "text": before + choice.text,
         "index": index,
         "logprobs": logprobs,
         "finish_reason": choice.ending,

@@ -125,7 +125,6 @@ def _document(value: Any, param: str) -> Passage:
 
 _COMMON = (
     Field("model", string(MAX_MODEL_NAME, min_characters=1), required=True),
-    Field("max_tokens", integer(1, INT32_MAX)),
     Field("temperature", number(0, 2), default=1.0),
     Field("top_p", number(0, 1), default=1.0),
     Field("frequency_penalty", number(-2, 2), default=0.0),
@@ -156,6 +155,7 @@ _COMMON = (
 CHAT_FIELDS = (
     *_COMMON,
     Field("messages", messages, required=True),
+    Field("max_tokens", integer(1, INT32_MAX)),
     Field("max_completion_tokens", integer(1, INT32_MAX)),
     Field("logprobs", boolean, default=False),
     Field("top_logprobs", integer(0, MAX_TOP_LOGPROBS)),
@@ -195,6 +195,8 @@ CHAT_FIELDS = (
 COMPLETION_FIELDS = (
     *_COMMON,
     Field("prompt", texts_or_token_ids(MAX_CHOICES), required=True),
+    # 0: the prompt is only scored, or repeated.
+    Field("max_tokens", integer(0, INT32_MAX)),
     Field("logprobs", integer(0, MAX_COMPLETION_LOGPROBS)),
     Field("echo", boolean, default=False),
     Field("best_of", integer(0, MAX_BEST_OF), default=1),
@@ -275,8 +277,6 @@ def parse_completion(body: Mapping[str, Any]) -> CompletionRequest:
     """Raises MissingParameter, InvalidValue or UnsupportedParameter."""
     values = parse(COMPLETION_FIELDS, body)
     num_candidates = _num_candidates(values)
-    if values["echo"] and values["logprobs"] is not None:
-        raise unsupported("echo", "together with 'logprobs' is not supported by this server")
     if (num_choices := len(values["prompt"]) * num_candidates) > MAX_CHOICES:
         field = "n" if num_candidates == values["n"] else "best_of"
         raise wrong_value(field, f"at most {MAX_CHOICES} choices over all prompts", num_choices)

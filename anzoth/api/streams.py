@@ -7,7 +7,7 @@ the engine's step loop: no task and no queue per stream.
 
     chat         role chunk per choice · reasoning chunks · text chunks, tool calls (a chunk each) ·
                  empty delta with finish_reason per choice
-    completions  text chunks · empty text with finish_reason per choice
+    completions  echo chunk per choice · text chunks · empty text with finish_reason per choice
     both         usage chunk with no choices, if asked for · [DONE], only after a whole answer
 
 Does not know: tokens, HTTP, or when a stream ends.
@@ -22,6 +22,7 @@ import orjson
 
 from anzoth.api import answers
 from anzoth.api.answers import Identity
+from anzoth.api.echo import Echo, PromptScores
 from anzoth.gateway.choices import Consumer, Ending, TokenLogprob
 from anzoth.gateway.generation import Generation, GenerationCancelled
 from anzoth.gateway.models import ServedModel
@@ -143,8 +144,10 @@ class CompletionChunks:
         "_echoes",
         "_has_logprobs",
         "_head",
+        "_scores",
         "_tail",
         "_tokenizer",
+        "_unscored",
         "_usage_tail",
         "_write",
     )
@@ -154,17 +157,21 @@ class CompletionChunks:
         write: Write,
         identity: Identity,
         tokenizer: Tokenizer,
-        echoes: Sequence[str],
+        echoes: Sequence[Echo | None],
+        scores: Sequence[PromptScores] | None = None,
         *,
         include_usage: bool,
         has_logprobs: bool,
     ) -> None:
-        """`echoes`: for each choice, the text to begin with; empty strings for none."""
+        """`echoes`: what each choice begins with, if anything. `scores`: where the engine's answers
+        about each choice's prompt can be found once the choice begins, if they were asked for."""
         head = {"id": identity.id, "object": "text_completion", "created": identity.created}
         tail = {"model": identity.model, "system_fingerprint": identity.fingerprint}
         self._write = write
         self._tokenizer = tokenizer
         self._echoes = echoes
+        self._scores = scores
+        self._unscored = set[int]() if scores is None else set(range(len(scores)))
         self._has_logprobs = has_logprobs
         self._head = orjson.dumps(head)[:-1] + b',"choices":['
         self._usage_tail = b"]," + orjson.dumps(tail)[1:-1] + b',"usage":'
@@ -173,18 +180,36 @@ class CompletionChunks:
         )
 
     def begin(self) -> None:
-        for index, echo in enumerate(self._echoes):
-            if echo:
-                self.text(index, echo, ())
+        if self._scores is None:
+            for index, echo in enumerate(self._echoes):
+                if echo is not None and echo.text:
+                    self.text(index, echo.text, ())
 
     def text(self, choice: int, text: str, logprobs: Sequence[TokenLogprob]) -> None:
+        if self._unscored:
+            self._begin_scored(choice)
         rendered = b"null"
         if self._has_logprobs:
-            rendered = orjson.dumps(answers.completion_logprobs(logprobs, self._tokenizer))
+            echo = self._echoes[choice]
+            first_offset = 0 if echo is None else len(echo.text)
+            rendered = orjson.dumps(
+                answers.completion_logprobs(logprobs, self._tokenizer, first_offset)
+            )
         self._chunk(choice, orjson.dumps(text), rendered, b"null")
 
     def finished(self, choice: int, ending: Ending) -> None:
+        if self._unscored:
+            self._begin_scored(choice)
         self._chunk(choice, b'""', b"null", b'"%s"' % ending.encode())
+
+    def _begin_scored(self, choice: int) -> None:
+        """The echo of a choice whose prompt has been scored, as it has now that the choice begins,
+        or nothing if that was sent."""
+        echo = self._echoes[choice]
+        if choice in self._unscored and echo is not None and self._scores is not None:
+            self._unscored.discard(choice)
+            logprobs = echo.logprobs(self._scores[choice], self._tokenizer)
+            self._chunk(choice, orjson.dumps(echo.text), orjson.dumps(logprobs), b"null")
 
     def usage(self, usage: dict[str, Any]) -> None:
         self._write(sse.data_frame(self._head + self._usage_tail + orjson.dumps(usage) + b"}"))

@@ -40,6 +40,7 @@ from anzoth.frames import (
     FrameError,
     Hello,
     Message,
+    PromptRow,
     Purge,
     Purged,
     Refused,
@@ -73,6 +74,8 @@ class Listener(Protocol):
     """Whoever submitted a request. Called from the loop over a step's rows: must not block."""
 
     def row(self, row: Row, now_s: float) -> None: ...
+
+    def prompt_row(self, row: PromptRow) -> None: ...
 
     def lost(self, error: AnzothError) -> None:
         """Nothing more will come: the engine is gone."""
@@ -400,6 +403,9 @@ class EngineClient:
         self.last_stats = step.stats
         self._metrics.engine_step(self.model, step.stats)
         live = self._live
+        for prompt_row in step.prompt_rows:
+            if entry := live.get(prompt_row.request):
+                entry.listener.prompt_row(prompt_row)
         for row in step.rows:
             entry = live.get(row.request)
             if entry is None or row.choice not in entry.open_choices:

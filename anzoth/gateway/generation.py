@@ -18,7 +18,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 from anzoth.errors import AnzothError, ContextLengthExceeded, InvalidValue, ModelUnavailable
-from anzoth.frames import Hello, Row, SamplingParams
+from anzoth.frames import Hello, PromptRow, Row, SamplingParams
 from anzoth.gateway.choices import Choice, ChoiceText, Collector, Consumer, Ending
 from anzoth.gateway.limits import Limiter, Reservation
 from anzoth.gateway.models import ServedModel
@@ -75,6 +75,11 @@ class Generation:
         """Of the engine that admitted it: another one may have taken its place since."""
         self.num_prompt_tokens = sum(map(len, request.prompts))
         self.num_cached_tokens = 0
+        self.prompt_scores: list[list[tuple[float, list[tuple[int, float]]]]] = [
+            [] for _ in range(len(request.prompts) * request.num_choices)
+        ]
+        """For each choice, if asked for, the log probability of its prompt's tokens from the second
+        on, and the likeliest ones. Complete before anything of the choice is consumed."""
         self._request = request
         self._usage = usage
         self._received_at_s = received_at_s
@@ -235,6 +240,9 @@ class Generation:
         if ending is not None and choice_index in self._open:
             self._finish(choice_index, row, ending)
 
+    def prompt_row(self, choice_index: int, row: PromptRow) -> None:
+        self.prompt_scores[choice_index] += zip(row.logprobs, row.top_logprobs, strict=True)
+
     def lost(self, error: AnzothError) -> None:
         self._end(error)
 
@@ -281,6 +289,9 @@ class _PromptListener:
 
     def row(self, row: Row, now_s: float) -> None:
         self._generation.row(self._first_choice + row.choice, row, now_s)
+
+    def prompt_row(self, row: PromptRow) -> None:
+        self._generation.prompt_row(self._first_choice + row.choice, row)
 
     def lost(self, error: AnzothError) -> None:
         self._generation.lost(error)

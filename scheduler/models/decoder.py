@@ -47,7 +47,6 @@ class StepInputs:
     positions_T: torch.Tensor
     slots: torch.Tensor
     """Where the leading, real rows store their keys and values; padding rows store nothing."""
-    sample_rows_R: torch.Tensor
     plans: dict[int | None, Any]
     """The attention plan for each window that layers have. Any: private to the kernels' backend."""
 
@@ -100,18 +99,7 @@ class Decoder:
         }
 
     def forward(self, step: StepInputs, cache: Sequence[LayerCache]) -> torch.Tensor:
-        """Stores the step's keys and values; logits of the rows to sample, float32 [R, V]."""
-        assert self._head is not None, "a decoder that was loaded for its states"
-        scales = self._spec.scales
-        logits_RV = self._head(self.states(step, cache))
-        if scales.logits != 1:
-            logits_RV = logits_RV * scales.logits
-        if scales.logits_cap is not None:
-            logits_RV = scales.logits_cap * torch.tanh(logits_RV / scales.logits_cap)
-        return logits_RV
-
-    def states(self, step: StepInputs, cache: Sequence[LayerCache]) -> torch.Tensor:
-        """Stores the step's keys and values; normed states of the rows to sample, [R, E]."""
+        """Stores the step's keys and values; what `states` and `logits` need of it, [T, E]."""
         scales = self._spec.scales
         x_TE = F.embedding(step.token_ids_T, self._embedding_VE)
         if scales.embedding != 1:
@@ -125,7 +113,22 @@ class Decoder:
             y_TE = layer.feed_forward(self._norm(x_TE, layer.norm_before_feed_forward_E))
             y_TE = self._norm(y_TE, layer.norm_after_feed_forward_E)
             x_TE = torch.add(x_TE, y_TE, alpha=scales.residual)
-        return self._norm(x_TE.index_select(0, step.sample_rows_R), self._norm_E)
+        return x_TE
+
+    def states(self, x_TE: torch.Tensor, rows_R: torch.Tensor) -> torch.Tensor:
+        """The normed states of these token rows of a step, [R, E]."""
+        return self._norm(x_TE.index_select(0, rows_R), self._norm_E)
+
+    def logits(self, x_TE: torch.Tensor, rows_R: torch.Tensor) -> torch.Tensor:
+        """What follows these token rows of a step, float32 [R, V]."""
+        assert self._head is not None, "a decoder that was loaded for its states"
+        scales = self._spec.scales
+        logits_RV = self._head(self.states(x_TE, rows_R))
+        if scales.logits != 1:
+            logits_RV = logits_RV * scales.logits
+        if scales.logits_cap is not None:
+            logits_RV = scales.logits_cap * torch.tanh(logits_RV / scales.logits_cap)
+        return logits_RV
 
     def _angles(self, positions_T: torch.Tensor) -> dict[RopeSpec | None, Angles]:
         angles: dict[RopeSpec | None, Angles] = {None: None}

@@ -59,7 +59,6 @@ class DecoderEmbedder:
             token_ids_T=batch.token_ids_T,
             positions_T=batch.positions_T,
             slots=batch.slots,
-            sample_rows_R=batch.sample_rows_R,
             plans=plans,
         )
         shape = (2, num_blocks * BLOCK_TOKENS, spec.num_kv_heads, spec.head_dim)
@@ -67,7 +66,8 @@ class DecoderEmbedder:
         k_SKD, v_SKD = torch.zeros(shape, dtype=kernels.dtype, device=kernels.device)
         cache = (LayerCache(k_SKD, v_SKD),) * spec.num_layers
         # Rows past the texts are padding.
-        vectors_NE = self._decoder.states(step, cache)[: len(texts)].float()
+        states_RE = self._decoder.states(self._decoder.forward(step, cache), batch.sample_rows_R)
+        vectors_NE = states_RE[: len(texts)].float()
         return F.normalize(vectors_NE, dim=1) if self._pooling.is_normalised else vectors_NE
 
 

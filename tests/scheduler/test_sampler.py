@@ -7,7 +7,7 @@ import torch
 
 from anzoth.frames import SamplingParams
 from anzoth.scheduler import sampler
-from anzoth.scheduler.sampler import sample
+from anzoth.scheduler.sampler import sample, score
 from anzoth.scheduler.sequence import RowFailure, SampledToken, Sequence
 
 GREEDY = SamplingParams(temperature=0.0)
@@ -257,3 +257,20 @@ def test_no_logprobs_where_none_were_asked_for():
     assert silent.top_logprobs is None
     assert told.top_logprobs is not None
     assert len(told.top_logprobs) == 2
+
+
+# --- scores of known tokens ---------------------------------------------------------------------
+
+
+def test_a_score_is_the_log_softmax_and_what_is_not_finite_fails_its_row_alone():
+    logits = _logits(3, 40)
+    logits[1, 7] = math.nan
+    answers = score(logits.clone(), [5, 6, 7], 2)
+    expected = logits.log_softmax(dim=-1)
+    assert isinstance(answers[1], RowFailure)
+    for row, token in ((0, 5), (2, 7)):
+        best = expected[row].topk(2)
+        top = list(zip(best.indices.tolist(), best.values.tolist(), strict=True))
+        assert answers[row] == SampledToken(token, float(expected[row, token]), top)
+    (without,) = score(logits[:1].clone(), [5], 0)
+    assert without == SampledToken(5, float(expected[0, 5]), [])

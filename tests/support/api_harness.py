@@ -307,6 +307,8 @@ class Api:
 
     def script(self, submit: Submit, prompt: list[int], choice: int) -> list[Said]:
         """Says the text, then the end marker; or as much as `max_tokens` allows."""
+        if submit.max_tokens == 0:
+            return [Said(None, "length")]
         tokens = self.tokens(self.saying[min(choice, len(self.saying) - 1)])
         ending: list[tuple[int, FinishReason | None]] = [(token, None) for token in tokens]
         ending.append((EOS_ID, "stop"))

@@ -23,6 +23,7 @@ from anzoth.frames import (
     FinishReason,
     Hello,
     Message,
+    PromptRow,
     Purge,
     Purged,
     Refused,
@@ -84,6 +85,21 @@ RERANK_HELLO = replace(EMBEDDING_HELLO, dimensions=1)
 
 def stats(step: int) -> Stats:
     return Stats(step, 1, 0, 60, 2, 64, 0, 0.001, 1, 0.0)
+
+
+def prompt_scores(submit: Submit, prompt: list[int]) -> tuple[PromptRow, ...]:
+    """Log probabilities that tell tokens apart, in two runs, if the request wants any."""
+    num_top = submit.sampling.num_prompt_logprobs
+    if num_top is None:
+        return ()
+    logprobs = [-0.125 * token for token in prompt[1:]]
+    tops = [[(other, -0.5 * other) for other in range(4, 4 + num_top)] for _ in logprobs]
+    half = len(logprobs) // 2
+    return tuple(
+        PromptRow(submit.request, choice, logprobs[part], tops[part])
+        for choice in range(submit.num_choices)
+        for part in (slice(0, half), slice(half, None))
+    )
 
 
 @dataclass
@@ -223,7 +239,8 @@ class EnginePeer:
                 for position in range(step * size, min((step + 1) * size, len(said)))
             ]
             self._step += 1
-            writer.write(encode(Step(stats(self._step), tuple(rows))))
+            scores = () if step else prompt_scores(submit, prompt)
+            writer.write(encode(Step(stats(self._step), tuple(rows), scores)))
             await asyncio.sleep(0)
 
     def _row(self, request: int, choice: int, position: int, said: Said) -> Row:

@@ -138,8 +138,13 @@ class FakeRunner:
         for block_id in {slot // size for slot in slots[start:]}:
             salts = {writer.cache_salt for writer in self.writers(block_id)}
             assert len(salts) == 1, "a block holds numbers of two tenants"
+        scored = range(sequence.num_scored_tokens, sequence.num_scored_tokens + item.num_scored)
+        answers: list[SampledToken | RowFailure] = [
+            SampledToken(tokens[i + 1], -totals[i - start] / _MODULUS, [(tokens[i + 1], -1.0)])
+            for i in scored
+        ]
         places = zip(item.places, totals[item.num_tokens - 1 :], strict=False)
-        return [self._answer(place, total) for place, total in places]
+        return answers + [self._answer(place, total) for place, total in places]
 
     def _answer(self, place: Place, total: int) -> SampledToken | RowFailure:
         if self.fails(place):

@@ -137,6 +137,72 @@ def test_echo_puts_the_prompt_before_each_choice(prompt: Any, run: Run) -> None:
     run(scenario)
 
 
+@pytest.mark.parametrize("max_tokens", [0, 2, 16])
+def test_echo_with_logprobs_scores_the_prompt_and_then_the_answer(
+    run: Run, max_tokens: int
+) -> None:
+    async def scenario(api: Api) -> None:
+        prompts = [api.tokens("hi there"), api.tokens("hello")]
+        fields = {"prompt": prompts, "n": 2, "echo": True, "logprobs": 2, "max_tokens": max_tokens}
+        whole = (await api.complete(**fields)).json
+        alone = await api.complete(**{**fields, "echo": False, "max_tokens": max_tokens or 1})
+        literal = api.model.tokenizer.token_bytes
+        for index, choice in enumerate(whole["choices"]):
+            prompt = prompts[index // 2]
+            text = api.model.tokenizer.decode(prompt)
+            logprobs = choice["logprobs"]
+            assert choice["text"].startswith(text)
+            assert len({len(values) for values in logprobs.values()}) == 1
+            size = len(prompt)
+            assert logprobs["tokens"][:size] == [literal(token).decode() for token in prompt]
+            assert logprobs["token_logprobs"][:size] == [None] + [-0.125 * t for t in prompt[1:]]
+            assert logprobs["top_logprobs"][0] is None
+            assert all(len(top) == 3 for top in logprobs["top_logprobs"][1:size])
+            for token, offset in zip(logprobs["tokens"], logprobs["text_offset"], strict=True):
+                assert choice["text"][offset:].startswith(token)
+            if max_tokens:
+                answer = alone.json["choices"][index]
+                assert choice["text"] == text + answer["text"]
+                assert logprobs["token_logprobs"][size:] == answer["logprobs"]["token_logprobs"]
+            else:
+                assert (choice["text"], choice["finish_reason"]) == (text, "length")
+        assert bool(whole["usage"]["completion_tokens"]) == bool(max_tokens)
+        streamed: list[dict[str, Any]] = [
+            {"text": "", "logprobs": None, "finish_reason": None} for _ in range(4)
+        ]
+        for chunk in (await api.complete(**fields, stream=True)).chunks:
+            (part,) = chunk["choices"]
+            choice = streamed[part["index"]]
+            choice["text"] += part["text"]
+            choice["finish_reason"] = part["finish_reason"]
+            if part["logprobs"] is not None:
+                before = choice["logprobs"] or {name: [] for name in part["logprobs"]}
+                choice["logprobs"] = {n: before[n] + part["logprobs"][n] for n in before}
+        assert streamed == [
+            {name: choice[name] for name in ("text", "logprobs", "finish_reason")}
+            for choice in whole["choices"]
+        ]
+
+    run(scenario)
+
+
+@pytest.mark.parametrize("echo", [False, True])
+def test_no_tokens_of_output_give_the_prompt_or_nothing(run: Run, echo: bool) -> None:
+    async def scenario(api: Api) -> None:
+        whole = (await api.complete(prompt="hi", echo=echo, max_tokens=0)).json
+        assert whole["choices"] == [
+            {
+                "text": "hi" if echo else "",
+                "index": 0,
+                "logprobs": None,
+                "finish_reason": "length",
+            }
+        ]
+        assert whole["usage"]["completion_tokens"] == 0
+
+    run(scenario)
+
+
 def test_logprobs_have_the_old_parallel_form(run: Run) -> None:
     async def scenario(api: Api) -> None:
         api.saying = ["hello 漢"]

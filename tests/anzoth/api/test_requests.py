@@ -53,7 +53,6 @@ def allowed(mode: str, *names: str) -> dict[str, Any]:
 
 # field: (values that are accepted, values that are refused)
 COMMON: dict[str, tuple[list[Any], list[Any]]] = {
-    "max_tokens": ([1, 2**31 - 1], [0, -1, 2**31, 1.5, True, "5"]),
     "temperature": ([0, 2, 0.7], [-0.01, 2.01, True, "hot", [1]]),
     "top_p": ([0, 1], [-0.1, 1.01, "x"]),
     "frequency_penalty": ([-2, 2], [-2.1, 2.1, {}]),
@@ -107,6 +106,7 @@ COMMON: dict[str, tuple[list[Any], list[Any]]] = {
     "model": (["m", "org/m", "x" * 256], ["", "x" * 257, 5]),
 }
 CHAT_ONLY: dict[str, tuple[list[Any], list[Any]]] = {
+    "max_tokens": ([1, 2**31 - 1], [0, -1, 2**31, 1.5, True, "5"]),
     "max_completion_tokens": ([1, 2**31 - 1], [0, 2**31]),
     "logprobs": ([True, False], [1, "yes"]),
     "metadata": (
@@ -222,6 +222,7 @@ CHAT_ONLY: dict[str, tuple[list[Any], list[Any]]] = {
     "prompt_cache_options": ([{"any": 1}], ["x"]),
 }
 COMPLETION_ONLY: dict[str, tuple[list[Any], list[Any]]] = {
+    "max_tokens": ([0, 1, 2**31 - 1], [-1, 2**31, 1.5, True, "5"]),
     "prompt": (
         ["hi", "", ["a"] * 128, [1, 2], [[1], [2, 3]]],
         [["a"] * 129, [], [1, "a"], ["a", 1], [[]], [[-1]], [2**31], [True], 5, [[1.5]]],
@@ -388,7 +389,7 @@ def test_completions_refuse_beyond_each_limit_and_name_the_field(field: str, val
 
 @pytest.mark.parametrize(
     "fields",
-    [{"best_of": 2, "stream": True}, {"suffix": "x"}, {"echo": True, "logprobs": 0}],
+    [{"best_of": 2, "stream": True}, {"suffix": "x"}],
 )
 def test_what_completions_cannot_do_is_refused(fields: dict[str, Any]) -> None:
     with pytest.raises(UnsupportedParameter):

@@ -12,7 +12,7 @@ import pytest
 from engine_peer import HELLO, EnginePeer, Said, stats
 
 from anzoth.errors import AnzothError, CapacityUnavailable, ModelUnavailable, Unauthorized
-from anzoth.frames import Abort, Admitted, Row, SamplingParams, Step, Submit
+from anzoth.frames import Abort, Admitted, PromptRow, Row, SamplingParams, Step, Submit
 from anzoth.gateway import engine_client
 from anzoth.gateway.engine_client import EngineClient
 from anzoth.gateway.principal import TenantHandle
@@ -26,10 +26,14 @@ class Heard:
 
     def __init__(self) -> None:
         self.rows: list[Row] = []
+        self.prompt_rows: list[PromptRow] = []
         self.error: AnzothError | None = None
 
     def row(self, row: Row, now_s: float) -> None:
         self.rows.append(row)
+
+    def prompt_row(self, row: PromptRow) -> None:
+        self.prompt_rows.append(row)
 
     def lost(self, error: AnzothError) -> None:
         self.error = error
