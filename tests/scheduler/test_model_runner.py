@@ -7,6 +7,7 @@ import threading
 from types import SimpleNamespace
 
 import pytest
+import torch
 
 import same_bits
 from anzoth.config import ConfigError
