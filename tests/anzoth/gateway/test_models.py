@@ -12,7 +12,7 @@ from engine_peer import EnginePeer, Said
 
 from anzoth.config import ModelConfig
 from anzoth.errors import AnzothError, ModelNotFound, ModelUnavailable
-from anzoth.frames import Row, SamplingParams
+from anzoth.frames import PromptRow, Row, SamplingParams
 from anzoth.gateway.engine_client import EngineClient
 from anzoth.gateway.models import ModelLoadError, ModelRegistry, load_model
 from anzoth.telemetry import Metrics
@@ -80,6 +80,8 @@ class Kept:
 
     def row(self, row: Row, now_s: float) -> None:
         self.rows.append(row)
+
+    def prompt_row(self, row: PromptRow) -> None: ...
 
     def lost(self, error: AnzothError) -> None:
         self.error = error
