@@ -2,7 +2,7 @@
 
 One tree. The class fixes status, type and code; its docstring is the default message, so the code
 and the documentation cannot drift apart. Three kinds are kept apart: the caller's fault (4xx), a
-peer that is lost or full (502, 503), and our own bug (500).
+peer that is lost, full or late (502, 503, 504), and our own bug (500).
 
 Does not know: how a response is written, or where an error was raised.
 """
@@ -210,7 +210,7 @@ class RateLimited(AnzothError):
         return _retry_headers(self.retry_after_ms)
 
 
-# --- 5xx: a peer is lost or full --------------------------------------------------------------
+# --- 5xx: a peer is lost, full or late ---------------------------------------------------------
 
 
 class NotImplementedByServer(AnzothError):
@@ -248,6 +248,17 @@ class DatabaseUnavailable(CapacityUnavailable):
     """The key cannot be checked because the database is unavailable. Please retry."""
 
     code = "database_unavailable"
+
+
+class DeadlineExceeded(AnzothError):
+    """The answer was not complete within the time that the request gave it."""
+
+    status = 504
+    code = "deadline_exceeded"
+
+    def headers(self) -> list[tuple[str, str]]:
+        # Whoever set the deadline has stopped waiting: an SDK would only double the work.
+        return _retry_headers(None)
 
 
 class HttpVersionNotSupported(AnzothError):

@@ -33,8 +33,12 @@ MAX_GRAMMAR_BYTES = 128 << 10
 """Of `SamplingParams.grammar`, in UTF-8. How deep a grammar can nest follows from its size, and how
 much stack its compilation takes from that (see `scheduler/constraint.py`)."""
 
-FinishReason = Literal["stop", "length", "abort", "error"]
-RefusalCode = Literal["capacity", "too_long", "invalid"]
+MAX_TIMEOUT_MS = 86_400_000
+"""Of `Submit.timeout_ms`: a day."""
+
+FinishReason = Literal["stop", "length", "abort", "error", "deadline"]
+RefusalCode = Literal["capacity", "late", "too_long", "invalid"]
+"""`late`: it could not start before its deadline."""
 
 
 class FrameError(Exception):
@@ -144,12 +148,16 @@ class Row(NamedTuple):
     request: int
     choice: int
     token: int | None
-    """None when a choice ends without a token (abort, error)."""
+    """None when a choice ends without a token (abort, error, deadline)."""
     finish: FinishReason | None
     logprob: float | None
     top_logprobs: list[tuple[int, float]] | None
     cached_tokens: int | None
-    """On a choice's first row: prompt tokens that were not computed again."""
+    """On a choice's first row: prompt tokens that were not computed again. None there, too, if the
+    deadline passed before any token of the choice was computed."""
+    message: str | None = None
+    """With `error`: what in the request made it impossible to go on, in words for the client. None:
+    it was no fault of the request's."""
 
 
 class PromptRow(NamedTuple):
@@ -217,6 +225,10 @@ class Submit:
     sampling: SamplingParams
     tags: tuple[str, ...] = ()
     """Opaque ids of the documents in the prompt, for a later `Purge`."""
+    priority: int = 0
+    """-1 flex, 0 default, 1 priority: the service tier."""
+    timeout_ms: int | None = None
+    """From the arrival of this frame: later than that nobody waits for the answer."""
 
 
 @dataclass(slots=True, frozen=True)

@@ -33,7 +33,8 @@ from anzoth.frames import (
 )
 from anzoth.gateway.engine_client import EngineClient
 from anzoth.gateway.engine_connection import EngineConnection
-from anzoth.gateway.generation import Generation, GenerationRequest
+from anzoth.gateway.generation import Generation
+from anzoth.gateway.generation_request import GenerationRequest
 from anzoth.gateway.limits import Limiter
 from anzoth.gateway.models import ServedModel, load_model
 from anzoth.gateway.usage import UsageRecord

@@ -16,7 +16,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from anzoth.frames import MAX_GRAMMAR_BYTES, RefusalCode, SamplingParams, Submit
+from anzoth.frames import MAX_GRAMMAR_BYTES, MAX_TIMEOUT_MS, RefusalCode, SamplingParams, Submit
 
 MAX_CHOICES = 128
 MAX_LOGPROBS = 20
@@ -62,8 +62,43 @@ class Throughput:
         """When this many queued tokens are likely to have been computed; 0.1 s to 60 s."""
         if not self._tokens or not self._seconds:
             return _UNMEASURED_RETRY_AFTER_MS
-        wait_ms = math.ceil(num_queued_tokens * self._seconds / self._tokens * 1000)
-        return min(max(wait_ms, _MIN_RETRY_AFTER_MS), _MAX_RETRY_AFTER_MS)
+        return _retry_after_ms(num_queued_tokens * self._seconds / self._tokens)
+
+
+class StartRate:
+    """How many waiting requests start per second, over roughly the last ten seconds of step time in
+    which some had to go on waiting.
+
+    Steps that leave nobody waiting are no measure: more could have started.
+    """
+
+    def __init__(self) -> None:
+        self._num_started = 0.0
+        self._seconds = 0.0
+
+    def record(self, num_started: int, step_s: float) -> None:
+        decay = 0.5 ** (step_s / _HALF_LIFE_S)
+        self._num_started = self._num_started * decay + num_started
+        self._seconds = self._seconds * decay + step_s
+
+    def wait_s(self, num_ahead: int) -> float:
+        """For how long a request waits at least if so many start before it, and no others do.
+
+        One more start is counted than there were: where little was measured yet, it is no reason to
+        refuse anyone.
+        """
+        return num_ahead * self._seconds / (self._num_started + 1)
+
+
+def refuse_late(wait_s: float, left_s: float) -> Refusal | None:
+    """A refusal if a request cannot start for `wait_s` and nobody wants it after `left_s`."""
+    if wait_s < left_s:
+        return None
+    return Refusal(
+        "late",
+        "Too many requests are waiting for this one to start before its deadline.",
+        _retry_after_ms(wait_s),
+    )
 
 
 def refuse_impossible(submit: Submit, token_ids: list[int], limits: Limits) -> Refusal | None:
@@ -99,6 +134,11 @@ def _problem_with_request(submit: Submit, token_ids: list[int], vocab_size: int)
     least = 1 if submit.sampling.num_prompt_logprobs is None else 0
     if not _is_int(submit.max_tokens) or submit.max_tokens < least:
         return f"max_tokens must be a whole number of at least {least}."
+    if not _is_int(submit.priority) or not -1 <= submit.priority <= 1:
+        return "priority must be -1, 0 or 1."
+    timeout_ms = submit.timeout_ms
+    if timeout_ms is not None and not (_is_int(timeout_ms) and 1 <= timeout_ms <= MAX_TIMEOUT_MS):
+        return f"timeout_ms must be a whole number from 1 to {MAX_TIMEOUT_MS}."
     if not submit.cache_salt:
         # Tenants without a secret would share one cache.
         return "cache_salt must not be empty."
@@ -125,6 +165,10 @@ def _problem_with_sampling(sampling: SamplingParams, max_tokens: int, limits: Li
         if not -100 <= bias <= 100:
             return "logit_bias values must be from -100 to 100."
     return None
+
+
+def _retry_after_ms(wait_s: float) -> int:
+    return min(max(math.ceil(wait_s * 1000), _MIN_RETRY_AFTER_MS), _MAX_RETRY_AFTER_MS)
 
 
 def _is_int(value: object) -> bool:

@@ -29,6 +29,8 @@ COMPILE_STACK_BYTES = 256 << 20
 """Address space, touched as needed. The deepest grammars of MAX_GRAMMAR_BYTES need below 64 MiB
 (llguidance 1.9.1; tests/scheduler/test_grammar_compiler.py compiles them)."""
 MAX_MESSAGE_CHARACTERS = 400
+GRAMMAR_TOO_COMPLEX = "The grammar or schema became too complex to follow."
+"""For the client whose output met a limit only here."""
 
 # States of the lexer take 1 to 2 kB each. 250,000, llguidance's default, is too much for one of
 # many sequences; schemas in daily use stay below a thousand.

@@ -30,17 +30,20 @@ from anzoth.frames import PROTOCOL, FinishReason, Hello, PromptRow, Row, Stats, 
 from anzoth.scheduler.admission import (
     Limits,
     Refusal,
+    StartRate,
     Throughput,
     can_queue,
     refuse_impossible,
+    refuse_late,
 )
 from anzoth.scheduler.block_pool import IntegrityError
-from anzoth.scheduler.constraint import Constraint
+from anzoth.scheduler.constraint import GRAMMAR_TOO_COMPLEX, Constraint
 from anzoth.scheduler.drafts import DEFAULT_DRAFT_TOKENS, Drafter, break_even_rows
 from anzoth.scheduler.origin import Deletion
 from anzoth.scheduler.scheduler import Scheduler
 from anzoth.scheduler.sequence import RowFailure, SampledToken, ScheduledSequence, Sequence
 from anzoth.scheduler.tenant_blocks import BlockShares
+from anzoth.scheduler.waiting_queue import due_s
 
 log = logging.getLogger(__name__)
 
@@ -127,6 +130,7 @@ class Engine:
         self._requests: dict[int, list[Sequence]] = {}
         """The unfinished choices of every unfinished request."""
         self._throughput = Throughput()
+        self._start_rate = StartRate()
         self._next_request = 0
         self._prompt_rows: list[PromptRow] = []
         self._num_steps = 0
@@ -159,7 +163,9 @@ class Engine:
             fingerprint=runner.fingerprint,
         )
 
-    def refusal(self, submit: Submit, token_ids: list[int]) -> Refusal | None:
+    def refusal(
+        self, submit: Submit, token_ids: list[int], waited_s: float = 0.0
+    ) -> Refusal | None:
         """Why this request could not be queued now. Changes nothing."""
         if refusal := refuse_impossible(submit, token_ids, self._limits):
             return refusal
@@ -170,23 +176,35 @@ class Engine:
             retry_after_ms = self._throughput.retry_after_ms(waiting.num_owed_tokens)
             message = f"{waiting.num_new_requests} requests are waiting already."
             return Refusal("capacity", message, retry_after_ms)
-        return None
+        if submit.timeout_ms is None:
+            return None
+        left_s = submit.timeout_ms / 1000 - waited_s
+        now_s = self._clock()
+        due = due_s(now_s - waited_s, submit.priority, now_s + left_s)
+        num_ahead = waiting.num_requests_due_by(submit.tenant, due)
+        return refuse_late(self._start_rate.wait_s(num_ahead), left_s)
 
     def submit(
-        self, submit: Submit, token_ids: list[int], constraint: Constraint | None = None
+        self,
+        submit: Submit,
+        token_ids: list[int],
+        constraint: Constraint | None = None,
+        waited_s: float = 0.0,
     ) -> int | Refusal:
         """Queues a request: the engine's own number for it, or why it was refused.
 
         `constraint`: what became of the request's grammar; it belongs to the engine from now on.
+        `waited_s`: for how long the request has been here already.
         """
-        if refusal := self.refusal(submit, token_ids):
+        if refusal := self.refusal(submit, token_ids, waited_s):
             return refusal
         if submit.sampling.grammar is not None and constraint is None:
             # Never without: what comes out would only look like what was asked for.
             return Refusal("invalid", "This model cannot follow a grammar or schema.")
         request = self._next_request
         self._next_request += 1
-        now_s = self._clock()
+        arrival_s = self._clock() - waited_s
+        timeout_ms = submit.timeout_ms
         self._requests[request] = [
             Sequence(
                 request=request,
@@ -197,7 +215,9 @@ class Engine:
                 num_prompt_tokens=len(token_ids),
                 max_tokens=submit.max_tokens,
                 sampling=submit.sampling,
-                arrival_s=now_s,
+                arrival_s=arrival_s,
+                priority=submit.priority,
+                deadline_s=None if timeout_ms is None else arrival_s + timeout_ms / 1000,
                 constraint=constraint.copy() if constraint is not None and choice else constraint,
                 tags=frozenset(submit.tags),
             )
@@ -225,16 +245,25 @@ class Engine:
         return numbers
 
     def step(self) -> list[Row]:
-        """Computes one batch and returns its new rows. Raises what the runner raises."""
+        """Computes one batch and returns its new rows. Raises what the runner raises.
+
+        Sequences whose deadline has passed are not computed any more; if no others are left,
+        nothing is, and it counts as no step.
+        """
         started_s = self._clock()
+        rows = self._end_expired(started_s)
+        if not self.has_work:
+            self._scrub()
+            return rows
+        num_waiting = self._scheduler.waiting.num_new_requests
         batch = self._scheduler.schedule()
+        num_left = self._scheduler.waiting.num_new_requests
         if not batch:
             raise IntegrityError("sequences are left, but none can be scheduled")
         self._scrub()
         answers = self._runner.execute(batch)
         if len(answers) != len(batch):
             raise IntegrityError(f"the runner gave {len(answers)} answers for {len(batch)} rows")
-        rows: list[Row] = []
         self._batch_tokens = sum(scheduled.num_rows for scheduled in batch)
         for scheduled, own in zip(batch, answers, strict=True):
             rows += self._take(scheduled, own)
@@ -242,6 +271,8 @@ class Engine:
         self._num_steps += 1
         self._step_s = self._clock() - started_s
         self._throughput.record(self._batch_tokens, self._step_s)
+        if num_left:
+            self._start_rate.record(num_waiting - num_left, self._step_s)
         return rows
 
     def take_prompt_rows(self) -> list[PromptRow]:
@@ -333,7 +364,8 @@ class Engine:
         finish = self._finish_reason(sequence, sampled.token_id)
         if finish != "stop" and (constraint := sequence.constraint) is not None:
             if not constraint.accept(sampled.token_id):
-                return [self._fail(sequence, RowFailure("its grammar cannot go on"))]
+                # The mask allowed the token: only a limit was met.
+                return [self._fail(sequence, RowFailure(GRAMMAR_TOO_COMPLEX, is_callers=True))]
             is_complete = constraint.is_over
         else:
             is_complete = False
@@ -371,12 +403,28 @@ class Engine:
 
         If the cause lies in its blocks, whoever reused them would fail too: the cache drops them.
         """
-        log.error("request %d choice %d: %s", sequence.request, sequence.choice, failure.message)
+        level = logging.INFO if failure.is_callers else logging.ERROR
+        log.log(
+            level, "request %d choice %d: %s", sequence.request, sequence.choice, failure.message
+        )
         is_first = sequence.num_output_tokens == 0
         self._scheduler.kv_cache.unregister(sequence)
         self._end(sequence, "error")
         cached = sequence.num_cached_tokens if is_first else None
-        return Row(sequence.request, sequence.choice, None, "error", None, None, cached)
+        message = failure.message if failure.is_callers else None
+        return Row(sequence.request, sequence.choice, None, "error", None, None, cached, message)
+
+    def _end_expired(self, now_s: float) -> list[Row]:
+        """Ends the sequences whose deadline has passed, waiting or running."""
+        rows: list[Row] = []
+        for sequence in self._scheduler.expired(now_s):
+            has_begun = bool(sequence.num_computed_tokens) and not sequence.num_output_tokens
+            cached = sequence.num_cached_tokens if has_begun else None
+            rows.append(
+                Row(sequence.request, sequence.choice, None, "deadline", None, None, cached)
+            )
+            self._end(sequence, "deadline")
+        return rows
 
     def _end(self, sequence: Sequence, finish: FinishReason) -> None:
         sequence.finish = finish

@@ -20,6 +20,7 @@ from collections.abc import Collection, Sequence
 import torch
 
 from anzoth.frames import SamplingParams
+from anzoth.scheduler.constraint import GRAMMAR_TOO_COMPLEX
 from anzoth.scheduler.masks import TokenMasks
 from anzoth.scheduler.noise import gumbel, noise_key
 from anzoth.scheduler.penalties import adjust_, changes_logits
@@ -29,6 +30,7 @@ _SHORTLIST = 256
 """Candidates tried before a whole row is sorted; enough for nearly every top-p."""
 _NOISE_ELEMENTS_AT_ONCE = 1 << 18
 """Keeps the dozen passes over the noise in the processor's cache."""
+_NOTHING_ALLOWED = "What the request asks for leaves no token that could come next."
 _MIN_TEMPERATURE = 1e-6
 """Below it a float32 quotient could overflow; the best token already wins by thousands of nats."""
 
@@ -57,11 +59,11 @@ def sample(
         zip(token_ids_R.tolist(), is_finite_R.tolist(), is_allowed_R.tolist(), strict=True)
     ):
         if masks is not None and row in masks.failed:
-            answers.append(RowFailure("its grammar became too complex"))
+            answers.append(RowFailure(GRAMMAR_TOO_COMPLEX, is_callers=True))
         elif not is_finite:
             answers.append(RowFailure("the model computed a value that is not a number"))
         elif not is_allowed:
-            answers.append(RowFailure("every token of the vocabulary is forbidden"))
+            answers.append(RowFailure(_NOTHING_ALLOWED, is_callers=True))
         else:
             answers.append(SampledToken(token_id))
     _attach_logprobs(answers, logits_RV, places)

@@ -206,3 +206,5 @@ class RowFailure:
     """The runner's answer for one place where that went wrong; the other rows are unaffected."""
 
     message: str
+    is_callers: bool = False
+    """What the request asks for made it impossible to go on; the message is for the client."""

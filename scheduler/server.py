@@ -59,9 +59,9 @@ def serve(
     Without a `compiler`, requests with a grammar are refused.
     """
     compiles = CompileQueue(compiler, clock) if compiler is not None else None
-    server = _Server(engine, model, listener, parent_fd, max_unsent_bytes, compiles)
+    server = _Server(engine, model, listener, parent_fd, max_unsent_bytes, compiles, clock)
     try:
-        server.run(clock)
+        server.run()
     finally:
         server.close()
 
@@ -77,8 +77,10 @@ class _Server:
         parent_fd: int,
         max_unsent_bytes: int,
         compiles: CompileQueue | None,
+        clock: Callable[[], float],
     ) -> None:
         self._engine = engine
+        self._clock = clock
         self._routes: dict[int, tuple[Connection, int]] = {}
         """From the engine's number of a request to its connection and the number it has there."""
         hello = engine.hello(model)
@@ -89,8 +91,9 @@ class _Server:
         if compiles is not None:
             self._sockets.watch(compiles, compiles.clear_wake_ups)
 
-    def run(self, clock: Callable[[], float]) -> None:
+    def run(self) -> None:
         """The loop of the module's docstring."""
+        clock = self._clock
         heartbeat_at_s = clock()
         # What to verify when the work is done: the counts at once, every block a heartbeat later.
         counts_are_checked = blocks_are_checked = True
@@ -167,7 +170,14 @@ class _Server:
         else:
             job = self._compiles.add(
                 grammar,
-                partial(self._compiled, connection, submit, token_ids, len(self._deletions)),
+                partial(
+                    self._compiled,
+                    connection,
+                    submit,
+                    token_ids,
+                    len(self._deletions),
+                    self._clock(),
+                ),
             )
             if isinstance(job, Refusal):
                 self._refuse(connection, submit, job)
@@ -180,6 +190,7 @@ class _Server:
         submit: Submit,
         token_ids: list[int],
         num_deletions: int,
+        arrived_s: float,
         result: Result,
     ) -> None:
         del connection.compiling[submit.request]
@@ -187,7 +198,13 @@ class _Server:
         if isinstance(result, Refusal):
             answer = partial(self._refuse, submit=submit, refusal=result)
         else:
-            answer = partial(self._queue, submit=submit, token_ids=token_ids, constraint=result)
+            answer = partial(
+                self._queue,
+                submit=submit,
+                token_ids=token_ids,
+                constraint=result,
+                waited_s=self._clock() - arrived_s,
+            )
         self._sockets.guarded(connection, answer)
         for deletion in self._deletions[num_deletions:]:
             self._engine.delete(deletion)
@@ -198,8 +215,9 @@ class _Server:
         submit: Submit,
         token_ids: list[int],
         constraint: Constraint | None,
+        waited_s: float = 0.0,
     ) -> None:
-        answer = self._engine.submit(submit, token_ids, constraint)
+        answer = self._engine.submit(submit, token_ids, constraint, waited_s)
         if not isinstance(answer, int):
             self._refuse(connection, submit, answer)
             return

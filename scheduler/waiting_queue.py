@@ -13,7 +13,7 @@ Does not know: blocks, budgets, or how much service a tenant has had.
 
 from __future__ import annotations
 
-from bisect import bisect_left, insort
+from bisect import bisect_left, bisect_right, insort
 from collections.abc import Iterator, KeysView
 
 from anzoth.scheduler.sequence import Sequence
@@ -27,12 +27,18 @@ def age_order(sequence: Sequence) -> tuple[int, int]:
     return sequence.request, sequence.choice
 
 
+def due_s(arrival_s: float, priority: int, deadline_s: float | None) -> float:
+    """When a sequence is due, on the clock of its arrival."""
+    patient_until_s = arrival_s + PATIENCE_S[priority]
+    if deadline_s is not None and deadline_s < patient_until_s:
+        return deadline_s
+    return patient_until_s
+
+
 def due_order(sequence: Sequence) -> tuple[float, int, int]:
     """Sort key within a tenant: due first, then oldest first."""
-    due_s = sequence.arrival_s + PATIENCE_S[sequence.priority]
-    if sequence.deadline_s is not None and sequence.deadline_s < due_s:
-        due_s = sequence.deadline_s
-    return due_s, sequence.request, sequence.choice
+    due = due_s(sequence.arrival_s, sequence.priority, sequence.deadline_s)
+    return due, sequence.request, sequence.choice
 
 
 class WaitingQueue:
@@ -82,6 +88,12 @@ class WaitingQueue:
     def lane(self, tenant: str) -> Iterator[Sequence]:
         """The tenant's sequences as they stand now; taking one meanwhile does not disturb it."""
         return iter(tuple(self._lanes.get(tenant, ())))
+
+    def num_requests_due_by(self, tenant: str, until_s: float) -> int:
+        """How many of the tenant's requests here go ahead of one that is due then. O(those)."""
+        lane = self._lanes.get(tenant, [])
+        num_ahead = bisect_right(lane, until_s, key=lambda sequence: due_order(sequence)[0])
+        return len({sequence.request for sequence in lane[:num_ahead]})
 
     def add(self, sequence: Sequence) -> None:
         """A new sequence takes its place in its tenant's lane."""

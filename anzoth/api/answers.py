@@ -25,9 +25,6 @@ LEAST_LOGPROB = -9999.0
 
 _ALPHANUMERIC = string.ascii_letters + string.digits
 
-SERVICE_TIER = "default"
-"""There is one tier; it is named when a request asked for any."""
-
 
 @dataclass(slots=True, frozen=True)
 class Identity:
@@ -41,13 +38,16 @@ class Identity:
 
 
 def identify(prefix: str, generation: Generation, service_tier: str | None = None) -> Identity:
-    """A new identity; `prefix` is `chatcmpl` or `cmpl`."""
+    """A new identity; `prefix` is `chatcmpl` or `cmpl`.
+
+    `service_tier`: the one it is served in, which is named when the request asked for any.
+    """
     return Identity(
         id=f"{prefix}-{secrets.token_hex(16)}",
         created=int(time.time()),
         model=generation.model.name,
         fingerprint=generation.fingerprint,
-        service_tier=SERVICE_TIER if service_tier is not None else None,
+        service_tier=service_tier,
     )
 
 

@@ -17,7 +17,8 @@ from anzoth.api.requests import Options
 from anzoth.errors import InvalidValue
 from anzoth.gateway.auth import Authenticator
 from anzoth.gateway.embedding import Embedder
-from anzoth.gateway.generation import Generation, GenerationRequest, Generator
+from anzoth.gateway.generation import Generation, Generator
+from anzoth.gateway.generation_request import GenerationRequest
 from anzoth.gateway.health import Health
 from anzoth.gateway.ledger import Ledger
 from anzoth.gateway.models import ModelRegistry, ServedModel

@@ -17,12 +17,15 @@ from anzoth.api.fields import unsupported
 from anzoth.api.reasoning import ReasoningConsumer, ReasoningReader
 from anzoth.api.requests import ChatRequest, parse_chat
 from anzoth.api.response_format import Constraint, constraint
+from anzoth.api.timeout import deadline_s
 from anzoth.api.tool_calls import CallConsumer, ChatCollector, ToolCallReader
 from anzoth.api.tools import ToolUse
 from anzoth.errors import InvalidValue
 from anzoth.gateway.choices import Consumer
-from anzoth.gateway.generation import Generation, GenerationRequest
+from anzoth.gateway.generation import Generation
+from anzoth.gateway.generation_request import GenerationRequest
 from anzoth.gateway.models import ServedModel
+from anzoth.gateway.service_tiers import served_tier
 from anzoth.http.messages import Response
 from anzoth.text.answer_format import with_schema
 from anzoth.text.chat_template import ChatTemplateError
@@ -46,6 +49,7 @@ async def create(call: Call) -> Answer:
     model = call.generating_model(options.model)
     model.engine.require_ready()  # before work that would be for nothing
     make_parser = _parser_of_calls(model, request.tools)
+    tier = served_tier(options.service_tier, call.principal)
     prompt, reasoning, made = await call.off_loop(lambda: _prepare(model, request))
     generation = await call.begin(
         model,
@@ -57,6 +61,8 @@ async def create(call: Call) -> Answer:
             stop=options.stop,
             reasoning=reasoning,
             grammar_param=made and made.param,
+            tier=tier,
+            deadline_s=deadline_s(call.request),
         ),
     )
 
@@ -69,7 +75,9 @@ async def create(call: Call) -> Answer:
             return text
         return ReasoningReader(answer, text, generation.num_choices, reasoning)
 
-    identity = answers.identify("chatcmpl", generation, options.service_tier)
+    identity = answers.identify(
+        "chatcmpl", generation, None if options.service_tier is None else tier
+    )
     has_logprobs = options.sampling.num_logprobs is not None
     if options.stream:
         return streams.stream(

@@ -23,8 +23,9 @@ from anzoth.api.call import Answer, Call
 from anzoth.api.echo import Echo, PromptScores, joined
 from anzoth.api.requests import DEFAULT_COMPLETION_MAX_TOKENS, CompletionRequest, parse_completion
 from anzoth.api.response_format import form_constraint
+from anzoth.api.timeout import deadline_s
 from anzoth.gateway.choices import ChoiceText
-from anzoth.gateway.generation import GenerationRequest
+from anzoth.gateway.generation_request import GenerationRequest
 from anzoth.http.messages import Response
 from anzoth.text.tokenizer import Tokenizer
 
@@ -59,6 +60,7 @@ async def create(call: Call) -> Answer:
             starts_text=False,
             prompt_param="prompt",
             grammar_param=made and made.param,
+            deadline_s=deadline_s(call.request),
         ),
     )
     identity = answers.identify("cmpl", generation)

@@ -17,8 +17,9 @@ from anzoth.db import pool, store
 from anzoth.db.pool import Connection
 from anzoth.gateway import keys
 from anzoth.gateway.keys import Key, Pepper
+from anzoth.gateway.service_tiers import PRIORITY_SCOPE
 
-SCOPES = ("models:read", "chat", "completions", "embeddings", "rerank", "all")
+SCOPES = ("models:read", "chat", "completions", "embeddings", "rerank", PRIORITY_SCOPE, "all")
 """What a key can be allowed. A new endpoint's scope is added here."""
 DEFAULT_SCOPES = ("models:read", "chat", "completions", "embeddings", "rerank")
 DEFAULT_TENANT = "default"

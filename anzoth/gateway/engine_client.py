@@ -26,8 +26,7 @@ from uuid import UUID
 from anzoth.errors import (
     AnzothError,
     CapacityUnavailable,
-    ContextLengthExceeded,
-    InvalidValue,
+    DeadlineExceeded,
     ModelUnavailable,
     Unauthorized,
 )
@@ -53,6 +52,7 @@ from anzoth.frames import (
     pack_token_ids,
 )
 from anzoth.gateway.engine_connection import EngineConnection
+from anzoth.gateway.engine_errors import error_of_refusal
 from anzoth.gateway.pending_vectors import PendingVectors
 from anzoth.gateway.principal import TenantHandle
 from anzoth.telemetry import Metrics
@@ -156,26 +156,41 @@ class EngineClient:
         sampling: SamplingParams,
         tenant: TenantHandle,
         tags: tuple[str, ...] = (),
+        priority: int = 0,
+        timeout_ms: int | None = None,
     ) -> int:
         """Returns the request's number once the engine has admitted it.
 
         `tags`: ids of the documents in the prompt. Rows may reach the listener before the caller
-        runs again. Raises ModelUnavailable, CapacityUnavailable, ContextLengthExceeded,
-        InvalidValue or Unauthorized; then no row ever comes.
+        runs again. Raises ModelUnavailable, CapacityUnavailable, DeadlineExceeded,
+        ContextLengthExceeded, InvalidValue or Unauthorized; then no row ever comes.
         """
         connection = self._require_connection(tenant)
         request = self._next_number()
         message = Submit(
-            request, tenant.cache_salt, str(tenant.id), num_choices, max_tokens, sampling, tags=tags
+            request,
+            tenant.cache_salt,
+            str(tenant.id),
+            num_choices,
+            max_tokens,
+            sampling,
+            tags=tags,
+            priority=priority,
+            timeout_ms=timeout_ms,
         )
+        wait_s = ADMISSION_TIMEOUT_S
+        if timeout_ms is not None:
+            wait_s = min(wait_s, timeout_ms / 1000)
         admission = asyncio.get_running_loop().create_future()
         self._live[request] = _Live(tenant.id, listener, set(range(num_choices)), admission)
         connection.send(encode(message, pack_token_ids(prompt)))
         try:
-            async with asyncio.timeout(ADMISSION_TIMEOUT_S):
+            async with asyncio.timeout(wait_s):
                 await admission
         except TimeoutError:
             self.abort(request)
+            if wait_s < ADMISSION_TIMEOUT_S:
+                raise DeadlineExceeded() from None
             raise ModelUnavailable() from None
         except BaseException:
             # Refused or lost (then this has no effect), or our caller was cancelled: in that case
@@ -382,7 +397,7 @@ class EngineClient:
             case Failed():
                 self._fail(message.request, AnzothError())
             case Refused():
-                self._fail(message.request, _refusal(message))
+                self._fail(message.request, error_of_refusal(message))
             case Purged():
                 if answer := self._purges.get(message.purge):
                     _settle(answer, message)
@@ -432,15 +447,3 @@ def _settle(waiting: asyncio.Future[T], outcome: T | AnzothError) -> None:
         waiting.set_exception(outcome)
     else:
         waiting.set_result(outcome)
-
-
-def _refusal(refused: Refused) -> AnzothError:
-    match refused.code:
-        case "capacity":
-            if refused.retry_after_ms is None:
-                return CapacityUnavailable()
-            return CapacityUnavailable(retry_after_ms=refused.retry_after_ms)
-        case "too_long":
-            return ContextLengthExceeded(refused.message or None)
-        case "invalid":
-            return InvalidValue(refused.message or None)

@@ -14,46 +14,32 @@ Does not know: JSON, SSE, the shapes of the API, or where usage is recorded.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+import math
+import time
+from dataclasses import replace
 
-from anzoth.errors import AnzothError, ContextLengthExceeded, InvalidValue, ModelUnavailable
-from anzoth.frames import Hello, PromptRow, Row, SamplingParams
+from anzoth.errors import AnzothError, DeadlineExceeded, InvalidValue
+from anzoth.frames import PromptRow, Row, SamplingParams
 from anzoth.gateway.choices import Choice, ChoiceText, Collector, Consumer, Ending
+from anzoth.gateway.engine_errors import error_of_ending
+from anzoth.gateway.generation_request import (
+    GenerationRequest,
+    check_vocabulary,
+    output_limit,
+)
 from anzoth.gateway.limits import Limiter, Reservation
 from anzoth.gateway.models import ServedModel
 from anzoth.gateway.principal import Principal, TenantHandle
+from anzoth.gateway.service_tiers import ENGINE_PRIORITIES
 from anzoth.gateway.usage import UsageRecord
 from anzoth.telemetry import Metrics
 from anzoth.text.detokenizer import Detokenizer
-from anzoth.text.reasoning import Beginning, ReasoningCounter
+from anzoth.text.reasoning import ReasoningCounter
 from anzoth.text.stops import StopMatcher
 
 
 class GenerationCancelled(Exception):
     """The client left: nobody waits for this generation any more."""
-
-
-@dataclass(slots=True, frozen=True)
-class GenerationRequest:
-    """What to generate: `num_choices` continuations of each prompt."""
-
-    prompts: tuple[Sequence[int], ...] = field(repr=False)
-    num_choices: int
-    max_tokens: int | None
-    """Per choice. None: as many as the context and the key's token limit leave."""
-    sampling: SamplingParams
-    stop: tuple[str, ...] = ()
-    default_max_tokens: int | None = None
-    """What `max_tokens=None` means at most."""
-    starts_text: bool = True
-    """False: the output continues the prompt's text, so its leading space belongs to it."""
-    reasoning: Beginning | None = None
-    """Where the reasoning stands when the prompts end. None: the answer comes at once."""
-    prompt_param: str = "messages"
-    """The field of the request's body that errors about the prompt name."""
-    grammar_param: str | None = None
-    """The field that errors about `sampling.grammar` name."""
 
 
 class Generation:
@@ -93,6 +79,8 @@ class Generation:
             )
             for _ in range(len(request.prompts) * request.num_choices)
         ]
+        self._begun: set[int] = set()
+        """Prompts of which the engine has computed something."""
         self._open = set(range(len(self._choices)))
         self._early = Collector(len(self._choices))
         self._consumer: Consumer = self._early
@@ -128,6 +116,8 @@ class Generation:
                         max_tokens=max_tokens,
                         sampling=sampling,
                         tenant=tenant,
+                        priority=ENGINE_PRIORITIES[self._request.tier],
+                        timeout_ms=self._left_ms(),
                     )
                 )
         except InvalidValue as error:
@@ -136,12 +126,22 @@ class Generation:
                 raise
             raise InvalidValue(str(error), param=self._request.grammar_param) from error
         if self._error is not None:
+            self.close()  # it was admitted: what was computed counts
             raise self._error
+
+    def _left_ms(self) -> int | None:
+        """Until the deadline. Raises DeadlineExceeded."""
+        if self._request.deadline_s is None:
+            return None
+        left_ms = math.ceil((self._request.deadline_s - time.monotonic()) * 1000)
+        if left_ms <= 0:
+            raise DeadlineExceeded()
+        return left_ms
 
     async def run(self, consumer: Consumer) -> None:
         """Feeds `consumer` until every choice has ended; then the usage is final.
 
-        Raises AnzothError when the engine was lost, GenerationCancelled after `cancel`.
+        Raises AnzothError when the engine was lost or gave up, GenerationCancelled after `cancel`.
         """
         self._early.replay(consumer)
         self._consumer = consumer
@@ -217,9 +217,11 @@ class Generation:
             return
         choice = self._choices[choice_index]
         if row.token is not None:
-            self._count(choice_index, choice, row, now_s)
-        if row.finish in ("abort", "error"):
-            self._end(ModelUnavailable("The model backend ended this request. Retry it."))
+            self._count(choice, now_s)
+        if row.cached_tokens is not None:
+            self._begin(choice_index, row.cached_tokens)
+        if row.finish is not None and (error := error_of_ending(row, self._request.grammar_param)):
+            self.lost(error)
             return
         # The token that ends a text with `stop` is the model's own end marker: not part of it.
         text = ""
@@ -244,9 +246,19 @@ class Generation:
         self.prompt_scores[choice_index] += zip(row.logprobs, row.top_logprobs, strict=True)
 
     def lost(self, error: AnzothError) -> None:
+        """Nothing more will come. A prompt that the engine never came to counts for nothing."""
+        prompts = self._request.prompts
+        self.num_prompt_tokens = sum(len(prompts[index]) for index in self._begun)
         self._end(error)
 
-    def _count(self, index: int, choice: Choice, row: Row, now_s: float) -> None:
+    def _begin(self, choice_index: int, num_cached_tokens: int) -> None:
+        """Choices of one prompt share it, and it is counted once: so are its cached tokens."""
+        prompt, choice = divmod(choice_index, self._request.num_choices)
+        self._begun.add(prompt)
+        if choice == 0:
+            self.num_cached_tokens += num_cached_tokens
+
+    def _count(self, choice: Choice, now_s: float) -> None:
         choice.num_tokens += 1
         if choice.last_token_s is not None:
             self._metrics.next_token(self.model.name, now_s - choice.last_token_s)
@@ -255,9 +267,6 @@ class Generation:
             self._usage.ttft_ms = int(ttft_s * 1000)
             self._metrics.first_token(self.model.name, ttft_s)
         choice.last_token_s = now_s
-        # Choices of one prompt share it, and it is counted once: so are its cached tokens.
-        if row.cached_tokens is not None and index % self._request.num_choices == 0:
-            self.num_cached_tokens += row.cached_tokens
 
     def _finish(self, choice_index: int, row: Row, ending: Ending) -> None:
         if row.finish is None:  # a stop string: the engine does not know that this choice is over
@@ -316,8 +325,9 @@ class Generator:
     ) -> Generation:
         """The generation, admitted by the engine; the caller must `run` or `close` it.
 
-        Raises ModelUnavailable, InvalidValue, ContextLengthExceeded, RateLimited or
-        CapacityUnavailable; nothing is then reserved, running or charged.
+        Raises ModelUnavailable, InvalidValue, ContextLengthExceeded, RateLimited,
+        CapacityUnavailable or DeadlineExceeded; nothing is then reserved or running, and nothing
+        charged, unless the engine took it and gave it up at once.
         """
         hello = model.engine.require_ready()
         check_vocabulary(request, hello)
@@ -344,54 +354,3 @@ class Generator:
             generation.discard()
             raise
         return generation
-
-
-def check_vocabulary(request: GenerationRequest, hello: Hello) -> None:
-    """Raises InvalidValue for a token id that the model does not have."""
-    size = hello.vocab_size
-    for param, token_ids in (
-        ("logit_bias", [token_id for token_id, _ in request.sampling.logit_bias]),
-        ("stop_token_ids", request.sampling.stop_token_ids),
-        *((request.prompt_param, prompt) for prompt in request.prompts),
-    ):
-        if token_ids and not (min(token_ids) >= 0 and max(token_ids) < size):
-            raise InvalidValue(
-                f"Invalid value for '{param}': token ids of this model are 0 to {size - 1}.",
-                param=param,
-            )
-
-
-def output_limit(request: GenerationRequest, hello: Hello, principal: Principal) -> int:
-    """How many tokens each choice may have at most. Raises ContextLengthExceeded or
-    InvalidValue (an empty prompt).
-
-    An explicit `max_tokens` that does not fit is refused, as OpenAI refuses it: cutting it silently
-    would hide from the caller that the answer cannot have the length it asked for. Without one, the
-    output ends where the context ends, or where the key's own tokens per minute do, because a
-    reservation above those could never be granted.
-    """
-    if not all(request.prompts):
-        raise InvalidValue("The prompt must hold at least one token.", param=request.prompt_param)
-    num_prompt_tokens = max(map(len, request.prompts))
-    left = hello.max_model_tokens - num_prompt_tokens
-    if left < 1:
-        raise ContextLengthExceeded(
-            f"This model's context length is {hello.max_model_tokens} tokens, with room for at "
-            f"least one token of output, but the prompt has {num_prompt_tokens} tokens.",
-            param=request.prompt_param,
-        )
-    if request.max_tokens is not None:
-        if request.max_tokens > left:
-            raise ContextLengthExceeded(
-                f"This model's context length is {hello.max_model_tokens} tokens, but this request "
-                f"needs {num_prompt_tokens + request.max_tokens}: {num_prompt_tokens} in the "
-                f"prompt and {request.max_tokens} for the output.",
-                param=request.prompt_param,
-            )
-        return request.max_tokens
-    limit = left if request.default_max_tokens is None else min(left, request.default_max_tokens)
-    if principal.tpm is not None:
-        num_choices = request.num_choices * len(request.prompts)
-        affordable = (principal.tpm - sum(map(len, request.prompts))) // num_choices
-        limit = max(1, min(limit, affordable))
-    return limit

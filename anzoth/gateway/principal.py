@@ -43,9 +43,13 @@ class Principal:
     """Tokens per minute, prompt and output; None: unlimited."""
     expires_at: datetime | None
 
+    def has_scope(self, scope: str) -> bool:
+        """Whether the key has `scope`, or its verb-less parent, or `all`."""
+        return bool(self.scopes & {scope, scope.partition(":")[0], "all"})
+
     def require_scope(self, scope: str) -> None:
-        """Raises Forbidden unless the key has `scope`, or its verb-less parent, or `all`."""
-        if not self.scopes & {scope, scope.partition(":")[0], "all"}:
+        """Raises Forbidden unless the key has the scope."""
+        if not self.has_scope(scope):
             raise Forbidden(f"This API key lacks the scope {scope!r} that this endpoint needs.")
 
     def may_use_model(self, model: str) -> bool:

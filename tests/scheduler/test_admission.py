@@ -8,7 +8,14 @@ from typing import Any
 import pytest
 
 from anzoth.frames import SamplingParams, Submit
-from anzoth.scheduler.admission import Limits, Throughput, can_queue, refuse_impossible
+from anzoth.scheduler.admission import (
+    Limits,
+    StartRate,
+    Throughput,
+    can_queue,
+    refuse_impossible,
+    refuse_late,
+)
 
 LIMITS = Limits(vocab_size=97, max_model_tokens=64, max_queued_requests=3, max_queued_tokens=20)
 SUBMIT = Submit(0, "salt", "t", 1, 10, SamplingParams())
@@ -30,6 +37,12 @@ def refuse_sampling(**values: Any) -> tuple[str, str] | None:
         ({"max_tokens": 0}, "max_tokens"),
         ({"max_tokens": 1.5}, "max_tokens"),
         ({"cache_salt": ""}, "cache_salt"),
+        ({"priority": 2}, "priority"),
+        ({"priority": -2}, "priority"),
+        ({"priority": True}, "priority"),
+        ({"timeout_ms": 0}, "timeout_ms"),
+        ({"timeout_ms": 86_400_001}, "timeout_ms"),
+        ({"timeout_ms": 1.5}, "timeout_ms"),
     ],
 )
 def test_impossible_request_field_is_named(change: dict[str, Any], name: str) -> None:
@@ -141,3 +154,24 @@ def test_retry_time_is_queued_tokens_over_measured_rate_within_bounds() -> None:
     for _ in range(1000):
         throughput.record(num_tokens=10, step_s=0.1)
     assert throughput.retry_after_ms(5000) == pytest.approx(50_000, rel=0.01)
+
+
+def test_a_wait_is_measured_in_starts_and_nothing_is_known_before_the_first() -> None:
+    starts = StartRate()
+    assert starts.wait_s(1000) == 0
+    starts.record(num_started=0, step_s=0.1)
+    assert starts.wait_s(10) == pytest.approx(1.0)  # not for ever
+    for _ in range(1000):
+        starts.record(num_started=1, step_s=0.05)
+    assert starts.wait_s(40) == pytest.approx(2.0, rel=0.01)
+    assert starts.wait_s(0) == 0
+    for _ in range(1000):
+        starts.record(num_started=1, step_s=0.5)
+    assert starts.wait_s(40) == pytest.approx(20.0, rel=0.05)
+
+
+def test_who_cannot_start_in_time_is_told_when_to_ask_again() -> None:
+    assert refuse_late(wait_s=1.9, left_s=2.0) is None
+    refusal = refuse_late(wait_s=2.0, left_s=2.0)
+    assert refusal is not None
+    assert (refusal.code, refusal.retry_after_ms) == ("late", 2000)

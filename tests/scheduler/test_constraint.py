@@ -377,7 +377,7 @@ def test_a_grammar_beyond_a_limit_fails_its_own_row(
     others = [None, grammars.compile(lark_grammar('start: "x"'))]
     sequences = [sequence_with(constraint) for constraint in (*broken, *others)]
     answers = sampled(sequences, [fake_logits(i) for i in range(len(sequences))])
-    assert all(isinstance(answer, RowFailure) for answer in answers[:num_broken])
+    assert all(isinstance(a, RowFailure) and a.is_callers for a in answers[:num_broken])
     assert all(isinstance(answer, SampledToken) for answer in answers[num_broken:])
 
 

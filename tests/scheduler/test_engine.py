@@ -13,6 +13,7 @@ from anzoth.frames import Row, SamplingParams, Submit
 from anzoth.scheduler.admission import Refusal
 from anzoth.scheduler.block_pool import IntegrityError
 from anzoth.scheduler.engine import Engine
+from anzoth.scheduler.sequence import RowFailure
 from fake_runner import EOS, FakeRunner, continuation
 
 ENDLESS = SamplingParams(ignore_eos=True)
@@ -40,8 +41,19 @@ def make_submit(
     num_choices: int = 1,
     salt: str = "salt",
     tenant: str = "t",
+    priority: int = 0,
+    timeout_ms: int | None = None,
 ) -> Submit:
-    return Submit(0, salt, tenant, num_choices, max_tokens, sampling)
+    return Submit(
+        0,
+        salt,
+        tenant,
+        num_choices,
+        max_tokens,
+        sampling,
+        priority=priority,
+        timeout_ms=timeout_ms,
+    )
 
 
 def submitted(engine: Engine, submit: Submit, prompt: list[int]) -> int:
@@ -68,7 +80,9 @@ class Outputs:
         for row in rows:
             key = (row.request, row.choice)
             assert key not in self.finish, "a row after the end"
-            assert (row.cached_tokens is None) == (key in self.tokens), "only on the first row"
+            assert (row.cached_tokens is None) == (key in self.tokens) or (
+                row.finish == "deadline"
+            ), "only on the first row"
             if row.cached_tokens is not None:
                 self.cached_tokens[key] = row.cached_tokens
             self.tokens.setdefault(key, [])
@@ -350,6 +364,119 @@ def test_runner_that_forgets_a_row_is_noticed() -> None:
     submitted(engine, make_submit(9), [5])
     with pytest.raises(IntegrityError, match="0 answers for 1 rows"):
         engine.step()
+
+
+def test_who_is_to_blame_for_a_failed_row_decides_what_the_client_reads() -> None:
+    class Forbidding(FakeRunner):
+        def execute(self, batch: Any) -> Any:
+            return [RowFailure("no token is left", is_callers=True) for _ in batch]
+
+    for runner, message in (
+        (FakeRunner(fails=lambda _: True), None),
+        (Forbidding(), "no token is left"),
+    ):
+        engine = make_engine(runner)
+        submitted(engine, make_submit(), [5])
+        (row,) = engine.step()
+        assert (row.finish, row.message) == ("error", message)
+
+
+# --- priorities and deadlines -----------------------------------------------------------------
+
+
+def test_a_tenants_priority_request_starts_first_and_its_flex_request_last() -> None:
+    engine = make_engine(max_running_sequences=1)
+    tiers = {submitted(engine, make_submit(3, priority=p), [5]): p for p in (-1, 0, 1)}
+    outputs = run_to_end(engine)
+    assert [tiers[request] for request, _ in outputs.finish] == [1, 0, -1]
+
+
+def test_a_deadline_ends_waiting_and_running_choices_and_frees_their_blocks() -> None:
+    engine = make_engine(max_running_sequences=2)
+    slow = submitted(engine, make_submit(100, num_choices=3, timeout_ms=300), [5, 6, 7])
+    other = submitted(engine, make_submit(40), [8])
+    outputs = run_to_end(engine)
+    assert all_blocks_are_back(engine)
+    assert [outputs.finish[slow, choice] for choice in range(3)] == ["deadline"] * 3
+    for choice in range(2):
+        tokens = outputs.tokens[slow, choice]
+        assert 5 < len(tokens) < 100
+        assert tokens == continuation([5, 6, 7], 100, ENDLESS, choice)[: len(tokens)]
+    assert outputs.tokens[slow, 2] == []
+    assert (slow, 2) not in outputs.cached_tokens  # nothing was computed for it
+    assert outputs.tokens[other, 0] == continuation([8], 40, ENDLESS)
+
+
+def test_a_deadline_that_passes_in_the_midst_of_a_prompt_tells_that_it_was_begun() -> None:
+    engine = make_engine(max_batch_tokens=4)
+    request = submitted(engine, make_submit(timeout_ms=45), list(range(60)))
+    outputs = run_to_end(engine)
+    assert outputs.finish[request, 0] == "deadline"
+    assert outputs.cached_tokens[request, 0] == 0
+
+
+def test_a_step_in_which_everybody_is_late_computes_nothing() -> None:
+    runner = FakeRunner()
+    engine = make_engine(runner)
+    request = submitted(engine, make_submit(timeout_ms=1), [5])
+    (row,) = engine.step()
+    assert (row.request, row.finish, row.token) == (request, "deadline", None)
+    assert not engine.has_work
+    assert runner.batches == []
+    engine.check_idle()
+
+
+def test_the_time_before_a_request_was_queued_counts() -> None:
+    engine = make_engine()
+    answer = engine.submit(make_submit(timeout_ms=1000), [5], waited_s=0.98)
+    assert isinstance(answer, int)
+    engine.step()
+    (row,) = engine.step()
+    assert row.finish == "deadline"
+    late = engine.submit(make_submit(timeout_ms=1000), [5], waited_s=1.0)
+    assert isinstance(late, Refusal)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_random_deadlines_leave_the_others_alone_and_no_trace(seed: int) -> None:
+    random_ = random.Random(seed)
+    engine = make_engine(FakeRunner(num_blocks=40, max_model_tokens=64), max_batch_tokens=24)
+    requests = {}
+    for _ in range(50):
+        submit, prompt = random_request(random_)
+        timeout_ms = random_.choice([None, random_.randint(1, 1500)])
+        submit = replace(submit, timeout_ms=timeout_ms, priority=random_.randint(-1, 1))
+        requests[submitted(engine, submit, prompt)] = submit, prompt
+    outputs = run_to_end(engine)
+    assert all_blocks_are_back(engine)
+    late = [number for number, _ in outputs.finish if outputs.finish[number, 0] == "deadline"]
+    assert 5 < len(late) < 30
+    for number, (submit, prompt) in requests.items():
+        expected = continuation(prompt, submit.max_tokens, submit.sampling)
+        tokens = outputs.tokens[number, 0]
+        assert tokens == expected[: len(tokens)]
+        assert number in late or tokens == expected
+        assert submit.timeout_ms is not None or number not in late
+
+
+def test_who_could_not_start_in_time_is_refused_at_once_and_others_are_not() -> None:
+    engine = make_engine(max_running_sequences=1, max_queued_requests=99)
+    hurried = make_submit(20, timeout_ms=2000)
+    for _ in range(30):
+        submitted(engine, hurried, [5])  # nothing is measured yet
+    outputs = Outputs()
+    for _ in range(50):
+        outputs.add(engine.step())
+    refusal = refused(engine, hurried, [5])
+    assert refusal.code == "late"
+    # 20 steps of 0.01 s each, and 27 of its own requests are ahead; one more start is counted.
+    assert refusal.retry_after_ms == pytest.approx(27 * 200 * 3 / 4, rel=0.3)
+    submitted(engine, replace(hurried, timeout_ms=20_000), [5])
+    submitted(engine, replace(hurried, tenant="u"), [5])  # its own queue is empty
+    submitted(engine, replace(hurried, timeout_ms=None), [5])
+    submitted(engine, replace(hurried, timeout_ms=300), [5])  # goes ahead of all
+    run_to_end(engine, outputs)
+    assert all_blocks_are_back(engine)
 
 
 # --- statistics -------------------------------------------------------------------------------

@@ -199,7 +199,9 @@ def test_a_row_that_is_not_finite_fails_and_its_neighbours_do_not(poison):
         damaged = logits.clone()
         damaged[row, 13] = poison
         answers = sample(damaged, sequences)
-        assert isinstance(answers[row], RowFailure)
+        failed = answers[row]
+        assert isinstance(failed, RowFailure)
+        assert not failed.is_callers
         assert [a for i, a in enumerate(answers) if i != row] == [
             a for i, a in enumerate(expected) if i != row
         ]
@@ -209,6 +211,7 @@ def test_a_row_in_which_every_token_is_forbidden_fails():
     params = SamplingParams(min_tokens=3, stop_token_ids=tuple(range(10)))
     answers = sample(torch.zeros(2, 10), [_sequence(params), _sequence(GREEDY)])
     assert isinstance(answers[0], RowFailure)
+    assert answers[0].is_callers
     assert answers[1] == SampledToken(0)
 
 

@@ -81,8 +81,11 @@ class Gateway:
         num_choices: int = 1,
         sampling: SamplingParams = ENDLESS,
         tags: tuple[str, ...] = (),
+        timeout_ms: int | None = None,
     ) -> None:
-        message = Submit(number, "salt", "t", num_choices, max_tokens, sampling, tags)
+        message = Submit(
+            number, "salt", "t", num_choices, max_tokens, sampling, tags, timeout_ms=timeout_ms
+        )
         self.socket.sendall(encode(message, pack_token_ids(prompt)))
 
     def read_until(self, done: Callable[[], bool]) -> None:
@@ -493,6 +496,16 @@ def text_of(gateway: Gateway, number: int) -> str:
     return grammar_kit.text_of(gateway.tokens[number, 0])
 
 
+def test_a_deadline_ends_a_request_and_its_number_is_free_again(start: Start) -> None:
+    gateway = start().connect()  # whose clock advances by a second each time it is read
+    gateway.submit(1, [5], max_tokens=100, timeout_ms=30_000)
+    assert 2 < len(gateway.read_until_finished(1)) < 100
+    assert gateway.finish.pop((1, 0)) == "deadline"
+    gateway.submit(1, [6])
+    gateway.read_until_finished(1)
+    assert gateway.finish[1, 0] == "length"
+
+
 def test_a_grammar_is_compiled_while_others_are_served(start: Start, tmp_path: Path) -> None:
     compiler = SlowCompiler(tmp_path)
     gateway = start(grammar_kit.LogitsRunner(), compiler=compiler).connect()
@@ -539,6 +552,21 @@ def test_a_number_is_in_use_while_its_grammar_is_compiled(start: Start, tmp_path
     other.submit(1, [5], sampling=XYZ)
     other.read_until_finished(1)
     assert text_of(other, 1) == "xyz"
+
+
+def test_the_time_in_which_its_grammar_is_compiled_is_a_requests_own(
+    start: Start, tmp_path: Path
+) -> None:
+    compiler = SlowCompiler(tmp_path)
+    gateway = start(grammar_kit.LogitsRunner(), compiler=compiler).connect()
+    gateway.submit(1, [5], sampling=XYZ, timeout_ms=1)
+    heartbeat = len(gateway.steps)
+    gateway.read_until(lambda: len(gateway.steps) > heartbeat + 1)  # more than a millisecond
+    compiler.gate.release()
+    gateway.read_until(lambda: 1 in gateway.answers)
+    refused = gateway.answers[1]
+    assert isinstance(refused, Refused)
+    assert refused.code == "late"
 
 
 def test_an_abort_reaches_a_request_whose_grammar_is_not_ready(

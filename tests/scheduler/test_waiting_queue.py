@@ -150,3 +150,15 @@ def test_counts_equal_the_contents_under_random_operations(seed: int) -> None:
             len(prompts),
             sum(prompts.values()),
         )
+
+
+def test_who_is_due_earlier_goes_ahead_and_is_counted_once_for_all_choices() -> None:
+    queue = WaitingQueue()
+    for request in range(3):
+        for choice in range(2):
+            queue.add(make_sequence(request, choice=choice, deadline_s=2.0 + request))
+    queue.add(make_sequence(3, arrival_s=1.0))
+    queue.add(make_sequence(4, "b", deadline_s=1.0))
+    due = [queue.num_requests_due_by("a", until_s) for until_s in (1.0, 2.0, 3.5, 31.0)]
+    assert due == [0, 1, 2, 4]
+    assert queue.num_requests_due_by("nobody", 99.0) == 0

@@ -70,7 +70,11 @@ class Said:
     finish: FinishReason | None = None
     logprob: float | None = None
     top: list[tuple[int, float]] | None = None
+    message: str | None = None
 
+
+NOTHING = Said(None, "deadline")
+"""The end of a choice for which nothing was computed."""
 
 Script = Callable[[Submit, list[int], int], list[Said]]
 """What choice number `int` of a request says to a prompt."""
@@ -245,4 +249,7 @@ class EnginePeer:
 
     def _row(self, request: int, choice: int, position: int, said: Said) -> Row:
         cached = self.cached_tokens if position == 0 else None
-        return Row(request, choice, said.token, said.finish, said.logprob, said.top, cached)
+        cached = None if said == NOTHING else cached
+        return Row(
+            request, choice, said.token, said.finish, said.logprob, said.top, cached, said.message
+        )

@@ -210,6 +210,7 @@ def test_a_maximum_beyond_the_context_is_refused_not_cut(run: Run) -> None:
     [
         (Refused(0, "capacity", "full", 2500), 503, "capacity_unavailable"),
         (Refused(0, "capacity", "full", None), 503, "capacity_unavailable"),
+        (Refused(0, "late", "too late", 2500), 503, "capacity_unavailable"),
         (Refused(0, "too_long", "too long"), 400, "context_length_exceeded"),
         (Refused(0, "invalid", "bad"), 400, "invalid_value"),
     ],

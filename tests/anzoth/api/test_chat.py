@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
+import pytest
 from api_harness import EOS_ID, MODEL, PRINCIPAL, Api, Scenario
 from engine_peer import Said
 
@@ -103,12 +105,31 @@ def test_usage_is_absent_from_chunks_unless_asked_for(run: Run) -> None:
     run(scenario)
 
 
-def test_service_tier_is_echoed_where_it_was_asked_for(run: Run) -> None:
+@pytest.mark.parametrize(
+    ("asked", "scopes", "served", "priority"),
+    [
+        (None, {"all"}, None, 0),
+        ("auto", {"all"}, "default", 0),
+        ("default", {"all"}, "default", 0),
+        ("flex", {"chat"}, "flex", -1),
+        ("priority", {"chat"}, "default", 0),
+        ("priority", {"chat", "priority"}, "priority", 1),
+        ("priority", {"all"}, "priority", 1),
+        ("scale", {"all"}, "default", 0),
+        ("fast", {"all"}, "default", 0),
+    ],
+)
+def test_the_tier_that_served_a_request_is_named_where_one_was_asked_for(
+    asked: str | None, scopes: set[str], served: str | None, priority: int, run: Run
+) -> None:
     async def scenario(api: Api) -> None:
-        assert (await api.chat(service_tier="priority")).json["service_tier"] == "default"
-        chunks = (await api.chat(service_tier="auto", stream=True)).chunks
-        assert {chunk["service_tier"] for chunk in chunks} == {"default"}
-        assert "service_tier" not in (await api.chat()).json
+        api.keys.principals["tiers"] = replace(PRINCIPAL, scopes=frozenset(scopes))
+        whole = await api.chat(key="tiers", service_tier=asked)
+        assert whole.json.get("service_tier") == served
+        streamed = await api.chat(key="tiers", service_tier=asked, stream=True)
+        assert {chunk.get("service_tier") for chunk in streamed.chunks} == {served}
+        assert ("service_tier" in whole.json) == (asked is not None)
+        assert [submit.priority for submit, _ in api.peer.submits] == [priority, priority]
 
     run(scenario)
 

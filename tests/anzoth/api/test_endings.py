@@ -207,6 +207,26 @@ def test_a_choice_that_the_engine_gives_up_ends_the_request_with_an_error(run: R
     run(scenario)
 
 
+def test_what_in_the_request_made_an_answer_impossible_is_said(run: Run) -> None:
+    async def scenario(api: Api) -> None:
+        why = "The grammar or schema became too complex to follow."
+        api.peer.script = lambda submit, prompt, choice: [
+            Said(10),
+            Said(None, "error", message=why),
+        ]
+        form = {"type": "json_object"}
+        reply = await api.chat(response_format=form)
+        assert (reply.status, reply.error["type"]) == (400, "invalid_request_error")
+        assert (reply.error["message"], reply.error["param"]) == (why, "response_format")
+        streamed = await api.chat(response_format=form, stream=True)
+        assert streamed.chunks[-1]["error"] == reply.error
+        assert "[DONE]" not in streamed.frames
+        assert [found.finish_reason for found in api.ledger.records] == ["error", "error"]
+        assert [found.completion_tokens for found in api.ledger.records] == [1, 1]
+
+    run(scenario)
+
+
 def test_running_requests_can_be_ended_with_an_error_of_our_choice(run: Run) -> None:
     async def scenario(api: Api) -> None:
         api.peer.script = forever

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 
 from anzoth.errors import ContextLengthExceeded, InvalidValue
 from anzoth.frames import Admitted, Row, SamplingParams, Step, Submit, encode
-from anzoth.gateway.generation import GenerationRequest, check_vocabulary, output_limit
+from anzoth.gateway.generation_request import GenerationRequest, check_vocabulary, output_limit
 
 COUNTER = itertools.count()
 

@@ -1,0 +1,27 @@
+"""In which service tier is a request served, and what does that mean to the engine?
+
+A tier is the order in which a tenant's requests are taken, and within bounds its place among the
+tenants (`FairnessPolicy.priority_tokens`, scheduler/fairness.py): `priority` may go ahead of others
+that have had less, `flex` waits until others have had more. To go ahead is a grant of the key's;
+without it `priority` is served as `default`, and the answer says so, as OpenAI's does.
+
+Does not know: queues, or what a tier costs.
+"""
+
+from __future__ import annotations
+
+from anzoth.gateway.principal import Principal
+
+PRIORITY_SCOPE = "priority"
+DEFAULT_TIER = "default"
+
+ENGINE_PRIORITIES = {"flex": -1, DEFAULT_TIER: 0, "priority": 1}
+"""`Submit.priority` of each tier there is."""
+
+
+def served_tier(asked: str | None, principal: Principal) -> str:
+    """The tier for a request that asks for `asked`. There are no others than those above: `auto`,
+    and tiers of contracts that this server does not know, mean the default."""
+    if asked == "flex" or (asked == "priority" and principal.has_scope(PRIORITY_SCOPE)):
+        return asked
+    return DEFAULT_TIER

@@ -1,0 +1,23 @@
+"""A tier is what the key grants; whatever is served has a place in the engine's order."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from api_harness import PRINCIPAL
+
+from anzoth.gateway.directory import DEFAULT_SCOPES, SCOPES
+from anzoth.gateway.service_tiers import ENGINE_PRIORITIES, PRIORITY_SCOPE, served_tier
+
+
+def test_an_ordinary_key_cannot_go_ahead_of_others() -> None:
+    ordinary = replace(PRINCIPAL, scopes=frozenset(DEFAULT_SCOPES))
+    assert served_tier("priority", ordinary) == "default"
+    granted = replace(PRINCIPAL, scopes=frozenset({PRIORITY_SCOPE}))
+    assert served_tier("priority", granted) == "priority"
+    assert PRIORITY_SCOPE in SCOPES
+
+
+def test_every_tier_that_is_served_has_a_priority() -> None:
+    for asked in (None, "auto", "default", "flex", "scale", "priority", "fast"):
+        assert served_tier(asked, PRINCIPAL) in ENGINE_PRIORITIES
