@@ -40,6 +40,11 @@ class TokenMasks:
 
     def apply_(self, logits_RV: torch.Tensor) -> None:
         """Sets the forbidden logits to -inf."""
+        if logits_RV.is_cpu:
+            # In place: to copy the rows there and back costs more than the mask.
+            for row, forbidden_V in zip(self.rows, self.forbidden_MV, strict=True):
+                logits_RV[row].masked_fill_(forbidden_V, -torch.inf)
+            return
         masked_MV = logits_RV[self.rows].masked_fill_(
             self.forbidden_MV.to(logits_RV.device), -torch.inf
         )
