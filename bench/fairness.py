@@ -10,8 +10,9 @@ request a second, whatever happens to the others (open loop):
     beside      tenant A keeps 64 long requests in flight
     same        the flood is of B's own tenant: what B would see if tenants were not told apart
 
-and once the flood without B. Fair is: B's time to first token beside the flood stays near what it is alone (it meets at most a
-running step or two), far from `same`, and A's tokens per second are hardly fewer than without B.
+and once the flood without B. Fair is: B's time to first token beside the flood stays near what it
+is alone (it meets at most a running step or two), far from `same`, and A's tokens per second are
+hardly fewer than without B.
 The last line is one JSON object. Every figure is from one run on one machine: compare within it.
 """
 
