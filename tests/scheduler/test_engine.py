@@ -369,7 +369,7 @@ def test_runner_that_forgets_a_row_is_noticed() -> None:
 def test_who_is_to_blame_for_a_failed_row_decides_what_the_client_reads() -> None:
     class Forbidding(FakeRunner):
         def execute(self, batch: Any) -> Any:
-            return [RowFailure("no token is left", is_callers=True) for _ in batch]
+            return [[RowFailure("no token is left", is_callers=True)] for _ in batch]
 
     for runner, message in (
         (FakeRunner(fails=lambda _: True), None),
