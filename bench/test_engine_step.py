@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import itertools
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 import pytest
@@ -26,29 +27,32 @@ WARMUP_ROUNDS = 40
 
 
 @dataclass(frozen=True)
-class ConstantSpec:
-    vocab_size: int = 1 << 17
+class CountingSpec:
+    vocab_size: int = 1 << 20
     eos_token_ids: tuple[int, ...] = (2,)
 
 
 @dataclass
-class ConstantRunner:
-    """Always samples the same token, and reads nothing."""
+class CountingRunner:
+    """Samples the numbers from 100 on, which never repeat themselves, and reads nothing."""
 
     num_blocks: int = 60_000
     block_size_tokens: int = 16
     max_model_tokens: int = 65_536
     dtype: str = "bfloat16"
     device: str = "none"
-    fingerprint: str = "constant"
-    spec: ConstantSpec = field(default_factory=ConstantSpec)
-    answer: SampledToken = field(default_factory=lambda: SampledToken(7))
+    fingerprint: str = "counting"
+    spec: CountingSpec = field(default_factory=CountingSpec)
+    numbers: Iterator[int] = field(default_factory=lambda: itertools.count(100))
 
     def scrub(self, block_ids: list[int]) -> None:
         pass
 
     def execute(self, batch: list[ScheduledSequence]) -> list[list[SampledToken | RowFailure]]:
-        return [[self.answer] * len(item.places) for item in batch]
+        return [
+            [SampledToken(next(self.numbers) % self.spec.vocab_size) for _ in item.places]
+            for item in batch
+        ]
 
 
 def make_engine(num_sequences: int) -> Engine:
@@ -58,7 +62,7 @@ def make_engine(num_sequences: int) -> Engine:
         max_queued_requests=1 << 20,
         max_queued_tokens=1 << 30,
     )
-    return Engine(ConstantRunner(), config, time.monotonic)
+    return Engine(CountingRunner(), config, time.monotonic)
 
 
 def submit(engine: Engine, prompt: list[int], max_tokens: int = MAX_TOKENS) -> int:

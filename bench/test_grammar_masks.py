@@ -24,6 +24,7 @@ from pytest_benchmark.fixture import BenchmarkFixture
 from tokenizers import decoders, models, pre_tokenizers
 
 from anzoth.frames import SamplingParams
+from anzoth.kernels.dispatch import select
 from anzoth.scheduler.constraint import Constraint, GrammarCompiler
 from anzoth.scheduler.masks import MaskComputer
 from anzoth.scheduler.sampler import sample
@@ -99,7 +100,7 @@ def test_masks(what: str, compiler: GrammarCompiler, benchmark: BenchmarkFixture
     bound = [_sequence(row, fresh.copy()) for row in range(NUM_ROWS)]
     free = [_sequence(row, None) for row in range(NUM_ROWS)]
     logits_RV = torch.randn(NUM_ROWS, VOCAB_SIZE, generator=torch.Generator().manual_seed(0)) * 3
-    computer = MaskComputer()
+    computer = MaskComputer(select().forbid)
     torch.set_num_threads(1)  # spinning threads beside other work measure the other work
 
     def constrained(logits: torch.Tensor) -> None:

@@ -48,6 +48,8 @@ class Kernels:
     """(x, cosines, sines); fewer angles than pairs leave the last dimensions as they are."""
     swiglu: Callable[[torch.Tensor], torch.Tensor]
     geglu: Callable[[torch.Tensor], torch.Tensor]
+    forbid: Callable[..., None]
+    """(logits, rows, allowed): float32 logits to -inf where a row's bit mask has a 0"""
     write_kv: Callable[..., None]
     """(k_cache, v_cache, k, v, slots)"""
     plan_attention: Callable[..., Any]
@@ -92,6 +94,7 @@ def _cpu(dtype: torch.dtype | None, block_size_tokens: int) -> Kernels:
         rope=cpu_pointwise.rope,
         swiglu=cpu_pointwise.swiglu,
         geglu=cpu_pointwise.geglu,
+        forbid=cpu_pointwise.forbid,
         write_kv=cpu_pointwise.write_kv,
         plan_attention=cpu_attention.plan_attention,
         paged_attention=cpu_attention.paged_attention,
@@ -105,6 +108,7 @@ def _cpu(dtype: torch.dtype | None, block_size_tokens: int) -> Kernels:
         rope=compiled.rope,
         swiglu=compiled.swiglu,
         geglu=compiled.geglu,
+        forbid=compiled.forbid,
     )
     if block_size_tokens % cpu_compiled.SLOTS_PER_GRANULE == 0:
         kernels = replace(

@@ -10,7 +10,7 @@ ever meets tokens that were drawn.
 
 Does not know: grammars, or how tokens are drawn.
 
-Shape suffixes: R rows of the batch · M masked rows · V vocabulary.
+Shape suffixes: R rows of the batch · M masked rows · V vocabulary · W words of 32 bits.
 """
 
 from __future__ import annotations
@@ -22,11 +22,14 @@ from dataclasses import dataclass
 import llguidance
 import llguidance.numpy
 import numpy as np
+import numpy.typing as npt
 import torch
 
+from anzoth.kernels.cpu import pointwise
 from anzoth.scheduler.sequence import Ahead, Place
 
 _WORD_BITS = 32
+Forbid = Callable[[torch.Tensor, Sequence[int], npt.NDArray[np.int32]], None]
 
 
 @dataclass(slots=True, frozen=True, eq=False)
@@ -34,29 +37,25 @@ class TokenMasks:
     """What is forbidden in some rows of a batch."""
 
     rows: list[int]
-    forbidden_MV: torch.Tensor
+    allowed_MW: npt.NDArray[np.int32]
+    """Bit v of a row: whether it may be followed by token v."""
     failed: frozenset[int]
     """Rows whose grammar has hit a limit: nothing is known about their tokens."""
+    forbid: Forbid = pointwise.forbid
 
     def apply_(self, logits_RV: torch.Tensor) -> None:
         """Sets the forbidden logits to -inf."""
-        if logits_RV.is_cpu:
-            # In place: to copy the rows there and back costs more than the mask.
-            for row, forbidden_V in zip(self.rows, self.forbidden_MV, strict=True):
-                logits_RV[row].masked_fill_(forbidden_V, -torch.inf)
-            return
-        masked_MV = logits_RV[self.rows].masked_fill_(
-            self.forbidden_MV.to(logits_RV.device), -torch.inf
-        )
-        logits_RV[self.rows] = masked_MV
+        self.forbid(logits_RV, self.rows, self.allowed_MW)
 
 
 class MaskComputer:
     """Owns the threads that compute masks; they are started for the first batch that needs them."""
 
-    __slots__ = ("_beside", "_executor")
+    __slots__ = ("_beside", "_executor", "_forbid")
 
-    def __init__(self) -> None:
+    def __init__(self, forbid: Forbid = pointwise.forbid) -> None:
+        """`forbid`: the kernel that applies a mask (kernels/dispatch.py)."""
+        self._forbid = forbid
         self._executor: llguidance.LLExecutor | None = None
         self._beside: ThreadPoolExecutor | None = None
 
@@ -95,11 +94,7 @@ class MaskComputer:
                 self._executor = llguidance.LLExecutor()
             numbered = [(matcher, index) for index, matcher in enumerate(matchers)]
             llguidance.numpy.fill_next_token_bitmask_par(self._executor, numbered, words_MW)
-        np.invert(words_MW, out=words_MW)
-        forbidden_MV = np.unpackbits(
-            words_MW.view(np.uint8), axis=1, count=vocab_size, bitorder="little"
-        ).view(np.bool_)
         failed = frozenset(
             row for row, matcher in zip(rows, matchers, strict=True) if matcher.is_error()
         )
-        return TokenMasks(rows, torch.from_numpy(forbidden_MV), failed)
+        return TokenMasks(rows, words_MW, failed, self._forbid)

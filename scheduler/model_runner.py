@@ -67,7 +67,7 @@ class ModelRunner:
         self._kernels = kernels
         self._decoder = decoder
         self._windows = set(spec.windows)
-        self._masks = MaskComputer()
+        self._masks = MaskComputer(kernels.forbid)
 
     @classmethod
     def load(cls, path: Path, config: EngineConfig) -> ModelRunner:

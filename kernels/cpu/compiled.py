@@ -4,11 +4,13 @@ The counterparts of the functions in `linear`, `pointwise` and `attention`, for 
 same arguments, same meaning. What a tensor must look like beyond that is stated in the C++ files
 and established here.
 
-Shape suffixes: T token rows · E, I, J widths · N = H + K heads · D head dimension · S slots.
+Shape suffixes: T token rows · E, I, J widths · N = H + K heads · D head dimension · S slots
+· R rows of logits · M masks · V vocabulary · W words of 32 bits.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -149,6 +151,19 @@ class Compiled:
             width,
         )
         return out
+
+    def forbid(self, logits_RV: torch.Tensor, rows: Sequence[int], allowed_MW: IntArray) -> None:
+        numbers = np.array(rows, dtype=np.int64)
+        allowed_MW = np.ascontiguousarray(allowed_MW)
+        self._library["forbid"](
+            logits_RV.data_ptr(),
+            logits_RV.stride(0),
+            logits_RV.shape[1],
+            numbers.ctypes.data,
+            allowed_MW.ctypes.data,
+            allowed_MW.shape[1],
+            len(numbers),
+        )
 
     def write_kv(
         self,

@@ -32,6 +32,7 @@ _SIGNATURES = {
     "rms_norm": "ffpippiix",
     "rope": "fpipppiiii",
     "gated": "ffpipii",
+    "forbid": "piippii",
     "write_kv": "fpipipippii",
     "paged_attention": "fpipppiiipppiiixxi",
 }

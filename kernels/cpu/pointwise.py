@@ -1,14 +1,19 @@
-"""How are norm, rotary embedding, activation and the cache write done on CPU tensors?
+"""How are norm, rotary embedding, activation, the cache write and masks done on CPU tensors?
 
 At decode sizes these are bound by the cost of calling torch at all (1–10 µs each), so each function
 is as few calls as it can be. Sums are taken in float32 whatever the tensors' type.
 
 Shape suffixes: T token rows · N heads · D head dimension · C ≤ D/2 pairs that turn · K key/value
-heads · S slots · I feed-forward width, J = 2·I.
+heads · S slots · I feed-forward width, J = 2·I · R rows of logits · M masks · V vocabulary
+· W words of 32 bits.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
 import torch
 import torch.nn.functional as F
 
@@ -61,3 +66,16 @@ def write_kv(
     """Stores each token's key and value in its slot. Slots are distinct."""
     k_cache_SKD.index_copy_(0, slots_T, k_TKD)
     v_cache_SKD.index_copy_(0, slots_T, v_TKD)
+
+
+def forbid(logits_RV: torch.Tensor, rows: Sequence[int], allowed_MW: npt.NDArray[np.int32]) -> None:
+    """Sets the logits of row `rows[m]` to -inf, in place, where bit v of `allowed_MW[m]` is 0.
+
+    Bit v is bit v % 32 of word v // 32.
+    """
+    forbidden_MV = np.unpackbits(
+        np.invert(allowed_MW).view(np.uint8), axis=1, count=logits_RV.shape[1], bitorder="little"
+    ).view(np.bool_)
+    for row, forbidden_V in zip(rows, torch.from_numpy(forbidden_MV), strict=True):
+        # One by one in place: to copy the rows there and back costs more than the mask.
+        logits_RV[row].masked_fill_(forbidden_V.to(logits_RV.device), -torch.inf)

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from anzoth.kernels import reference
-from anzoth.kernels.cpu import library
+from anzoth.kernels.cpu import library, pointwise
 from anzoth.kernels.cpu.compiled import Compiled
 from anzoth.kernels.paging import slots_of
 
@@ -168,6 +168,22 @@ def test_an_activation_matches_its_formula_and_leaves_its_input_alone(compiled, 
     exact = getattr(reference, name)(gate_up.double())
     _close(getattr(compiled, name)(gate_up), exact, dtype)
     assert torch.equal(gate_up, before)
+
+
+@pytest.mark.parametrize("vocab_size", [5, 32, 100, 1031])
+def test_forbidden_logits_are_infinitely_unlikely_and_the_others_as_they_were(compiled, vocab_size):
+    generator = np.random.default_rng(vocab_size)
+    logits = torch.randn(4, vocab_size, generator=torch.Generator().manual_seed(1))
+    allowed = generator.integers(0, 2, (2, -(-vocab_size // 32) * 32), dtype=np.uint8)
+    allowed[0, :32], allowed[1, :32] = 0, 1  # words that are all or nothing
+    words = np.packbits(allowed, axis=1, bitorder="little").view(np.int32)
+    expected = logits.clone()
+    for row, bits in zip((3, 1), allowed[:, :vocab_size], strict=True):
+        expected[row, torch.from_numpy(bits == 0)] = -torch.inf
+    for forbid in (compiled.forbid, pointwise.forbid):
+        masked = logits.clone()
+        forbid(masked, [3, 1], words)
+        assert torch.equal(masked, expected)
 
 
 # --- attention ------------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-// Norm, rotary embedding, gated activations. Inputs and outputs are bf16 or float32, everything in
+// Norm, rotary embedding, gated activations, masked logits. Inputs and outputs are bf16 or float32, everything in
 // between is float32 and rounded once. A row's sum of squares adds 16 partial sums, each over every
 // sixteenth element: the same for a row alone and in a batch.
 
@@ -86,6 +86,28 @@ void gated(const T* x, int64_t stride, T* y, int64_t rows, int64_t I, const F& a
     });
 }
 
+// logits[v] = -inf where bit v is 0. Whole words of 32 are mostly one or the other.
+void forbid(float* logits, const uint32_t* allowed, int64_t V) {
+    const Floats never = splat(-std::numeric_limits<float>::infinity());
+    Words bit;
+    UNROLLED
+    for (int i = 0; i < LANES; ++i) bit[i] = 1u << i;
+    for (int64_t first = 0; first < V; first += 32) {
+        uint32_t word = allowed[first / 32];
+        if (word == 0xffffffffu) continue;
+        if (first + 32 > V) {
+            for (int64_t v = first; v < V; ++v)
+                if (!(word >> (v - first) & 1)) logits[v] = never[0];
+            return;
+        }
+        UNROLLED
+        for (int i = 0; i < 32; i += LANES) {
+            float* at = logits + first + i;
+            store(at, word == 0 ? never : (((word >> i) & bit) != 0) ? load(at) : never);
+        }
+    }
+}
+
 }  // namespace
 }  // namespace anzoth
 
@@ -123,5 +145,14 @@ EXPORT void anzoth_gated(int is_bf16, int is_gelu, const void* x, int64_t stride
             gated(in, stride, out, rows, I, [](Floats v) __attribute__((always_inline)) { return gelu_tanh(v); });
         else
             gated(in, stride, out, rows, I, [](Floats v) __attribute__((always_inline)) { return silu(v); });
+    });
+}
+
+// For each of M rows of logits, named by its number: -inf where its mask [words] has a 0.
+EXPORT void anzoth_forbid(float* logits, int64_t stride, int64_t V, const int64_t* rows,
+                          const uint32_t* allowed, int64_t num_words, int64_t M) {
+    using namespace anzoth;
+    for_each(M, double(M * V), [&](int64_t m) {
+        forbid(logits + rows[m] * stride, allowed + m * num_words, V);
     });
 }
