@@ -264,9 +264,12 @@ class Engine:
         answers = self._runner.execute(batch)
         if len(answers) != len(batch):
             raise IntegrityError(f"the runner gave {len(answers)} answers for {len(batch)} rows")
-        self._batch_tokens = sum(scheduled.num_rows for scheduled in batch)
+        self._batch_tokens = sum([item.num_tokens + len(item.drafts) for item in batch])
         for scheduled, own in zip(batch, answers, strict=True):
-            rows += self._take(scheduled, own)
+            if scheduled.drafts or scheduled.sequence.sampling.num_prompt_logprobs is not None:
+                rows += self._take_several(scheduled, own)
+            else:
+                rows += self._take(scheduled, own)
         self._scrub()
         self._num_steps += 1
         self._step_s = self._clock() - started_s
@@ -317,11 +320,26 @@ class Engine:
     def _take(
         self, scheduled: ScheduledSequence, answers: list[SampledToken | RowFailure]
     ) -> list[Row]:
-        """What was computed of one sequence: its tokens as far as the drafts were right."""
+        """What was computed of one sequence without drafts or scores: one token, or none yet."""
+        if len(answers) != scheduled.samples:
+            raise _wrong_number(answers, int(scheduled.samples))
+        if not answers:
+            self._scheduler.computed(scheduled)
+            return []
+        answer = answers[0]
+        if isinstance(answer, RowFailure):
+            return [self._fail(scheduled.sequence, answer)]
+        self._scheduler.computed(scheduled)
+        return self._append(scheduled.sequence, answer)
+
+    def _take_several(
+        self, scheduled: ScheduledSequence, answers: list[SampledToken | RowFailure]
+    ) -> list[Row]:
+        """The scores of a prompt, and tokens as far as the drafts were right."""
         sequence, drafts, num_scored = scheduled.sequence, scheduled.drafts, scheduled.num_scored
         num_expected = num_scored + len(scheduled.places)
         if len(answers) != num_expected:
-            raise IntegrityError(f"the runner gave {len(answers)} answers, not {num_expected}")
+            raise _wrong_number(answers, num_expected)
         for answer in answers[: num_scored + 1]:
             if isinstance(answer, RowFailure):
                 return [self._fail(sequence, answer)]
@@ -360,8 +378,9 @@ class Engine:
         )
 
     def _append(self, sequence: Sequence, sampled: SampledToken) -> list[Row]:
-        cached = sequence.num_cached_tokens if sequence.num_output_tokens == 0 else None
-        finish = self._finish_reason(sequence, sampled.token_id)
+        num_output_tokens = len(sequence.token_ids) - sequence.num_prompt_tokens
+        cached = None if num_output_tokens else sequence.num_cached_tokens
+        finish = self._finish_reason(sequence, num_output_tokens + 1, sampled.token_id)
         if finish != "stop" and (constraint := sequence.constraint) is not None:
             if not constraint.accept(sampled.token_id):
                 # The mask allowed the token: only a limit was met.
@@ -387,10 +406,11 @@ class Engine:
             self._end(sequence, finish)
         return [token]
 
-    def _finish_reason(self, sequence: Sequence, token_id: int) -> FinishReason | None:
-        """What this token, which is not appended yet, would end the sequence with."""
+    def _finish_reason(
+        self, sequence: Sequence, num_output_tokens: int, token_id: int
+    ) -> FinishReason | None:
+        """What this token, which is not appended yet, ends the sequence with as its last one."""
         sampling = sequence.sampling
-        num_output_tokens = sequence.num_output_tokens + 1
         if num_output_tokens >= sampling.min_tokens:
             if token_id in self._eos_token_ids and not sampling.ignore_eos:
                 return "stop"
@@ -448,6 +468,10 @@ def _drafter(max_drafts: int | None, device: str) -> Drafter | None:
     if max_drafts is None:
         max_drafts = DEFAULT_DRAFT_TOKENS
     return Drafter(max_drafts, break_even_rows(device)) if max_drafts else None
+
+
+def _wrong_number(answers: list[SampledToken | RowFailure], num_expected: int) -> IntegrityError:
+    return IntegrityError(f"the runner gave {len(answers)} answers, not {num_expected}")
 
 
 def _default_batch_tokens(device: str) -> int:

@@ -124,9 +124,10 @@ class KVCache:
     def try_grow(self, sequence: Sequence, num_tokens: int, *, takes_any: bool = False) -> bool:
         """Extends the block table over the next `num_tokens` owed tokens; False, and no effect,
         when the pool cannot. `takes_any`: see `try_admit`."""
-        num_blocks = self.num_blocks_to_grow(sequence, num_tokens)
-        if not num_blocks:
+        num_covered = len(sequence.block_table) * self.block_size_tokens
+        if sequence.num_computed_tokens + num_tokens <= num_covered:
             return True
+        num_blocks = self.num_blocks_to_grow(sequence, num_tokens)
         chain = self._chains[sequence]
         blocks = self.pool.try_allocate(
             num_blocks, chain.origin, is_condemned=chain.is_deleted, takes_any=takes_any

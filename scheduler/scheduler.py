@@ -181,8 +181,10 @@ class Scheduler:
         self._computed(sequence, 1)
 
     def _computed(self, sequence: Sequence, num_tokens: int) -> None:
-        sequence.num_computed_tokens += num_tokens
-        self.kv_cache.commit(sequence)
+        before, size = sequence.num_computed_tokens, self.kv_cache.block_size_tokens
+        sequence.num_computed_tokens = after = before + num_tokens
+        if after // size > before // size:
+            self.kv_cache.commit(sequence)
 
     # --- streams ------------------------------------------------------------------------------
 

@@ -105,7 +105,8 @@ class ScheduledSequence:
     @property
     def samples(self) -> bool:
         sequence = self.sequence
-        return self.num_tokens == sequence.num_owed_tokens and sequence.max_tokens > 0
+        num_owed = len(sequence.token_ids) - sequence.num_computed_tokens
+        return self.num_tokens == num_owed and sequence.max_tokens > 0
 
     @property
     def num_scored(self) -> int:
