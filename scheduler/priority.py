@@ -1,7 +1,7 @@
 """How does a bulk job of embeddings leave the processor to running chats?
 
-By the system's own scheduling: the engine's process, and every thread that it starts later, gets a
-lower weight. Where nobody else wants the processor that costs nothing. Of a processor that a chat
+By the system's own scheduling: every thread of the engine's process, also those that it starts
+later, gets a lower weight. Where nobody else wants the processor that costs nothing. Of a processor that a chat
 wants all the time, `nice` 10 leaves a tenth (weights 110 and 1024).
 
 Linux may weigh whole sessions first ("autogroup", usual on desktops): a process that has one of its
@@ -20,6 +20,7 @@ from pathlib import Path
 from anzoth.config import ConfigError
 
 MAX_NICE = 19
+_THREADS = Path("/proc/self/task")
 _AUTOGROUP = Path("/proc/self/autogroup")
 _TRIES = 10
 _PAUSE_S = 0.11
@@ -32,7 +33,10 @@ def lower_priority(nice: int) -> None:
         raise ConfigError(f"embedding_nice is {nice}; expected 0 to {MAX_NICE}")
     if not nice:
         return
-    total = os.nice(nice)
+    total = os.nice(nice)  # of this thread; Linux gives each its own
+    if _THREADS.is_dir():
+        for thread in _THREADS.iterdir():
+            os.setpriority(os.PRIO_PROCESS, int(thread.name), total)
     if os.getsid(0) != os.getpid():
         return
     for _ in range(_TRIES):
