@@ -1,8 +1,8 @@
 """How does a bulk job of embeddings leave the processor to running chats?
 
 By the system's own scheduling: every thread of the engine's process, also those that it starts
-later, gets a lower weight. Where nobody else wants the processor that costs nothing. Of a processor that a chat
-wants all the time, `nice` 10 leaves a tenth (weights 110 and 1024).
+later, gets a lower weight. Where nobody else wants the processor that costs nothing. Of a processor
+that a chat wants all the time, `nice` 10 leaves a tenth (weights 110 and 1024).
 
 Linux may weigh whole sessions first ("autogroup", usual on desktops): a process that has one of its
 own, as those of a supervisor do, gives its session the same number, or the weight inside it would
