@@ -21,9 +21,8 @@ Does not know: sockets, tensors, or text. The runner is known by its `Protocol` 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from itertools import chain
-from typing import Protocol
 
 from anzoth.config import ConfigError, EngineConfig
 from anzoth.frames import PROTOCOL, FinishReason, Hello, PromptRow, Row, Stats, Submit
@@ -40,49 +39,13 @@ from anzoth.scheduler.block_pool import IntegrityError
 from anzoth.scheduler.constraint import GRAMMAR_TOO_COMPLEX, Constraint
 from anzoth.scheduler.drafts import DEFAULT_DRAFT_TOKENS, Drafter, break_even_rows
 from anzoth.scheduler.origin import Deletion
+from anzoth.scheduler.runner import Runner
 from anzoth.scheduler.scheduler import Scheduler
 from anzoth.scheduler.sequence import RowFailure, SampledToken, ScheduledSequence, Sequence
 from anzoth.scheduler.tenant_blocks import BlockShares
 from anzoth.scheduler.waiting_queue import due_s
 
 log = logging.getLogger(__name__)
-
-
-class Vocabulary(Protocol):
-    """The part of a model's spec that the engine needs."""
-
-    @property
-    def vocab_size(self) -> int: ...
-    @property
-    def eos_token_ids(self) -> Iterable[int]: ...
-
-
-class Runner(Protocol):
-    """What computes a batch: `model_runner.ModelRunner`, or a fake in tests."""
-
-    @property
-    def num_blocks(self) -> int: ...
-    @property
-    def block_size_tokens(self) -> int: ...
-    @property
-    def max_model_tokens(self) -> int: ...
-    @property
-    def dtype(self) -> object: ...
-    @property
-    def device(self) -> object: ...
-    @property
-    def fingerprint(self) -> str: ...
-    @property
-    def spec(self) -> Vocabulary: ...
-
-    def execute(self, batch: list[ScheduledSequence]) -> list[list[SampledToken | RowFailure]]:
-        """For each item, in order, an answer for each token of its prompt that it scores, and for
-        each of its places. Changes no sequence."""
-        ...
-
-    def scrub(self, block_ids: list[int]) -> None:
-        """Zeroes the keys and values in these blocks, in every layer."""
-        ...
 
 
 class Engine:

@@ -32,8 +32,9 @@ from anzoth.model_kind import ModelKind, model_kind
 from anzoth.scheduler import embedding_server, server
 from anzoth.scheduler.constraint import GrammarCompiler
 from anzoth.scheduler.embedding_engine import EmbeddingEngine
-from anzoth.scheduler.engine import Engine, Runner
+from anzoth.scheduler.engine import Engine
 from anzoth.scheduler.priority import lower_priority
+from anzoth.scheduler.runner import Runner
 from anzoth.scheduler.sockets import listen
 
 log = logging.getLogger(__name__)
