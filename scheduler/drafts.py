@@ -81,7 +81,9 @@ class Drafter:
         guesses: list[tuple[float, list[int], Sequence]] = []
         least_chance = num_rows / (self._break_even_rows + num_rows)
         for sequence in sequences:
-            chance, guess = self._guess(sequence, least_chance)
+            if self._is_hopeless(sequence, least_chance):
+                continue
+            chance, guess = self._guess(sequence)
             # The last token that it may have is drawn behind the draft before it.
             if guess and (most := sequence.max_tokens - sequence.num_output_tokens - 1) > 0:
                 guesses.append((chance, guess[:most], sequence))
@@ -109,17 +111,22 @@ class Drafter:
             num_rows += 1
         return most
 
-    def _guess(self, sequence: Sequence, least_chance: float) -> tuple[float, list[int]]:
-        """How likely each token is, given those before it, and the tokens. Below `least_chance`
-        none would pay, and it is enough to look now and then whether that has changed."""
+    def _is_hopeless(self, sequence: Sequence, least_chance: float) -> bool:
+        """Below `least_chance` no guess would pay, and it is enough to look now and then whether
+        that has changed."""
+        if len(sequence.token_ids) % _LOOK_EVERY == 0 or sequence.constraint is not None:
+            return False
+        lookup = self._lookups.get(sequence)
+        return lookup is not None and lookup.chance <= least_chance
+
+    def _guess(self, sequence: Sequence) -> tuple[float, list[int]]:
+        """How likely each token is, given those before it, and the tokens."""
         constraint = sequence.constraint
         if constraint is not None and (forced := constraint.forced_tokens()):
             return 1.0, forced[: self._max_drafts]
         lookup = self._lookups.get(sequence)
         if lookup is None:
             lookup = self._lookups[sequence] = _Lookup()
-        if lookup.chance <= least_chance and len(sequence.token_ids) % _LOOK_EVERY:
-            return 0.0, []
         guess = lookup.guess(sequence.token_ids, self._max_drafts)
         if constraint is not None and guess:
             del guess[constraint.num_allowed(guess) :]

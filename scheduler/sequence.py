@@ -81,7 +81,9 @@ class Sequence:
         return num_tokens if is_scored else self.num_scored_tokens
 
 
-@dataclass(slots=True, frozen=True)
+# This and `SampledToken` are made for every row of every step. Frozen, making one takes 1.4 instead
+# of 0.5 µs (2.5 GHz, Python 3.11, 2026-11-26): a tenth of the host's time at 256 rows.
+@dataclass(slots=True)
 class ScheduledSequence:
     """`num_tokens` owed tokens of `sequence`, and then `drafts`, are computed in this step.
 
@@ -191,7 +193,7 @@ class Ahead:
         return self.sequence.num_output_tokens + len(self.drafts)
 
 
-@dataclass(slots=True, frozen=True)
+@dataclass(slots=True)
 class SampledToken:
     """The runner's answer for one place where it sampled."""
 

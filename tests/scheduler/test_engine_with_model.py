@@ -68,13 +68,13 @@ class Informed(Drafter):
         self._texts = texts
         self._rng = random.Random(seed)
 
-    def _guess(self, sequence: Sequence, least_chance: float) -> tuple[float, list[int]]:
+    def _guess(self, sequence: Sequence) -> tuple[float, list[int]]:
         known = sequence.token_ids
         for text in self._texts:
             if text[: len(known)] == known:
                 guess = text[len(known) : len(known) + self._rng.randint(0, 5)]
                 return 0.5, [3 if self._rng.random() < 0.2 else token for token in guess]
-        return super()._guess(sequence, least_chance)
+        return super()._guess(sequence)
 
 
 @pytest.mark.slow
