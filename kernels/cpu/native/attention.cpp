@@ -109,16 +109,16 @@ INLINE void dot(const float* q, const float* k, float* scores, int64_t D, int64_
         for (int v = 0; v < VECTORS; ++v) store(scores + r * RUN + v * LANES, sums[r][v]);
 }
 
-// out[rows][NUM · 16] += weights[rows][first, last) · values
+// out[rows][NUM · LANES] += weights[rows][0, last) · values
 template <int ROWS, int NUM>
-INLINE void add_weighted(const float* weights, const float* values, float* out, int64_t first,
-                         int64_t last, int64_t stride) {
+INLINE void add_weighted(const float* weights, const float* values, float* out, int64_t last,
+                         int64_t stride) {
     Floats sums[ROWS][NUM];
     UNROLLED
     for (int r = 0; r < ROWS; ++r)
         UNROLLED
         for (int v = 0; v < NUM; ++v) sums[r][v] = load(out + r * stride + v * LANES);
-    for (int64_t i = first; i < last; ++i)
+    for (int64_t i = 0; i < last; ++i)
         UNROLLED
         for (int v = 0; v < NUM; ++v) {
             Floats value = load(values + i * stride + v * LANES);
@@ -132,13 +132,13 @@ INLINE void add_weighted(const float* weights, const float* values, float* out, 
 }
 
 template <int ROWS>
-INLINE void add_all(const float* weights, const float* values, float* out, int64_t first,
-                    int64_t last, int64_t stride) {
+INLINE void add_all(const float* weights, const float* values, float* out, int64_t last,
+                    int64_t stride) {
     int64_t d = 0;
     for (; d + 4 * LANES <= stride; d += 4 * LANES)
-        add_weighted<ROWS, 4>(weights, values + d, out + d, first, last, stride);
+        add_weighted<ROWS, 4>(weights, values + d, out + d, last, stride);
     for (; d < stride; d += LANES)
-        add_weighted<ROWS, 1>(weights, values + d, out + d, first, last, stride);
+        add_weighted<ROWS, 1>(weights, values + d, out + d, last, stride);
 }
 
 // Scores of a run become weights: exp(score - maximum), 0 where the row must not look. Whatever the
@@ -236,8 +236,7 @@ void attend(const Item& item, const T* q, int64_t q_stride, const T* keys, const
                       shape.softcap, stride);
             }
             by_rows(num, [&](auto rows) {
-                add_all<rows>(scores, scratch.v, scratch.out + row * stride, 0, seen_by_any,
-                              stride);
+                add_all<rows>(scores, scratch.v, scratch.out + row * stride, seen_by_any, stride);
             });
         }
     }
