@@ -72,12 +72,12 @@ class EmbeddingRunner:
 
         Raises ConfigError: the checkpoint or the device is not what it takes.
         """
+        if config.num_threads:
+            torch.set_num_threads(config.num_threads)
         try:
             kernels = select(config.device, config.dtype, BLOCK_TOKENS)
         except DeviceError as error:
             raise ConfigError(str(error)) from None
-        if config.num_threads:
-            torch.set_num_threads(config.num_threads)
         load = _load_encoder if is_encoder(architectures(path)) else _load_decoder
         loaded = load(path, kernels, config.max_model_tokens)
         return cls(
