@@ -168,7 +168,8 @@ def write_encoder(directory: Path) -> None:
 def weights(pid: int | str) -> tuple[int, int | None]:
     """How nice the process is, and its session where there is such a thing."""
     autogroup = Path(f"/proc/{pid}/autogroup")
-    session = int(autogroup.read_text().split()[-1]) if autogroup.exists() else None
+    words = autogroup.read_text().split() if autogroup.exists() else []
+    session = int(words[-1]) if words else None  # some kernels show an empty file
     return os.getpriority(os.PRIO_PROCESS, 0 if pid == "self" else int(pid)), session
 
 
