@@ -19,6 +19,8 @@ PACKAGES = {
     "anzoth.commands": "anzoth/commands",
     "anzoth.db": "anzoth/db",
     "anzoth.db.migrations": "anzoth/db/migrations",
+    "anzoth.db.queries": "anzoth/db/queries",
+    "anzoth.db.store": "anzoth/db/store",
     "anzoth.demo": "anzoth/demo",
     "anzoth.demo.model": "anzoth/demo/model",
     "anzoth.gateway": "anzoth/gateway",
@@ -43,6 +45,7 @@ setup(
     package_data={
         "anzoth.db": ["*.sql"],
         "anzoth.db.migrations": ["*.sql"],
+        "anzoth.db.queries": ["*.sql"],
         "anzoth.demo.model": ["*"],
     },
     ext_modules=[

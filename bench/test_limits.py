@@ -18,7 +18,7 @@ TENANT = TenantHandle(uuid.uuid4(), "t", "salt")
 
 
 def principal(rpm: int | None, tpm: int | None) -> Principal:
-    return Principal(TENANT, uuid.uuid4(), frozenset(), None, rpm, tpm, None)
+    return Principal(TENANT, uuid.uuid4(), uuid.uuid4(), frozenset(), None, rpm, tpm, None)
 
 
 @pytest.mark.parametrize(

@@ -25,7 +25,7 @@ from anzoth.commands.options import (
     command,
     print_json,
 )
-from anzoth.db.store import KeyListing
+from anzoth.db.store.key_rows import KeyListing
 from anzoth.gateway import directory
 from anzoth.gateway.directory import CreatedKey, DirectoryError, KeyRequest
 
@@ -40,6 +40,10 @@ _DURATION = re.compile(r"(\d{1,6})([mhdw])", re.ASCII)
 async def create(
     tenant: Annotated[str, typer.Option(help="Whose key it is.", show_default=False)],
     name: Annotated[str, typer.Option(help="What it is for.", show_default=False)],
+    project: Annotated[
+        str | None,
+        typer.Option(help="Its project. Default: the tenant's default one.", show_default=False),
+    ] = None,
     scope: Annotated[
         list[str] | None,
         typer.Option(
@@ -81,6 +85,7 @@ async def create(
     request = KeyRequest(
         tenant=tenant,
         name=name,
+        project=project,
         scopes=tuple(scope or directory.DEFAULT_SCOPES),
         models=tuple(model) if model else None,
         rpm=rpm,
@@ -122,7 +127,7 @@ async def list_(
     for key in listed:
         table.add_row(
             Text(key.kid),
-            Text(key.tenant),
+            Text(_owner(key)),
             Text(key.name),
             Text(", ".join(key.scopes)),
             Text("all" if key.models is None else ", ".join(key.models)),
@@ -153,6 +158,12 @@ async def revoke(
         )
 
 
+def _owner(key: KeyListing) -> str:
+    """The tenant, and the project unless it is the default one."""
+    is_default = key.project == directory.DEFAULT_PROJECT
+    return key.tenant if is_default else f"{key.tenant} / {key.project}"
+
+
 def _describe(created: CreatedKey) -> dict[str, object]:
     request = created.request
     return {
@@ -160,6 +171,7 @@ def _describe(created: CreatedKey) -> dict[str, object]:
         "key": created.key.text,
         "kid": created.key.kid,
         "tenant": request.tenant,
+        "project": request.project or directory.DEFAULT_PROJECT,
         "name": request.name,
         "scopes": request.scopes,
         "models": request.models,

@@ -17,7 +17,7 @@ from typing import Any, Protocol
 
 import asyncpg
 
-from anzoth.db import queries
+from anzoth.db import statements
 from anzoth.db.errors import DatabaseDown, DatabaseUnusable
 
 APP_ROLE = "anzoth_app"
@@ -125,7 +125,7 @@ class Database:
                 self._pool.acquire() as connection,
                 connection.transaction(),
             ):
-                await connection.execute(queries.load()[setting], value)
+                await connection.execute(statements.load()[setting], value)
                 yield connection
 
 

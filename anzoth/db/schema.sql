@@ -15,6 +15,22 @@ CREATE TABLE anzoth.tenants (
     deleted_at timestamptz                  -- its keys are revoked then; its usage stays
 );
 
+-- Parts of a tenant that are granted, limited and counted on their own. Every tenant has a default
+-- one, where keys live that name none.
+CREATE TABLE anzoth.projects (
+    id uuid PRIMARY KEY,
+    tenant_id uuid NOT NULL REFERENCES anzoth.tenants (id),
+    name text NOT NULL CHECK (name <> ''),
+    is_default boolean NOT NULL DEFAULT false,
+    created_at timestamptz NOT NULL DEFAULT now(),
+    archived_at timestamptz,                -- its keys are revoked then; its usage stays
+    UNIQUE (tenant_id, id)
+);
+
+CREATE UNIQUE INDEX default_project ON anzoth.projects (tenant_id) WHERE is_default;
+CREATE UNIQUE INDEX living_project_name ON anzoth.projects (tenant_id, name)
+    WHERE archived_at IS NULL;
+
 CREATE TABLE anzoth.api_keys (
     id uuid PRIMARY KEY,
     tenant_id uuid NOT NULL REFERENCES anzoth.tenants (id),
@@ -32,7 +48,9 @@ CREATE TABLE anzoth.api_keys (
     expires_at timestamptz,
     revoked_at timestamptz,
     last_used_at timestamptz,               -- coarse; written in batches
-    UNIQUE (tenant_id, id)                  -- what foreign keys refer to: always with the tenant
+    project_id uuid NOT NULL,
+    UNIQUE (tenant_id, id),                 -- what foreign keys refer to: always with the tenant
+    FOREIGN KEY (tenant_id, project_id) REFERENCES anzoth.projects (tenant_id, id)
 );
 
 CREATE TABLE anzoth.usage (
@@ -53,6 +71,7 @@ CREATE TABLE anzoth.usage (
     duration_ms bigint NOT NULL,
     end_user text,
     metadata jsonb,
+    project_id uuid NOT NULL,               -- the key's at that time
     -- The start is part of it, so that a request id that some proxy repeats drops no row.
     PRIMARY KEY (tenant_id, request_id, started_at),
     FOREIGN KEY (tenant_id, key_id) REFERENCES anzoth.api_keys (tenant_id, id)
@@ -62,6 +81,8 @@ CREATE INDEX usage_by_time ON anzoth.usage (tenant_id, started_at);
 
 ALTER TABLE anzoth.tenants ENABLE ROW LEVEL SECURITY;
 ALTER TABLE anzoth.tenants FORCE ROW LEVEL SECURITY;
+ALTER TABLE anzoth.projects ENABLE ROW LEVEL SECURITY;
+ALTER TABLE anzoth.projects FORCE ROW LEVEL SECURITY;
 ALTER TABLE anzoth.api_keys ENABLE ROW LEVEL SECURITY;
 ALTER TABLE anzoth.api_keys FORCE ROW LEVEL SECURITY;
 ALTER TABLE anzoth.usage ENABLE ROW LEVEL SECURITY;
@@ -70,6 +91,9 @@ ALTER TABLE anzoth.usage FORCE ROW LEVEL SECURITY;
 CREATE POLICY own ON anzoth.tenants TO anzoth_app
     USING (id = nullif(current_setting('app.tenant', true), '')::uuid)
     WITH CHECK (id = nullif(current_setting('app.tenant', true), '')::uuid);
+CREATE POLICY own ON anzoth.projects TO anzoth_app
+    USING (tenant_id = nullif(current_setting('app.tenant', true), '')::uuid)
+    WITH CHECK (tenant_id = nullif(current_setting('app.tenant', true), '')::uuid);
 CREATE POLICY own ON anzoth.api_keys TO anzoth_app
     USING (tenant_id = nullif(current_setting('app.tenant', true), '')::uuid)
     WITH CHECK (tenant_id = nullif(current_setting('app.tenant', true), '')::uuid);
@@ -94,14 +118,15 @@ CREATE POLICY deleted ON anzoth.tenants FOR SELECT TO anzoth_app
 
 -- The operator's commands see every tenant.
 CREATE POLICY every_tenant ON anzoth.tenants TO anzoth_operator USING (true) WITH CHECK (true);
+CREATE POLICY every_tenant ON anzoth.projects TO anzoth_operator USING (true) WITH CHECK (true);
 CREATE POLICY every_tenant ON anzoth.api_keys TO anzoth_operator USING (true) WITH CHECK (true);
 CREATE POLICY every_tenant ON anzoth.usage TO anzoth_operator USING (true) WITH CHECK (true);
 
 GRANT USAGE ON SCHEMA anzoth TO anzoth_app, anzoth_operator;
-GRANT SELECT ON anzoth.tenants, anzoth.api_keys, anzoth.usage TO anzoth_app, anzoth_operator;
+GRANT SELECT ON anzoth.tenants, anzoth.projects, anzoth.api_keys, anzoth.usage TO anzoth_app, anzoth_operator;
 GRANT UPDATE (last_used_at) ON anzoth.api_keys TO anzoth_app;
 GRANT INSERT ON anzoth.usage TO anzoth_app;
-GRANT INSERT, UPDATE ON anzoth.tenants, anzoth.api_keys TO anzoth_operator;
+GRANT INSERT, UPDATE ON anzoth.tenants, anzoth.projects, anzoth.api_keys TO anzoth_operator;
 
 -- Gateways forget what they know about a key when it changes. Not when it is merely used.
 CREATE FUNCTION anzoth.announce_key_change() RETURNS trigger LANGUAGE plpgsql AS $$

@@ -23,10 +23,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from anzoth.db import store
 from anzoth.db.errors import DatabaseDown
 from anzoth.db.listen import listen
 from anzoth.db.pool import Database
+from anzoth.db.store import key_rows
 from anzoth.errors import DatabaseUnavailable, MissingApiKey, Unauthorized
 from anzoth.gateway import keys
 from anzoth.gateway.keys import Key, Pepper
@@ -52,7 +52,7 @@ _log = logging.getLogger(__name__)
 class _Entry:
     """What is known about a kid. No row: it does not exist."""
 
-    row: store.KeyRow | None
+    row: key_rows.KeyRow | None
     principal: Principal | None
     read_at_s: float
 
@@ -124,7 +124,7 @@ class Authenticator:
         self._used.setdefault(principal.tenant, {})[row.id] = self._now()
         return principal
 
-    def _is_valid(self, row: store.KeyRow) -> bool:
+    def _is_valid(self, row: key_rows.KeyRow) -> bool:
         return (
             row.hash_alg == keys.HASH_ALG
             and row.pepper_id == self._pepper.id
@@ -154,7 +154,7 @@ class Authenticator:
             generation, read_at_s = self._generation, self._clock()
             try:
                 async with self._database.authenticating(kid) as connection:
-                    row = await store.find_key(connection, kid)
+                    row = await key_rows.find_key(connection, kid)
             except DatabaseDown as error:
                 _log.warning("keys cannot be read: %s", error)
                 self._database_away_until_s = self._clock() + _DATABASE_PAUSE_S
@@ -190,11 +190,12 @@ class Authenticator:
             self._known.pop(kid, None)
             self._unknown.pop(kid, None)
 
-    def _principal(self, row: store.KeyRow) -> Principal:
+    def _principal(self, row: key_rows.KeyRow) -> Principal:
         return Principal(
             tenant=TenantHandle(
                 row.tenant_id, row.tenant_name, self._pepper.cache_salt(row.tenant_id)
             ),
+            project_id=row.project_id,
             key_id=row.id,
             scopes=frozenset(row.scopes),
             models=None if row.models is None else tuple(row.models),
@@ -216,7 +217,7 @@ class Authenticator:
         for tenant, keys_of_tenant in used.items():
             try:
                 async with self._database.tenant(tenant) as connection:
-                    await store.touch_keys(connection, keys_of_tenant)
+                    await key_rows.touch_keys(connection, keys_of_tenant)
             except DatabaseDown as error:
                 _log.info("the last uses of some keys were not written down: %s", error)
                 return

@@ -15,10 +15,10 @@ import logging
 from collections.abc import Collection
 from uuid import UUID
 
-from anzoth.db import store
 from anzoth.db.errors import DatabaseDown
 from anzoth.db.listen import listen
 from anzoth.db.pool import Database
+from anzoth.db.store import tenant_rows
 from anzoth.errors import CapacityUnavailable, ModelUnavailable
 from anzoth.gateway.engine_client import EngineClient
 from anzoth.gateway.keys import Pepper
@@ -89,7 +89,7 @@ class DeletedTenants:
             self._missed.clear()
             try:
                 async with self._database.deleted_tenants() as connection:
-                    deleted = await store.list_deleted_tenants(connection)
+                    deleted = await tenant_rows.list_deleted_tenants(connection)
             except DatabaseDown as error:
                 _log.warning("deleted tenants cannot be read: %s", error)
                 self._missed.set()

@@ -13,8 +13,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from anzoth.db import pool, store
+from anzoth.db import pool
 from anzoth.db.pool import Connection
+from anzoth.db.store import key_rows, project_rows, tenant_rows
 from anzoth.gateway import keys
 from anzoth.gateway.keys import Key, Pepper
 from anzoth.gateway.service_tiers import PRIORITY_SCOPE
@@ -23,6 +24,7 @@ SCOPES = ("models:read", "chat", "completions", "embeddings", "rerank", PRIORITY
 """What a key can be allowed. A new endpoint's scope is added here."""
 DEFAULT_SCOPES = ("models:read", "chat", "completions", "embeddings", "rerank")
 DEFAULT_TENANT = "default"
+DEFAULT_PROJECT = "default"
 
 _MAX_NAME_CHARS = 200
 _MAX_LIMIT = 2**31 - 1
@@ -38,6 +40,8 @@ class KeyRequest:
 
     tenant: str
     name: str
+    project: str | None = None
+    """By name; None: the tenant's default one."""
     scopes: Sequence[str] = DEFAULT_SCOPES
     models: Sequence[str] | None = None
     rpm: int | None = None
@@ -65,20 +69,20 @@ class DeletedTenant:
     num_revoked_keys: int
 
 
-async def create_tenant(dsn: str, name: str) -> store.TenantRow:
+async def create_tenant(dsn: str, name: str) -> tenant_rows.TenantRow:
     """Raises DirectoryError when the name is taken or empty, and DatabaseError."""
     _check_name("tenant", name)
     async with pool.operator(dsn) as connection:
-        created = await store.try_insert_tenant(connection, uuid.uuid4(), name)
+        created = await _try_insert_tenant(connection, name)
     if created is None:
         raise DirectoryError(f"there is already a tenant named {name!r}, or was one")
     return created
 
 
-async def list_tenants(dsn: str) -> list[store.TenantListing]:
+async def list_tenants(dsn: str) -> list[tenant_rows.TenantListing]:
     """Raises DatabaseError."""
     async with pool.operator(dsn) as connection:
-        return await store.list_tenants(connection)
+        return await tenant_rows.list_tenants(connection)
 
 
 async def delete_tenant(dsn: str, name: str) -> DeletedTenant:
@@ -88,10 +92,10 @@ async def delete_tenant(dsn: str, name: str) -> DeletedTenant:
     Raises DirectoryError when there is no such tenant, and DatabaseError.
     """
     async with pool.operator(dsn) as connection:
-        await store.lock_directory(connection)  # no key may come into being meanwhile
+        await tenant_rows.lock_directory(connection)  # no key may come into being meanwhile
         tenant = await _find_tenant(connection, name)
-        num_keys = await store.revoke_keys(connection, tenant.id)
-        deleted_at = await store.delete_tenant(connection, tenant.id)
+        num_keys = await key_rows.revoke_keys(connection, tenant.id)
+        deleted_at = await tenant_rows.delete_tenant(connection, tenant.id)
     assert deleted_at is not None
     return DeletedTenant(tenant.id, name, deleted_at, num_keys)
 
@@ -100,20 +104,25 @@ async def create_key(dsn: str, pepper: Pepper, request: KeyRequest) -> CreatedKe
     """Raises DirectoryError when the tenant is unknown or a value impossible, and DatabaseError."""
     _check(request)
     async with pool.operator(dsn) as connection:
-        await store.lock_directory(connection)
+        await tenant_rows.lock_directory(connection)
         tenant = await _find_tenant(connection, request.tenant)
-        return await _insert_key(connection, pepper, tenant.id, request)
+        project = await project_rows.find_project(connection, tenant.id, request.project)
+        if project is None:
+            raise DirectoryError(
+                f"the tenant {request.tenant!r} has no project named {request.project!r}"
+            )
+        return await _insert_key(connection, pepper, tenant.id, project.id, request)
 
 
-async def list_keys(dsn: str, tenant: str | None = None) -> list[store.KeyListing]:
+async def list_keys(dsn: str, tenant: str | None = None) -> list[key_rows.KeyListing]:
     """All keys, or one tenant's, revoked ones included. Raises DirectoryError, DatabaseError."""
     async with pool.operator(dsn) as connection:
-        if tenant is not None and await store.find_tenant(connection, tenant) is None:
+        if tenant is not None and await tenant_rows.find_tenant(connection, tenant) is None:
             raise DirectoryError(f"there is no tenant named {tenant!r}")
-        return await store.list_keys(connection, tenant)
+        return await key_rows.list_keys(connection, tenant)
 
 
-async def revoke_key(dsn: str, which: str) -> store.RevokedKey:
+async def revoke_key(dsn: str, which: str) -> key_rows.RevokedKey:
     """`which`: a key's id, its kid, or the key itself. Running gateways learn of it at once.
 
     Raises DirectoryError when there is no such key, and DatabaseError.
@@ -122,7 +131,7 @@ async def revoke_key(dsn: str, which: str) -> store.RevokedKey:
     revoked = None
     if id is not None or kid is not None:
         async with pool.operator(dsn) as connection:
-            revoked = await store.revoke_key(connection, id, kid)
+            revoked = await key_rows.revoke_key(connection, id, kid)
     if revoked is None:
         # Not quoted: it may be a whole key with a typo.
         raise DirectoryError("there is no such key; `anzoth keys list` shows the ids")
@@ -135,18 +144,30 @@ async def ensure_default_tenant_and_key(dsn: str, pepper: Pepper) -> str | None:
     None when there is any tenant already. Raises DatabaseError.
     """
     async with pool.operator(dsn) as connection:
-        await store.lock_directory(connection)
-        if await store.has_any_tenant(connection):
+        await tenant_rows.lock_directory(connection)
+        if await tenant_rows.has_any_tenant(connection):
             return None
-        tenant = await store.try_insert_tenant(connection, uuid.uuid4(), DEFAULT_TENANT)
+        tenant = await _try_insert_tenant(connection, DEFAULT_TENANT)
         if tenant is None:
             return None  # `anzoth tenants create` was faster; whoever ran it makes the keys
+        project = await project_rows.find_project(connection, tenant.id, None)
+        assert project is not None
         request = KeyRequest(DEFAULT_TENANT, "first key")
-        return (await _insert_key(connection, pepper, tenant.id, request)).key.text
+        return (await _insert_key(connection, pepper, tenant.id, project.id, request)).key.text
 
 
-async def _find_tenant(connection: Connection, name: str) -> store.TenantRow:
-    tenant = await store.find_tenant(connection, name)
+async def _try_insert_tenant(connection: Connection, name: str) -> tenant_rows.TenantRow | None:
+    """With its default project. None when the name is taken."""
+    tenant = await tenant_rows.try_insert_tenant(connection, uuid.uuid4(), name)
+    if tenant is not None:
+        await project_rows.try_insert_project(
+            connection, uuid.uuid4(), tenant.id, DEFAULT_PROJECT, is_default=True
+        )
+    return tenant
+
+
+async def _find_tenant(connection: Connection, name: str) -> tenant_rows.TenantRow:
+    tenant = await tenant_rows.find_tenant(connection, name)
     if tenant is None:
         raise DirectoryError(
             f"there is no tenant named {name!r}; create it with: anzoth tenants create {name}"
@@ -157,13 +178,18 @@ async def _find_tenant(connection: Connection, name: str) -> store.TenantRow:
 
 
 async def _insert_key(
-    connection: Connection, pepper: Pepper, tenant_id: uuid.UUID, request: KeyRequest
+    connection: Connection,
+    pepper: Pepper,
+    tenant_id: uuid.UUID,
+    project_id: uuid.UUID,
+    request: KeyRequest,
 ) -> CreatedKey:
     while True:
         key = keys.mint()
-        row = store.NewKey(
+        row = key_rows.NewKey(
             id=uuid.uuid4(),
             tenant_id=tenant_id,
+            project_id=project_id,
             kid=key.kid,
             name=request.name,
             digest=pepper.digest(key),
@@ -176,7 +202,7 @@ async def _insert_key(
             tpm=request.tpm,
             expires_at=request.expires_at,
         )
-        created_at = await store.try_insert_key(connection, row)
+        created_at = await key_rows.try_insert_key(connection, row)
         if created_at is not None:
             return CreatedKey(row.id, key, request, created_at)
 

@@ -25,9 +25,9 @@ from collections.abc import Sequence
 import asyncpg
 import orjson
 
-from anzoth.db import store
 from anzoth.db.errors import DatabaseDown
 from anzoth.db.pool import Database
+from anzoth.db.store import usage_rows
 from anzoth.gateway.principal import TenantHandle
 from anzoth.gateway.usage import UsageRecord
 
@@ -41,7 +41,7 @@ _BAD_ROW = (asyncpg.DataError, asyncpg.IntegrityConstraintViolationError)
 
 _log = logging.getLogger(__name__)
 
-_Pending = tuple[TenantHandle, store.UsageRow]
+_Pending = tuple[TenantHandle, usage_rows.UsageRow]
 
 
 class Ledger:
@@ -113,7 +113,7 @@ class Ledger:
         async with self._writing:
             while self._queue:
                 batch = [self._queue[i] for i in range(min(_MAX_BATCH, len(self._queue)))]
-                by_tenant: dict[TenantHandle, list[store.UsageRow]] = {}
+                by_tenant: dict[TenantHandle, list[usage_rows.UsageRow]] = {}
                 for tenant, row in batch:
                     by_tenant.setdefault(tenant, []).append(row)
                 for tenant, rows in by_tenant.items():
@@ -122,10 +122,10 @@ class Ledger:
                 for _ in batch:
                     self._queue.popleft()
 
-    async def _write(self, tenant: TenantHandle, rows: Sequence[store.UsageRow]) -> None:
+    async def _write(self, tenant: TenantHandle, rows: Sequence[usage_rows.UsageRow]) -> None:
         try:
             async with self._database.tenant(tenant) as connection:
-                await store.insert_usage(connection, rows)
+                await usage_rows.insert_usage(connection, rows)
         except _BAD_ROW as error:
             if len(rows) == 1:
                 self._reject(rows[0], error)
@@ -133,19 +133,20 @@ class Ledger:
             for row in rows:  # one bad row must not take the others with it, nor stop the writer
                 await self._write(tenant, [row])
 
-    def _reject(self, row: store.UsageRow, error: Exception) -> None:
+    def _reject(self, row: usage_rows.UsageRow, error: Exception) -> None:
         self.num_rejected += 1
         _log_lost(f"the database rejects it ({type(error).__name__})", row)
 
 
-def _row(usage: UsageRecord) -> store.UsageRow:
+def _row(usage: UsageRecord) -> usage_rows.UsageRow:
     metadata = None
     if usage.metadata is not None:
         metadata = orjson.dumps(
             {_storable(key): _storable(value) for key, value in usage.metadata.items()}
         ).decode()
-    return store.UsageRow(
+    return usage_rows.UsageRow(
         tenant_id=usage.principal.tenant.id,
+        project_id=usage.principal.project_id,
         request_id=_storable(usage.request_id),
         started_at=usage.started_at,
         key_id=usage.principal.key_id,
@@ -170,7 +171,7 @@ def _storable(text: str) -> str:
     return text.replace("\0", "\ufffd").encode("utf-8", "replace").decode()
 
 
-def _log_lost(why: str, row: store.UsageRow) -> None:
+def _log_lost(why: str, row: usage_rows.UsageRow) -> None:
     """The numbers and ids only: `end_user` and `metadata` are the customer's words."""
     _log.error(
         "usage record lost: %s; request=%s tenant=%s key=%s model=%s prompt=%d cached=%d "

@@ -33,6 +33,7 @@ class Principal:
     """One API key's identity and grants at the moment of the request."""
 
     tenant: TenantHandle
+    project_id: UUID
     key_id: UUID
     scopes: frozenset[str]
     models: tuple[str, ...] | None

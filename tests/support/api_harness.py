@@ -14,11 +14,11 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
-from uuid import UUID
 
 import orjson
 import tokenizers
 from engine_peer import HELLO, EnginePeer, Said, Script
+from principals import make_principal
 from tokenizers import AddedToken, decoders, models, pre_tokenizers, processors, trainers
 
 from anzoth.api.app import App
@@ -34,7 +34,7 @@ from anzoth.gateway.health import Component, Health
 from anzoth.gateway.ledger import Ledger
 from anzoth.gateway.limits import Limiter
 from anzoth.gateway.models import ModelRegistry, ServedModel, load_model
-from anzoth.gateway.principal import Principal, TenantHandle
+from anzoth.gateway.principal import Principal
 from anzoth.gateway.usage import UsageRecord
 from anzoth.http.messages import Headers, Request, Response, StreamingResponse
 from anzoth.telemetry import Metrics
@@ -123,15 +123,7 @@ def add_tokens(checkpoint: Path, *texts: str, special: bool = False) -> list[int
     return [added[text] for text in texts]
 
 
-PRINCIPAL = Principal(
-    tenant=TenantHandle(UUID(int=1), "acme", "5a17"),
-    key_id=UUID(int=2),
-    scopes=frozenset({"all"}),
-    models=None,
-    rpm=None,
-    tpm=None,
-    expires_at=None,
-)
+PRINCIPAL = make_principal()
 
 
 class KnownKeys(Authenticator):

@@ -15,9 +15,10 @@ from datetime import UTC, datetime
 import asyncpg
 import pytest
 
-from anzoth.db import pool, store
+from anzoth.db import pool
 from anzoth.db.errors import DatabaseDown
 from anzoth.db.pool import Database
+from anzoth.db.store import key_rows, project_rows, tenant_rows, usage_rows
 
 pytestmark = pytest.mark.slow
 
@@ -36,24 +37,27 @@ class Handle:
 @dataclasses.dataclass(frozen=True)
 class Customer:
     handle: Handle
-    key: store.NewKey
+    key: key_rows.NewKey
 
-    def usage(self, request_id: str) -> store.UsageRow:
-        return store.UsageRow(
-            self.handle.id, request_id, NOW, self.key.id, "/v1/x", "m", 1, 0, 2**40, None, False,
-            200, None, None, 5, None, None,
+    def usage(self, request_id: str) -> usage_rows.UsageRow:
+        return usage_rows.UsageRow(
+            self.handle.id, self.key.project_id, request_id, NOW, self.key.id, "/v1/x", "m", 1, 0,
+            2**40, None, False, 200, None, None, 5, None, None,
         )  # fmt: skip
 
 
 async def add_customer(dsn: str, name: str) -> Customer:
-    tenant_id = uuid.uuid4()
-    key = store.NewKey(
-        uuid.uuid4(), tenant_id, f"kid{name}", name, b"d", "h", "p", "r", ["chat"], None, 1, None,
-        None,
+    tenant_id, project_id = uuid.uuid4(), uuid.uuid4()
+    key = key_rows.NewKey(
+        uuid.uuid4(), tenant_id, project_id, f"kid{name}", name, b"d", "h", "p", "r", ["chat"],
+        None, 1, None, None,
     )  # fmt: skip
     async with pool.operator(dsn) as connection:
-        assert await store.try_insert_tenant(connection, tenant_id, name) is not None
-        assert await store.try_insert_key(connection, key) is not None
+        assert await tenant_rows.try_insert_tenant(connection, tenant_id, name) is not None
+        assert await project_rows.try_insert_project(
+            connection, project_id, tenant_id, "default", is_default=True
+        )
+        assert await key_rows.try_insert_key(connection, key) is not None
     return Customer(Handle(tenant_id), key)
 
 
@@ -72,7 +76,7 @@ async def two_customers(dsn: str, **options) -> AsyncIterator[tuple[Database, Cu
     async with opened(dsn, **options) as database:
         for customer in (one, two):
             async with database.tenant(customer.handle) as connection:
-                await store.insert_usage(connection, [customer.usage("first")])
+                await usage_rows.insert_usage(connection, [customer.usage("first")])
         yield database, one, two
 
 
@@ -146,7 +150,7 @@ def test_a_tenant_sees_its_own_rows_and_nothing_else(dsn: str) -> None:
                     assert await count_all(connection) == dict.fromkeys(TABLES, 1)
                     rows = await connection.fetch("SELECT tenant_id FROM anzoth.usage")
                     assert [row["tenant_id"] for row in rows] == [me.handle.id]
-                    assert await store.find_key(connection, other.key.kid) is None
+                    assert await key_rows.find_key(connection, other.key.kid) is None
 
     asyncio.run(scenario())
 
@@ -156,16 +160,18 @@ def test_a_tenant_cannot_write_as_another(dsn: str) -> None:
         async with two_customers(dsn) as (database, one, two):
             with pytest.raises(asyncpg.InsufficientPrivilegeError):
                 async with database.tenant(one.handle) as connection:
-                    await store.insert_usage(connection, [two.usage("forged")])
+                    await usage_rows.insert_usage(connection, [two.usage("forged")])
             # Nor does it learn from a foreign key check that another tenant's key exists.
             mixed = dataclasses.replace(one.usage("mixed"), key_id=two.key.id)
             with pytest.raises(asyncpg.ForeignKeyViolationError):
                 async with database.tenant(one.handle) as connection:
-                    await store.insert_usage(connection, [mixed])
+                    await usage_rows.insert_usage(connection, [mixed])
             async with database.tenant(one.handle) as connection:
-                await store.touch_keys(connection, {two.key.id: NOW, one.key.id: NOW})
+                await key_rows.touch_keys(connection, {two.key.id: NOW, one.key.id: NOW})
             async with pool.operator(dsn) as connection:
-                used = {key.id: key.last_used_at for key in await store.list_keys(connection, None)}
+                used = {
+                    key.id: key.last_used_at for key in await key_rows.list_keys(connection, None)
+                }
             assert used == {one.key.id: NOW, two.key.id: None}
 
     asyncio.run(scenario())
@@ -193,18 +199,18 @@ def test_authentication_sees_the_named_key_and_its_tenant_only(dsn: str) -> None
     async def scenario() -> None:
         async with two_customers(dsn) as (database, one, _):
             async with database.authenticating(one.key.kid) as connection:
-                row = await store.find_key(connection, one.key.kid)
+                row = await key_rows.find_key(connection, one.key.kid)
                 assert row is not None
                 assert (row.tenant_name, row.id) == ("one", one.key.id)
                 assert await count_all(connection) == {"tenants": 1, "api_keys": 1, "usage": 0}
             async with database.authenticating("unknown") as connection:
-                assert await store.find_key(connection, one.key.kid) is None
+                assert await key_rows.find_key(connection, one.key.kid) is None
                 assert await count_all(connection) == dict.fromkeys(TABLES, 0)
             # It may read, and that is all.
             async with database.authenticating(one.key.kid) as connection:
-                await store.touch_keys(connection, {one.key.id: NOW})
+                await key_rows.touch_keys(connection, {one.key.id: NOW})
             async with pool.operator(dsn) as connection:
-                listed = await store.list_keys(connection, "one")
+                listed = await key_rows.list_keys(connection, "one")
             assert listed[0].last_used_at is None
 
     asyncio.run(scenario())
@@ -250,7 +256,7 @@ def test_a_failed_block_leaves_no_rows(dsn: str) -> None:
 
             async def write_and_fail() -> None:
                 async with database.tenant(one.handle) as connection:
-                    await store.insert_usage(connection, [one.usage("lost")])
+                    await usage_rows.insert_usage(connection, [one.usage("lost")])
                     raise KeyError
 
             with pytest.raises(KeyError):
@@ -266,7 +272,7 @@ def test_the_same_usage_row_twice_is_one_row(dsn: str) -> None:
         async with two_customers(dsn) as (database, one, _):
             again = dataclasses.replace(one.usage("first"), completion_tokens=9)
             async with database.tenant(one.handle) as connection:
-                await store.insert_usage(connection, [again, one.usage("other")])
+                await usage_rows.insert_usage(connection, [again, one.usage("other")])
                 rows = await connection.fetch("SELECT completion_tokens FROM anzoth.usage")
             assert [row["completion_tokens"] for row in rows] == [2**40, 2**40]
 
@@ -300,13 +306,13 @@ def test_deleted_tenants_are_seen_where_they_are_asked_for_and_nowhere_else(dsn:
             async with database.deleted_tenants() as connection:
                 assert await count_all(connection) == {"tenants": 0, "api_keys": 0, "usage": 0}
             async with pool.operator(dsn) as connection:
-                assert await store.delete_tenant(connection, one.handle.id) is not None
-                assert await store.delete_tenant(connection, one.handle.id) is None
+                assert await tenant_rows.delete_tenant(connection, one.handle.id) is not None
+                assert await tenant_rows.delete_tenant(connection, one.handle.id) is None
             async with database.deleted_tenants() as connection:
-                assert await store.list_deleted_tenants(connection) == [one.handle.id]
+                assert await tenant_rows.list_deleted_tenants(connection) == [one.handle.id]
                 assert await count_all(connection) == {"tenants": 1, "api_keys": 0, "usage": 0}
             async with database.tenant(two.handle) as connection:
-                assert await store.list_deleted_tenants(connection) == []
+                assert await tenant_rows.list_deleted_tenants(connection) == []
                 assert await count_all(connection) == {"tenants": 1, "api_keys": 1, "usage": 1}
 
     asyncio.run(scenario())

@@ -15,9 +15,10 @@ from typing import Any
 import asyncpg
 import pytest
 
-from anzoth.db import pool, store
+from anzoth.db import pool
 from anzoth.db.errors import DatabaseDown
 from anzoth.db.pool import Database
+from anzoth.db.store import key_rows, project_rows
 from anzoth.errors import DatabaseUnavailable, Unauthorized
 from anzoth.gateway import auth, directory, keys
 from anzoth.gateway.auth import Authenticator
@@ -241,12 +242,15 @@ def test_revocation_is_heard_at_once_and_a_new_key_works_at_once(dsn: str) -> No
         key = keys.mint()
         assert await gateway.status(key) == 401
         (tenant,) = await directory.list_tenants(dsn)
-        row = store.NewKey(
-            uuid.uuid4(), tenant.id, key.kid, "k", PEPPER.digest(key), keys.HASH_ALG, PEPPER.id,
-            key.redacted, ["chat"], None, None, None, None,
+        async with pool.operator(dsn) as connection:
+            project = await project_rows.find_project(connection, tenant.id, None)
+        assert project is not None
+        row = key_rows.NewKey(
+            uuid.uuid4(), tenant.id, project.id, key.kid, "k", PEPPER.digest(key), keys.HASH_ALG,
+            PEPPER.id, key.redacted, ["chat"], None, None, None, None,
         )  # fmt: skip
         async with pool.operator(dsn) as connection:
-            await store.try_insert_key(connection, row)
+            await key_rows.try_insert_key(connection, row)
 
         async def is_known() -> bool:
             return await gateway.status(key) == 200

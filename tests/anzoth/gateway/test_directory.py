@@ -9,7 +9,8 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
-from anzoth.db import pool, programs, store
+from anzoth.db import pool, programs
+from anzoth.db.store import key_rows
 from anzoth.gateway import directory, keys
 from anzoth.gateway.directory import DirectoryError, KeyRequest
 from anzoth.gateway.keys import Pepper
@@ -146,7 +147,7 @@ def test_neither_the_database_nor_an_error_holds_the_secret(dsn: str) -> None:
         async with pool.operator(dsn) as connection:
             async with connection.transaction():
                 pass
-            listed = await store.list_keys(connection, None)
+            listed = await key_rows.list_keys(connection, None)
         assert secret[:8] not in repr(listed)
         return secret
 

@@ -13,10 +13,12 @@ from typing import Any
 
 import orjson
 import pytest
+from principals import make_principal
 
 from anzoth.db import pool
 from anzoth.db.errors import DatabaseDown
 from anzoth.db.pool import Database
+from anzoth.db.store import project_rows
 from anzoth.gateway import directory, ledger
 from anzoth.gateway.directory import KeyRequest
 from anzoth.gateway.keys import Pepper
@@ -56,7 +58,10 @@ async def principal_of(dsn: str, tenant: str) -> Principal:
     created = await directory.create_tenant(dsn, tenant)
     key = await directory.create_key(dsn, PEPPER, KeyRequest(tenant, "k"))
     handle = TenantHandle(created.id, tenant, "salt")
-    return Principal(handle, key.id, frozenset(), None, None, None, None)
+    async with pool.operator(dsn) as connection:
+        project = await project_rows.find_project(connection, created.id, None)
+    assert project is not None
+    return make_principal(tenant=handle, project_id=project.id, key_id=key.id)
 
 
 def record(principal: Principal, request_id: str, **fields: Any) -> UsageRecord:
@@ -117,7 +122,8 @@ def test_records_arrive_whole_and_each_with_its_tenant(dsn: str) -> None:
         assert orjson.loads(first.pop("metadata")) == {"team": "blue"}
         assert first == {
             "tenant_id": one.tenant.id, "request_id": "a", "started_at": START,
-            "key_id": one.key_id, "endpoint": "/v1/chat/completions", "model": "m",
+            "key_id": one.key_id, "project_id": one.project_id,
+            "endpoint": "/v1/chat/completions", "model": "m",
             "prompt_tokens": 3, "cached_tokens": 1, "completion_tokens": 2**40,
             "finish_reason": "stop", "streamed": True, "status": 200, "error_code": None,
             "ttft_ms": 7, "duration_ms": 9, "end_user": "u",

@@ -14,18 +14,18 @@ from fractions import Fraction
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from principals import make_principal
 
 from anzoth.errors import RateLimited
 from anzoth.gateway.limits import Limiter, Reservation, go_duration
-from anzoth.gateway.principal import Principal, TenantHandle
+from anzoth.gateway.principal import Principal
 
 MINUTE_NS = 60 * 10**9
 SECOND_NS = 10**9
-TENANT = TenantHandle(uuid.uuid4(), "t", "salt")
 
 
 def principal(rpm: int | None = None, tpm: int | None = None, key: int = 0) -> Principal:
-    return Principal(TENANT, uuid.UUID(int=key), frozenset(), None, rpm, tpm, None)
+    return make_principal(key_id=uuid.UUID(int=key), rpm=rpm, tpm=tpm)
 
 
 @dataclass

@@ -1,0 +1,13 @@
+-- Projects of a tenant.
+
+-- name: insert_project
+-- No row when a living project has this name.
+INSERT INTO anzoth.projects (id, tenant_id, name, is_default) VALUES ($1, $2, $3, $4)
+ON CONFLICT (tenant_id, name) WHERE archived_at IS NULL DO NOTHING
+RETURNING id, name, is_default, created_at, archived_at;
+
+-- name: find_project
+-- $2: a living project's name, or NULL for the default one.
+SELECT id, name, is_default, created_at, archived_at FROM anzoth.projects
+WHERE tenant_id = $1 AND archived_at IS NULL
+    AND CASE WHEN $2::text IS NULL THEN is_default ELSE name = $2 END;
