@@ -59,9 +59,8 @@ class FairnessPolicy:
     """So long after its last sequence is room kept for a tenant that may come back."""
     contended_prefill_tokens: int | None = None
     """Prompt tokens per step while there are other tenants and one of all is sparse: its next
-    request has to wait for the step in progress, whoever fills that. None: a quarter of the
-    budget, but at least 256, where an accelerator is still more than half as efficient as with
-    thousands."""
+    request has to wait for the step in progress, whoever fills that. None: as many as arrive (see
+    `prompt_pace`), but at most a quarter of the budget."""
 
 
 @dataclass(slots=True)

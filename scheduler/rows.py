@@ -18,6 +18,7 @@ from anzoth.scheduler.block_pool import IntegrityError
 from anzoth.scheduler.fairness import FairnessPolicy, FairShares
 from anzoth.scheduler.kv_cache import NOTHING, KVCache
 from anzoth.scheduler.preemption import by_loss, victims_of_take_over, with_more
+from anzoth.scheduler.prompt_pace import PromptPace
 from anzoth.scheduler.sequence import Sequence
 from anzoth.scheduler.waiting_queue import WaitingQueue, age_order
 
@@ -34,6 +35,7 @@ class Rows:
         self.running: list[Sequence] = []
         """Oldest first."""
         self.fairness = FairShares(policy)
+        self.pace = PromptPace()
         self.num_preemptions = 0
         self.max_rows = max_rows
         self._policy = policy
@@ -49,6 +51,7 @@ class Rows:
     def add(self, sequence: Sequence) -> None:
         """A new sequence waits. The caller has checked that alone it fits in its tenant's quota."""
         self.waiting.add(sequence)
+        self.pace.arrive(sequence.num_owed_tokens)
         self.fairness.arrive(sequence.tenant)
         if sequence.deadline_s is not None:
             insort(self._with_deadline, sequence, key=_deadline_order)
@@ -91,6 +94,7 @@ class Rows:
     def preempt(self, sequence: Sequence) -> None:
         """A running sequence gives up its row and all its blocks, and waits."""
         self.running.remove(sequence)
+        self.pace.arrive(sequence.num_computed_tokens)
         self.kv_cache.release(sequence)
         self.waiting.put_back(sequence)
         self.fairness.give_row(sequence.tenant)
@@ -108,6 +112,7 @@ class Rows:
         takes_any = not self.running
         if not self.kv_cache.try_admit(sequence, matched, spoken_for, takes_any=takes_any):
             return False
+        self.pace.arrive(-sequence.num_computed_tokens)
         if self._elder is not None and self._elder[0] is sequence:
             self._elder = None
         if self.waiting.take(sequence):

@@ -141,6 +141,7 @@ class Scheduler:
     def schedule(self) -> list[ScheduledSequence]:
         """The next step's batch; the block tables cover it. Empty only if no sequence is left."""
         self.fairness.begin_step()
+        self.rows.pace.begin_step()
         if self.waiting:
             self.rows.make_room()
         decoding: list[Sequence] = []
@@ -257,7 +258,7 @@ class Scheduler:
         if self.fairness.is_contended:
             limit = self._policy.contended_prefill_tokens
             if limit is None:
-                limit = max(self._max_batch_tokens // 4, 256)
+                limit = self.rows.pace.limit_tokens(self._max_batch_tokens // 4)
             step.budget = min(step.budget, max(limit, num_elder_tokens, 1))
             self.num_contended_steps += 1
         prompts = [sequence for sequence in prompts if sequence.block_table]
