@@ -16,11 +16,21 @@ from datetime import datetime
 from anzoth.db import pool
 from anzoth.db.pool import Connection
 from anzoth.db.store import key_rows, project_rows, tenant_rows
-from anzoth.gateway import keys
+from anzoth.gateway import audit, keys
+from anzoth.gateway.audit import Actor, AuditEvent
 from anzoth.gateway.keys import Key, Pepper
 from anzoth.gateway.service_tiers import PRIORITY_SCOPE
 
-SCOPES = ("models:read", "chat", "completions", "embeddings", "rerank", PRIORITY_SCOPE, "all")
+SCOPES = (
+    "models:read",
+    "chat",
+    "completions",
+    "embeddings",
+    "rerank",
+    PRIORITY_SCOPE,
+    "audit:read",
+    "all",
+)
 """What a key can be allowed. A new endpoint's scope is added here."""
 DEFAULT_SCOPES = ("models:read", "chat", "completions", "embeddings", "rerank")
 DEFAULT_TENANT = "default"
@@ -74,8 +84,9 @@ async def create_tenant(dsn: str, name: str) -> tenant_rows.TenantRow:
     _check_name("tenant", name)
     async with pool.operator(dsn) as connection:
         created = await _try_insert_tenant(connection, name)
-    if created is None:
-        raise DirectoryError(f"there is already a tenant named {name!r}, or was one")
+        if created is None:
+            raise DirectoryError(f"there is already a tenant named {name!r}, or was one")
+        await audit.record(connection, *_tenant_events("tenant.created", created, audit.operator()))
     return created
 
 
@@ -96,7 +107,11 @@ async def delete_tenant(dsn: str, name: str) -> DeletedTenant:
         tenant = await _find_tenant(connection, name)
         num_keys = await key_rows.revoke_keys(connection, tenant.id)
         deleted_at = await tenant_rows.delete_tenant(connection, tenant.id)
-    assert deleted_at is not None
+        assert deleted_at is not None
+        events = _tenant_events(
+            "tenant.deleted", tenant, audit.operator(), num_revoked_keys=num_keys
+        )
+        await audit.record(connection, *events)
     return DeletedTenant(tenant.id, name, deleted_at, num_keys)
 
 
@@ -111,7 +126,11 @@ async def create_key(dsn: str, pepper: Pepper, request: KeyRequest) -> CreatedKe
             raise DirectoryError(
                 f"the tenant {request.tenant!r} has no project named {request.project!r}"
             )
-        return await _insert_key(connection, pepper, tenant.id, project.id, request)
+        created = await _insert_key(connection, pepper, tenant.id, project.id, request)
+        await audit.record(
+            connection, _key_created(created, tenant.id, project.id, audit.operator())
+        )
+    return created
 
 
 async def list_keys(dsn: str, tenant: str | None = None) -> list[key_rows.KeyListing]:
@@ -132,6 +151,8 @@ async def revoke_key(dsn: str, which: str) -> key_rows.RevokedKey:
     if id is not None or kid is not None:
         async with pool.operator(dsn) as connection:
             revoked = await key_rows.revoke_key(connection, id, kid)
+            if revoked is not None and revoked.was_active:
+                await audit.record(connection, _key_deleted(revoked, audit.operator()))
     if revoked is None:
         # Not quoted: it may be a whole key with a typo.
         raise DirectoryError("there is no such key; `anzoth keys list` shows the ids")
@@ -153,7 +174,13 @@ async def ensure_default_tenant_and_key(dsn: str, pepper: Pepper) -> str | None:
         project = await project_rows.find_project(connection, tenant.id, None)
         assert project is not None
         request = KeyRequest(DEFAULT_TENANT, "first key")
-        return (await _insert_key(connection, pepper, tenant.id, project.id, request)).key.text
+        created = await _insert_key(connection, pepper, tenant.id, project.id, request)
+        await audit.record(
+            connection,
+            *_tenant_events("tenant.created", tenant, audit.SYSTEM),
+            _key_created(created, tenant.id, project.id, audit.SYSTEM),
+        )
+    return created.key.text
 
 
 async def _try_insert_tenant(connection: Connection, name: str) -> tenant_rows.TenantRow | None:
@@ -207,6 +234,49 @@ async def _insert_key(
             return CreatedKey(row.id, key, request, created_at)
 
 
+def _tenant_events(
+    type: str, tenant: tenant_rows.TenantRow, actor: Actor, **more: int
+) -> list[AuditEvent]:
+    """In the tenant's own chain and in the installation's, so that it cannot vanish as a whole."""
+    target, details = {"id": tenant.id}, {"name": tenant.name, **more}
+    return [
+        AuditEvent(type, actor, chain, target=target, details=details)
+        for chain in (tenant.id, None)
+    ]
+
+
+def _key_created(
+    created: CreatedKey, tenant_id: uuid.UUID, project_id: uuid.UUID, actor: Actor
+) -> AuditEvent:
+    request, expires_at = created.request, created.request.expires_at
+    return AuditEvent(
+        "api_key.created",
+        actor,
+        tenant_id,
+        project_id,
+        target={"id": created.id, "kid": created.key.kid},
+        details={
+            "name": request.name,
+            "scopes": sorted(set(request.scopes)),
+            "models": request.models,
+            "rpm": request.rpm,
+            "tpm": request.tpm,
+            "expires_at": None if expires_at is None else expires_at.isoformat(),
+        },
+    )
+
+
+def _key_deleted(revoked: key_rows.RevokedKey, actor: Actor) -> AuditEvent:
+    return AuditEvent(
+        "api_key.deleted",
+        actor,
+        revoked.tenant_id,
+        revoked.project_id,
+        target={"id": revoked.id, "kid": revoked.kid},
+        details={"name": revoked.name},
+    )
+
+
 def _check(request: KeyRequest) -> None:
     _check_name("key", request.name)
     if not request.scopes:
@@ -222,6 +292,8 @@ def _check(request: KeyRequest) -> None:
 def _check_name(of: str, name: str) -> None:
     if not name.strip() or len(name) > _MAX_NAME_CHARS or not name.isprintable():
         raise DirectoryError(f"a {of}'s name must have 1 to {_MAX_NAME_CHARS} printable characters")
+    if keys.holds_key(name):
+        raise DirectoryError(f"a {of}'s name must not be an API key: names are shown and logged")
 
 
 def _parse_reference(which: str) -> tuple[uuid.UUID | None, str | None]:

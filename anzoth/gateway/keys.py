@@ -33,6 +33,7 @@ _KID_CHARS = 12
 _SECRET_CHARS = 36
 _CRC_CHARS = 6  # 62**6 > 2**32
 _SHAPE = re.compile(r"anz-([0-9A-Za-z]{12})_[0-9A-Za-z]{42}", re.ASCII)
+_PATTERN = re.compile(KEY_PATTERN)
 _PEPPER_BYTES = 32
 
 
@@ -83,6 +84,11 @@ def try_parse(text: str) -> Key | None:
 def is_kid(text: str) -> bool:
     """Whether `text` has the shape of a key's public half."""
     return len(text) == _KID_CHARS and all(character in _ALPHABET for character in text)
+
+
+def holds_key(text: str) -> bool:
+    """Whether something in `text` looks like one of our keys."""
+    return _PATTERN.search(text) is not None
 
 
 def load_pepper(data_dir: Path) -> Pepper:

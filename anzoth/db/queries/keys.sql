@@ -34,12 +34,16 @@ WHERE $1::text IS NULL OR t.name = $1
 ORDER BY t.name, k.created_at;
 
 -- name: revoke_key
--- By id or kid. Keeps the first date when it was revoked before.
+-- By id or kid. Keeps the first date when it was revoked before; of two at once, one was first.
+WITH before AS (
+    SELECT id, revoked_at FROM anzoth.api_keys WHERE id = $1 OR kid = $2 FOR UPDATE
+)
 UPDATE anzoth.api_keys AS k
 SET revoked_at = coalesce(k.revoked_at, now())
-FROM anzoth.tenants AS t
-WHERE t.id = k.tenant_id AND (k.id = $1 OR k.kid = $2)
-RETURNING k.id, k.kid, k.name, t.name AS tenant, k.revoked_at;
+FROM before, anzoth.tenants AS t
+WHERE k.id = before.id AND t.id = k.tenant_id
+RETURNING k.id, k.kid, k.name, t.name AS tenant, k.revoked_at, k.tenant_id, k.project_id,
+    before.revoked_at IS NULL AS was_active;
 
 -- name: revoke_keys
 -- All of a tenant that still work. Announced to the gateways by a trigger.

@@ -85,6 +85,10 @@ class RevokedKey:
     name: str
     tenant: str
     revoked_at: datetime
+    tenant_id: uuid.UUID
+    project_id: uuid.UUID
+    was_active: bool
+    """Until now."""
 
 
 async def find_key(connection: Connection, kid: str) -> KeyRow | None:
