@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 import typer
 
-from anzoth.commands import doctor, keys, migrate, models, serve, tenants
+from anzoth.commands import audit, doctor, keys, migrate, models, serve, tenants
 
 # Commands by name, and groups of commands by name.
 COMMANDS: dict[str, Callable[..., None]] = {
@@ -23,6 +23,7 @@ GROUPS: dict[str, typer.Typer] = {
     "tenants": tenants.app,
     "keys": keys.app,
     "models": models.app,
+    "audit": audit.app,
 }
 
 

@@ -32,8 +32,10 @@ from anzoth.config import ConfigError, HttpConfig, from_json
 from anzoth.db.pool import Database
 from anzoth.errors import CapacityUnavailable
 from anzoth.gateway import keys
+from anzoth.gateway.audit_reader import AuditReader
 from anzoth.gateway.auth import Authenticator
 from anzoth.gateway.deleted_tenants import DeletedTenants
+from anzoth.gateway.denials import Denials
 from anzoth.gateway.embedding import Embedder
 from anzoth.gateway.generation import Generator
 from anzoth.gateway.health import Health
@@ -125,9 +127,11 @@ async def _build(
     stack.push_async_callback(authenticator.close)
     ledger = Ledger(database)
     stack.push_async_callback(ledger.close, _LEDGER_FLUSH_S)
+    denials = Denials(database)
+    stack.push_async_callback(denials.close)
     background = await stack.enter_async_context(asyncio.TaskGroup())
     deleted_tenants = DeletedTenants(database, settings["dsn"], pepper, models)
-    parts = (authenticator, ledger, models, deleted_tenants)
+    parts = (authenticator, ledger, models, deleted_tenants, denials)
     tasks = [background.create_task(part.run()) for part in parts]
     stack.callback(lambda: [task.cancel() for task in tasks])
     limiter = Limiter()
@@ -139,6 +143,8 @@ async def _build(
         ledger=ledger,
         metrics=metrics,
         health=Health(models, database),
+        audit=AuditReader(database),
+        denials=denials,
     )
 
 

@@ -36,7 +36,7 @@ from anzoth import control, model_commands
 from anzoth.config import Config, ConfigError, ModelConfig
 from anzoth.db import cluster, embedded, migrate
 from anzoth.db.errors import DatabaseDown, DatabaseError
-from anzoth.gateway import directory, keys
+from anzoth.gateway import audit_heads, directory, keys
 from anzoth.model_host import ModelHost
 from anzoth.model_kind import model_kind
 from anzoth.processes import Child
@@ -103,12 +103,12 @@ class Supervisor:
             host.start(first)
             async with self._database(group) as dsn:
                 fresh_key = await self._prepare_database(dsn)
-                async with self._serving_gateway(group, dsn, sock, host):
+                async with self._signing(group, dsn), self._serving_gateway(group, dsn, sock, host):
                     await self._until_ready(url, without={f"engine {name}" for name in later})
                     self._starting = None
                     host.must_load = False
                     host.start(later)
-                    handlers = model_commands.handlers(host, self._config)
+                    handlers = model_commands.handlers(host, self._config, dsn)
                     async with control.serving(
                         configuration.control_socket(self._run_dir), handlers
                     ):
@@ -185,6 +185,20 @@ class Supervisor:
         )
         async with self._gateway.running(group, self._drain_s + _GATEWAY_MARGIN_S):
             yield
+
+    @contextlib.asynccontextmanager
+    async def _signing(self, group: asyncio.TaskGroup, dsn: str) -> AsyncIterator[None]:
+        """The audit log's heads are signed daily. Raises ConfigError."""
+        data_dir = self._config.server.data_dir
+        try:
+            key = audit_heads.load_key(data_dir)
+        except (OSError, ValueError) as error:
+            raise ConfigError(f"cannot use the audit key in {data_dir}: {error}") from error
+        signing = group.create_task(audit_heads.sign_daily(dsn, key))
+        try:
+            yield
+        finally:
+            signing.cancel()
 
     async def _prepare_database(self, dsn: str) -> str | None:
         """Migrates; on the very first start also makes a tenant and returns its first key.

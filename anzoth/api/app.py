@@ -23,6 +23,7 @@ import orjson
 from anzoth.api.call import Answer, Call, Route, Services
 from anzoth.api.routes import ROUTES, patterns
 from anzoth.errors import AnzothError, BadRequest, UnsupportedMediaType
+from anzoth.gateway.denials import DENIALS
 from anzoth.gateway.usage import UsageRecord
 from anzoth.http import sse
 from anzoth.http.messages import (
@@ -76,6 +77,8 @@ class App:
             known = self._known(call, error)
             answer = error_response(known)
             answer.headers += [*call.headers, *self._headers(request)]
+            if known.status in DENIALS:
+                self._services.denials.note(known, call.identity, endpoint, request.peer)
             self._finish(call, endpoint, known.status, known)
             return answer
         answer.headers += self._headers(request)

@@ -15,7 +15,9 @@ from typing import Any, TypeVar
 
 from anzoth.api.requests import Options
 from anzoth.errors import InvalidValue
+from anzoth.gateway.audit_reader import AuditReader
 from anzoth.gateway.auth import Authenticator
+from anzoth.gateway.denials import Denials
 from anzoth.gateway.embedding import Embedder
 from anzoth.gateway.generation import Generation, Generator
 from anzoth.gateway.generation_request import GenerationRequest
@@ -47,6 +49,8 @@ class Services:
     ledger: Ledger
     metrics: Metrics
     health: Health
+    audit: AuditReader
+    denials: Denials
 
 
 @dataclass(slots=True)

@@ -8,7 +8,7 @@ Does not know: how a request is answered.
 
 from __future__ import annotations
 
-from anzoth.api import chat, completions, embeddings, health, models, rerank
+from anzoth.api import audit_logs, chat, completions, embeddings, health, models, rerank
 from anzoth.api.call import Route
 
 V1 = "/v1"
@@ -29,6 +29,7 @@ ROUTES: tuple[Route, ...] = (
         "POST", V1 + "/embeddings", "embeddings", embeddings.create, takes_body=True, inference=True
     ),
     Route("POST", V1 + "/rerank", "rerank", rerank.create, takes_body=True, inference=True),
+    Route("GET", V1 + "/organization/audit_logs", "audit:read", audit_logs.list_all),
     Route("GET", "/healthz", None, health.healthz),
     Route("GET", "/readyz", None, health.readyz),
     Route("GET", "/metrics", None, health.metrics),

@@ -12,7 +12,7 @@ import sys
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, NoReturn, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn, ParamSpec, TypeVar
 from uuid import UUID
 
 import asyncpg
@@ -28,6 +28,9 @@ from anzoth.gateway import keys
 from anzoth.gateway.directory import DirectoryError
 from anzoth.gateway.keys import Pepper
 from anzoth.pulled import HubNotReached, PullError
+
+if TYPE_CHECKING:
+    from anzoth.gateway.audit_heads import SigningKey
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -70,13 +73,14 @@ class Installation:
 
     def pepper(self) -> Pepper:
         """Made when there is none. Raises ConfigError."""
-        data_dir = self.config.server.data_dir
-        try:
-            cluster.make_data_dir(data_dir)
-            return keys.load_pepper(data_dir)
-        except (OSError, ValueError) as error:
-            reason = error.strerror if isinstance(error, OSError) else error
-            raise ConfigError(f"cannot use the pepper in {data_dir}: {reason}") from error
+        return self._secret("pepper", keys.load_pepper)
+
+    def audit_key(self) -> SigningKey:
+        """Made when there is none. Raises ConfigError."""
+        # Here, because few commands have use for it.
+        from anzoth.gateway import audit_heads
+
+        return self._secret("audit key", audit_heads.load_key)
 
     @contextlib.asynccontextmanager
     async def database(self, *, migrated: bool = True) -> AsyncIterator[str]:
@@ -95,6 +99,15 @@ class Installation:
             if migrated:
                 await migrate.migrate(dsn)
             yield dsn
+
+    def _secret(self, name: str, load: Callable[[Path], T]) -> T:
+        data_dir = self.config.server.data_dir
+        try:
+            cluster.make_data_dir(data_dir)
+            return load(data_dir)
+        except (OSError, ValueError) as error:
+            reason = error.strerror if isinstance(error, OSError) else error
+            raise ConfigError(f"cannot use the {name} in {data_dir}: {reason}") from error
 
 
 def command(function: Callable[P, Coroutine[Any, Any, None]]) -> Callable[P, None]:

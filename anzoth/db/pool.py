@@ -105,6 +105,13 @@ class Database:
             yield connection
 
     @contextlib.asynccontextmanager
+    async def tenant_or_nobody(self, handle: Tenant | None) -> AsyncIterator[Connection]:
+        """As `tenant`; None: a transaction that sees nobody's rows. Raises DatabaseDown."""
+        tenant = "" if handle is None else str(handle.id)
+        async with self._transaction("set_tenant", tenant) as connection:
+            yield connection
+
+    @contextlib.asynccontextmanager
     async def authenticating(self, kid: str) -> AsyncIterator[Connection]:
         """A transaction that sees the key `kid` and its tenant only. Raises DatabaseDown."""
         async with self._transaction("set_kid", kid) as connection:

@@ -20,13 +20,14 @@ from __future__ import annotations
 import os
 import pwd
 import uuid
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from datetime import datetime
 from typing import Any, Literal
 
 from anzoth.db.pool import Connection
 from anzoth.db.store import audit_rows
-from anzoth.db.store.audit_rows import AuditRow, ChainHead
+from anzoth.db.store.audit_rows import AuditRow
 from anzoth.gateway import audit_chain, keys
 from anzoth.gateway.audit_events import EVENTS
 from anzoth.gateway.principal import Principal
@@ -95,13 +96,14 @@ async def record(connection: Connection, *events: AuditEvent) -> None:
     # The installation's chain has the lowest id and the most visitors: it is locked last.
     for chain in sorted(by_chain, reverse=True):
         head = await audit_rows.open_chain(connection, chain)
-        await audit_rows.insert_events(connection, _linked(head, by_chain[chain]))
+        at = head.now if head.at is None else max(head.now, head.at)  # clocks are set back
+        rows = linked(head.seq or 0, head.hash or audit_chain.GENESIS, at, by_chain[chain])
+        await audit_rows.insert_events(connection, rows)
         await audit_rows.close_chain(connection)
 
 
-def _linked(head: ChainHead, events: list[AuditEvent]) -> list[AuditRow]:
-    seq, previous = head.seq or 0, head.hash or audit_chain.GENESIS
-    at = head.now if head.at is None else max(head.now, head.at)  # clocks are set back
+def linked(seq: int, previous: bytes, at: datetime, events: Iterable[AuditEvent]) -> list[AuditRow]:
+    """The events of one chain as they follow its event `seq`, whose hash is `previous`."""
     rows = []
     for event in events:
         seq += 1

@@ -49,6 +49,7 @@ _FIELDS = frozenset(
     ("actor", "at", "details", "format", "id", "previous", "project_id", "request_id", "seq")
     + ("target", "tenant_id", "type", "hash")
 )
+_HEAD_FIELDS = ("format", "tenant_id", "seq", "hash", "signed_at")
 
 JsonObject = Mapping[str, Any]
 
@@ -114,25 +115,23 @@ def exported(row: AuditRow) -> dict[str, Any]:
     return {**content(row), "hash": row.hash.hex()}
 
 
-def head_message(
-    tenant_id: UUID | str | None, seq: int, hash: bytes | str, signed_at: datetime | str
-) -> bytes:
+def head_content(
+    tenant_id: UUID | None, seq: int, hash: bytes, signed_at: datetime
+) -> dict[str, Any]:
     """What is signed of a head."""
-    return canonical(
-        {
-            "format": HEAD_FORMAT,
-            "tenant_id": _text(tenant_id),
-            "seq": seq,
-            "hash": hash if isinstance(hash, str) else hash.hex(),
-            "signed_at": signed_at if isinstance(signed_at, str) else stamp(signed_at),
-        }
-    )
+    return {
+        "format": HEAD_FORMAT,
+        "tenant_id": _text(tenant_id),
+        "seq": seq,
+        "hash": hash.hex(),
+        "signed_at": stamp(signed_at),
+    }
 
 
 def exported_head(head: AuditHead) -> dict[str, Any]:
     """A head as exports show it and as it is verified."""
     return {
-        **orjson.loads(head_message(head.tenant_id, head.seq, head.hash, head.signed_at)),
+        **head_content(head.tenant_id, head.seq, head.hash, head.signed_at),
         "public_key": head.public_key.hex(),
         "signature": head.signature.hex(),
     }
@@ -229,14 +228,17 @@ class Verifier:
         """Complains about a head that proves nothing."""
         self._num_heads += 1
         try:
-            tenant_id, seq, hash = head["tenant_id"], head["seq"], head["hash"]
-            message = head_message(tenant_id, seq, hash, head["signed_at"])
+            signed = {name: head[name] for name in _HEAD_FIELDS}
             public_key = bytes.fromhex(head["public_key"])
-            is_good = _is_signed(public_key, bytes.fromhex(head["signature"]), message)
+            is_good = _is_signed(public_key, bytes.fromhex(head["signature"]), canonical(signed))
         except (KeyError, TypeError, ValueError):
-            self.complain(None, None, None, "a signed head is not in the format " + HEAD_FORMAT)
+            is_good, signed, public_key = False, {}, b""
+        if not _has_head_form(signed):
+            where = f"the signed head that came as number {self._num_heads}"
+            self.complain(None, None, None, f"{where} is not in the format {HEAD_FORMAT}")
             return
-        self._public_keys[head["public_key"]] = None
+        tenant_id, seq, hash = signed["tenant_id"], signed["seq"], signed["hash"]
+        self._public_keys[public_key.hex()] = None
         if trusted is not None and public_key not in trusted:
             self.complain(tenant_id, seq, None, "its head is signed with a key that is not trusted")
         elif not is_good:
@@ -270,5 +272,14 @@ def _has_form(event: dict[str, Any]) -> bool:
     )
 
 
-def _text(id: UUID | str | None) -> str | None:
+def _has_head_form(signed: JsonObject) -> bool:
+    return (
+        signed.get("format") == HEAD_FORMAT
+        and isinstance(signed["tenant_id"], str | None)
+        and type(signed["seq"]) is int
+        and isinstance(signed["hash"], str)
+    )
+
+
+def _text(id: UUID | None) -> str | None:
     return None if id is None else str(id)

@@ -16,12 +16,13 @@ from __future__ import annotations
 import binascii
 import hashlib
 import hmac
-import os
 import re
 import secrets
 import uuid
 from dataclasses import dataclass, field
 from pathlib import Path
+
+from anzoth.gateway import secret_file
 
 PREFIX = "anz-"
 HASH_ALG = "hmac-sha256"
@@ -34,7 +35,6 @@ _SECRET_CHARS = 36
 _CRC_CHARS = 6  # 62**6 > 2**32
 _SHAPE = re.compile(r"anz-([0-9A-Za-z]{12})_[0-9A-Za-z]{42}", re.ASCII)
 _PATTERN = re.compile(KEY_PATTERN)
-_PEPPER_BYTES = 32
 
 
 @dataclass(slots=True, frozen=True)
@@ -96,30 +96,8 @@ def load_pepper(data_dir: Path) -> Pepper:
 
     Raises OSError, and ValueError when the file is not a pepper.
     """
-    path = data_dir / "pepper"
-    if not path.exists():
-        _create_pepper(path)
-    secret = bytes.fromhex(path.read_text().strip())
-    if len(secret) != _PEPPER_BYTES:
-        raise ValueError(f"{path} must hold {_PEPPER_BYTES} bytes as hexadecimal digits")
+    secret = secret_file.load(data_dir / "pepper")
     return Pepper(hashlib.sha256(b"anzoth pepper id:" + secret).hexdigest()[:12], secret)
-
-
-def _create_pepper(path: Path) -> None:
-    """Complete or absent, never half; where two processes try at once, both use the first one."""
-    fresh = path.with_name(f"pepper.{secrets.token_hex(8)}")
-    fd = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    try:
-        with open(fd, "w") as file:
-            file.write(secrets.token_hex(_PEPPER_BYTES) + "\n")
-            file.flush()
-            os.fsync(file.fileno())
-        try:
-            os.link(fresh, path)  # unlike a rename, this fails when somebody was faster
-        except FileExistsError:
-            pass
-    finally:
-        fresh.unlink()
 
 
 def _random(length: int) -> str:

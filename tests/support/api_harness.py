@@ -13,7 +13,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import orjson
 import tokenizers
@@ -24,9 +24,12 @@ from tokenizers import AddedToken, decoders, models, pre_tokenizers, processors,
 from anzoth.api.app import App
 from anzoth.api.call import Services
 from anzoth.config import ModelConfig
-from anzoth.errors import Unauthorized
+from anzoth.db.pool import Database
+from anzoth.errors import AnzothError, Unauthorized
 from anzoth.frames import FinishReason, Hello, Submit
+from anzoth.gateway.audit_reader import AuditReader
 from anzoth.gateway.auth import Authenticator
+from anzoth.gateway.denials import Denials
 from anzoth.gateway.embedding import Embedder
 from anzoth.gateway.engine_client import EngineClient
 from anzoth.gateway.generation import Generator
@@ -149,6 +152,18 @@ class ListedUsage(Ledger):
         self.records.append(replace(usage))
 
 
+class ListedDenials(Denials):
+    """Keeps what is noted: the rule, who broke it, and where."""
+
+    def __init__(self) -> None:
+        self.noted: list[tuple[str | None, Principal | None, str]] = []
+
+    def note(
+        self, error: AnzothError, principal: Principal | None, endpoint: str, ip: str | None
+    ) -> None:
+        self.noted.append((error.code, principal, endpoint))
+
+
 class AlwaysReady(Health):
     def __init__(self) -> None:
         self.is_draining = False
@@ -226,6 +241,7 @@ class Api:
     keys: KnownKeys
     ledger: ListedUsage
     metrics: Metrics
+    denials: ListedDenials
     saying: list[str] = field(default_factory=lambda: ["hello there"])
     """Choice i says entry i (the last one for all further choices)."""
 
@@ -248,8 +264,8 @@ class Api:
 
         return Request(
             method=method,
-            path=path,
-            query="",
+            path=path.partition("?")[0],
+            query=path.partition("?")[2],
             headers=Headers([(k.encode(), v.encode()) for k, v in fields.items()]),
             request_id="req_test",
             peer="unix",
@@ -327,14 +343,15 @@ async def running_api(
     hello: Hello = HELLO,
     *,
     aliases: Sequence[str] = (),
+    database: Database | None = None,
 ) -> AsyncIterator[Api]:
-    """An API whose engine is ready."""
+    """An API whose engine is ready. `database`: for what reads one."""
     metrics = Metrics()
     engine = EngineClient(MODEL, socket, metrics)
     model = load_model(ModelConfig(MODEL, checkpoint), engine)
     registry = ModelRegistry()
     registry.add(model, aliases)
-    keys, ledger, limiter = KnownKeys(), ListedUsage(), Limiter()
+    keys, ledger, limiter, denials = KnownKeys(), ListedUsage(), Limiter(), ListedDenials()
     services = Services(
         authenticator=keys,
         models=registry,
@@ -343,9 +360,11 @@ async def running_api(
         ledger=ledger,
         metrics=metrics,
         health=AlwaysReady(),
+        audit=AuditReader(cast(Database, database)),  # None where nothing reads it
+        denials=denials,
     )
     peer = EnginePeer(socket, script or (lambda submit, prompt, choice: []), hello)
-    api = Api(App(services, 8 << 20), peer, model, keys, ledger, metrics)
+    api = Api(App(services, 8 << 20), peer, model, keys, ledger, metrics, denials)
     if script is None:
         peer.script = api.script
     await peer.start()

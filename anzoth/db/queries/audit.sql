@@ -67,8 +67,11 @@ SELECT seq FROM anzoth.audit_log WHERE chain = $1 AND id = $2;
 -- Chains that grew since their last signature, where that is older than $1 (or there is none).
 SELECT last.tenant_id, last.seq, last.hash
 FROM (
-    SELECT DISTINCT ON (chain) chain, tenant_id, seq, hash FROM anzoth.audit_log
-    ORDER BY chain, seq DESC
+    SELECT id FROM anzoth.tenants UNION ALL SELECT '00000000-0000-0000-0000-000000000000'
+) AS owner
+CROSS JOIN LATERAL (
+    SELECT chain, tenant_id, seq, hash FROM anzoth.audit_log WHERE chain = owner.id
+    ORDER BY seq DESC LIMIT 1
 ) AS last
 LEFT JOIN LATERAL (
     SELECT seq, signed_at FROM anzoth.audit_heads WHERE chain = last.chain

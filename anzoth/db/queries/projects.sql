@@ -6,6 +6,9 @@ INSERT INTO anzoth.projects (id, tenant_id, name, is_default) VALUES ($1, $2, $3
 ON CONFLICT (tenant_id, name) WHERE archived_at IS NULL DO NOTHING
 RETURNING id, name, is_default, created_at, archived_at;
 
+-- name: names_of_projects
+SELECT id, name FROM anzoth.projects WHERE id = ANY ($1);
+
 -- name: find_project
 -- $2: a living project's name, or NULL for the default one.
 SELECT id, name, is_default, created_at, archived_at FROM anzoth.projects

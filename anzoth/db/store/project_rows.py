@@ -6,6 +6,7 @@ Does not know: what a project may do.
 from __future__ import annotations
 
 import uuid
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -39,3 +40,11 @@ async def find_project(
     """The living project of this name; None as name: the default one."""
     row = await connection.fetchrow(statements.load()["find_project"], tenant_id, name)
     return None if row is None else ProjectRow(**row)
+
+
+async def names_of_projects(
+    connection: Connection, ids: Iterable[uuid.UUID]
+) -> dict[uuid.UUID, str]:
+    """Archived ones too."""
+    rows = await connection.fetch(statements.load()["names_of_projects"], list(ids))
+    return {row["id"]: row["name"] for row in rows}
