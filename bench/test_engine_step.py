@@ -46,6 +46,9 @@ class CountingRunner:
     spec: CountingSpec = field(default_factory=CountingSpec)
     answers: Iterator[SampledToken] = field(default_factory=lambda: itertools.cycle(ANSWERS))
 
+    def copy(self, blocks: list[tuple[int, int]]) -> None:
+        pass
+
     def scrub(self, block_ids: list[int]) -> None:
         pass
 

@@ -193,6 +193,11 @@ class BlockPool:
         self._scrub(block)
         return True
 
+    def will_overwrite(self, block_id: int) -> None:
+        """All bytes of this block are replaced before `take_scrubs` is obeyed: it is not scrubbed
+        for what was in it until now."""
+        self._scrubs.discard(block_id)
+
     def take_scrubs(self) -> list[int]:
         """Blocks that must be zeroed now, before the next step, each named once."""
         scrubs = sorted(self._scrubs)

@@ -1,7 +1,7 @@
 """What happens in one engine step, and what comes out of it?
 
-    schedule -> scrub -> runner.execute -> account for computed tokens -> append, finished? -> rows
-                                                                          ^ while a draft is right |
+    schedule -> copy, scrub -> runner.execute -> account for what is computed -> append -> rows
+                                                                 ^ while a draft is right |
 
 The engine owns all sequences from admission to their end and is driven from outside: `submit` and
 `abort` between steps, `step` while there is work. An abort therefore takes effect before the next
@@ -168,7 +168,8 @@ class Engine:
         self._next_request += 1
         arrival_s = self._clock() - waited_s
         timeout_ms = submit.timeout_ms
-        self._requests[request] = [
+        choices: list[Sequence] = []
+        choices.extend(
             Sequence(
                 request=request,
                 choice=choice,
@@ -183,10 +184,13 @@ class Engine:
                 deadline_s=None if timeout_ms is None else arrival_s + timeout_ms / 1000,
                 constraint=constraint.copy() if constraint is not None and choice else constraint,
                 tags=frozenset(submit.tags),
+                num_choices=submit.num_choices,
+                siblings=choices,
             )
             for choice in range(submit.num_choices)
-        ]
-        for sequence in self._requests[request]:
+        )
+        self._requests[request] = choices
+        for sequence in choices:
             self._scheduler.add(sequence)
         return request
 
@@ -223,6 +227,8 @@ class Engine:
         num_left = self._scheduler.waiting.num_new_requests
         if not batch:
             raise IntegrityError("sequences are left, but none can be scheduled")
+        if copies := self._scheduler.kv_cache.take_copies():
+            self._runner.copy(copies)
         self._scrub()
         answers = self._runner.execute(batch)
         if len(answers) != len(batch):
@@ -329,16 +335,16 @@ class Engine:
         return rows
 
     def _give_scores(self, sequence: Sequence, answers: list[SampledToken | RowFailure]) -> None:
+        """To choices that wait, too: theirs is the same prompt, and it is scored once."""
         scores = [answer for answer in answers if isinstance(answer, SampledToken)]
-        sequence.num_scored_tokens += len(scores)
-        self._prompt_rows.append(
-            PromptRow(
-                sequence.request,
-                sequence.choice,
-                [score.logprob or 0.0 for score in scores],
-                [score.top_logprobs or [] for score in scores],
-            )
-        )
+        logprobs = [score.logprob or 0.0 for score in scores]
+        tops = [score.top_logprobs or [] for score in scores]
+        num_before = sequence.num_scored_tokens
+        for other in self._requests[sequence.request]:
+            is_waiting = not other.block_table
+            if other is sequence or (is_waiting and other.num_scored_tokens == num_before):
+                other.num_scored_tokens += len(scores)
+                self._prompt_rows.append(PromptRow(other.request, other.choice, logprobs, tops))
 
     def _append(self, sequence: Sequence, sampled: SampledToken) -> list[Row]:
         num_output_tokens = len(sequence.token_ids) - sequence.num_prompt_tokens

@@ -4,10 +4,17 @@ Joins the block pool (who uses a block) and the prefix cache (what a block holds
 agreement. A sequence passes through these calls:
 
     match       finds the longest cached part of its prefix
-    try_admit   takes that over, if the rest of its tokens would fit too
+    try_admit   takes that over, if the rest of its tokens would fit too; of the block behind it
+                it gets a copy, if another choice of its request has computed the prompt there
     try_grow    makes the block table cover the tokens of the next step
     commit      after a step: blocks that are now full and computed become reusable
     release     gives the table back; `forget` also drops what is remembered about the sequence
+
+The choices of one request share all full blocks of their prompt. The last one is partly filled, and
+a choice writes to it in the very step in which it starts: copy-on-write would never share it for
+longer than a copy at admission does, and needs no second look at every write. `take_copies` names
+what is to be copied before the step, and before anything is scrubbed: by then the block copied from
+may belong to somebody else, but its bytes are still there.
 
 `delete` takes away what was computed from certain prompts: nothing finds it any more, and
 `pool.take_scrubs` names its blocks as soon as nobody uses them. Sequences that run on with such a
@@ -54,6 +61,8 @@ class KVCache:
         self.pool = BlockPool(num_blocks, self._evicted, shares)
         self.prefixes = PrefixCache(num_blocks, block_size_tokens)
         self._chains: dict[Sequence, _Chain] = {}
+        self._copies: dict[int, int] = {}
+        """For each block that is to be a copy, the block whose bytes of now it gets."""
 
     def num_blocks_for(self, num_tokens: int) -> int:
         return -(-num_tokens // self.block_size_tokens)
@@ -70,6 +79,20 @@ class KVCache:
         if len(matched) == self.prefixes.num_matchable_blocks(num_tokens):
             return None
         return self._keys(sequence)[len(matched)]
+
+    def awaits_sibling(self, sequence: Sequence, matched: list[int]) -> bool:
+        """Whether another choice is computing what this one would compute again behind `matched`.
+
+        Not where a choice has ended already: those that end with their first token leave nothing to
+        copy, and would be waited for one after the other.
+        """
+        if len(sequence.siblings) < max(sequence.num_choices, 2):
+            return False
+        num_tokens = min(sequence.num_prompt_tokens, sequence.num_tokens - 1)
+        return len(matched) * self.block_size_tokens < num_tokens and any(
+            other.block_table and other.num_computed_tokens < num_tokens
+            for other in sequence.siblings
+        )
 
     def num_blocks_to_admit(self, sequence: Sequence, matched: list[int]) -> int:
         """Blocks that admission would put to use: for all known tokens and the next one, and of
@@ -104,7 +127,14 @@ class KVCache:
         chain = self._chain(sequence)
         chain.num_committed_blocks = len(matched)
         chain.origin = chain.origin.with_tags_of(filter(None, map(self.pool.origin, matched)))
+        self._copy_of_sibling(sequence, chain, takes_any=takes_any)
         return True
+
+    def take_copies(self) -> list[tuple[int, int]]:
+        """(from, to) of blocks to be copied now, all at once, before the next step's scrubs."""
+        copies = [(source, copy) for copy, source in self._copies.items()]
+        self._copies.clear()
+        return copies
 
     def exceeds_quota(self, sequence: Sequence, num_blocks: int) -> bool:
         """Whether its own tenant's blocks in use leave no room for so many more."""
@@ -206,6 +236,35 @@ class KVCache:
             raise IntegrityError("the refcount of a KV block is not the number of its uses")
         if self.prefixes.held() != is_cached:
             raise IntegrityError("a KV block is cached in one table only")
+
+    def _copy_of_sibling(self, sequence: Sequence, chain: _Chain, *, takes_any: bool) -> None:
+        """Gives a sequence behind its shared blocks a copy of the block that comes next, if another
+        choice has computed more of the prompt."""
+        num_shared, size = sequence.num_computed_tokens, self.block_size_tokens
+        limit = min(
+            sequence.num_prompt_tokens,
+            sequence.num_tokens - 1,  # a step must compute one
+            sequence.num_skippable_tokens,
+            num_shared + size,
+        )
+        if limit <= num_shared:
+            return
+        for other in sequence.siblings:
+            if other.num_computed_tokens < limit or self._chains[other].is_deleted:
+                continue
+            source = other.block_table[num_shared // size]
+            if (origin := self.pool.origin(source)) is not None:
+                chain.origin = chain.origin.with_tags_of((origin,))
+            copy = self.pool.try_allocate(
+                1, chain.origin, is_condemned=chain.is_deleted, takes_any=takes_any
+            )
+            if copy is None:
+                raise IntegrityError("a KV block that admission counted as available is not")
+            self.pool.will_overwrite(copy[0])
+            self._copies[copy[0]] = self._copies.get(source, source)
+            sequence.block_table += copy
+            sequence.num_computed_tokens = limit
+            return
 
     def _chain(self, sequence: Sequence) -> _Chain:
         chain = self._chains.get(sequence)

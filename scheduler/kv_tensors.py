@@ -86,6 +86,12 @@ class KVTensors:
     _by_block: torch.Tensor
     """The same once more: [layers · 2, blocks, numbers in a block]."""
 
+    def copy(self, blocks: list[tuple[int, int]]) -> None:
+        """Copies each first block to the second one in every layer. All are read before any is
+        written. Whole blocks: how a backend orders the slots inside one is its own affair."""
+        index = torch.tensor(blocks, dtype=torch.int64, device=self._by_block.device)
+        self._by_block[:, index[:, 1]] = self._by_block[:, index[:, 0]]
+
     def scrub(self, block_ids: list[int]) -> None:
         """Zeroes these blocks in every layer: one operation, whatever the number of layers."""
         index = torch.tensor(block_ids, dtype=torch.int64, device=self._by_block.device)

@@ -150,6 +150,11 @@ class ModelRunner:
         return answers
 
     @torch.inference_mode()
+    def copy(self, blocks: list[tuple[int, int]]) -> None:
+        """Copies keys and values from each first to the second block, in every layer."""
+        self.kv_cache.copy(blocks)
+
+    @torch.inference_mode()
     def scrub(self, block_ids: list[int]) -> None:
         """Zeroes the keys and values in these blocks, in every layer."""
         self.kv_cache.scrub(block_ids)

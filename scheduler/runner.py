@@ -43,6 +43,11 @@ class Runner(Protocol):
         each of its places. Changes no sequence."""
         ...
 
+    def copy(self, blocks: list[tuple[int, int]]) -> None:
+        """Copies the keys and values of each first block to the second one, in every layer. As if
+        all were read before any is written: a block may be copied from and to."""
+        ...
+
     def scrub(self, block_ids: list[int]) -> None:
         """Zeroes the keys and values in these blocks, in every layer."""
         ...

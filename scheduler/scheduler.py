@@ -367,6 +367,8 @@ class Scheduler:
             # be shared. Choices of one request and bursts behind one system prompt meet here.
             if self.kv_cache.next_key(sequence, matched) in step.in_flight:
                 continue
+            if self.kv_cache.awaits_sibling(sequence, matched):
+                continue
             spoken_for = Counter[str]()
             for other, num_blocks in step.unbacked.items():
                 spoken_for[other.tenant] += num_blocks

@@ -57,6 +57,10 @@ class Sequence:
     tags: frozenset[str] = NO_TAGS
     """Opaque ids of the documents in the prompt: what is computed from it can be deleted by them.
     """
+    num_choices: int = 1
+    """Of its request, finished ones included."""
+    siblings: list[Sequence] = field(default_factory=list, repr=False)
+    """The unfinished choices of its request, itself among them; one list for all of them."""
 
     @property
     def num_tokens(self) -> int:

@@ -190,7 +190,7 @@ def test_cached_tokens_are_reported_once_per_choice_and_per_tenant() -> None:
     again = submitted(engine, make_submit(3, num_choices=2), prompt)
     other = submitted(engine, make_submit(3, salt="other"), prompt)
     outputs = run_to_end(engine)
-    assert outputs.cached_tokens == {(again, 0): 20, (again, 1): 20, (other, 0): 0}
+    assert outputs.cached_tokens == {(again, 0): 20, (again, 1): 21, (other, 0): 0}
     assert outputs.tokens[again, 0] == outputs.tokens[other, 0] == continuation(prompt, 3, ENDLESS)
 
 
@@ -203,7 +203,40 @@ def test_choices_differ_only_by_their_number_and_share_the_prompt() -> None:
     for choice in range(3):
         expected = continuation(prompt, 8, ENDLESS, choice)
         assert outputs.tokens[request, choice] == expected
-    assert sum(n for batch in runner.batches[:2] for *_, n in batch) == 22 + 1 + 2 + 2
+    assert sum(n for batch in runner.batches[:2] for *_, n in batch) == 22 + 1 + 1 + 1
+
+
+@pytest.mark.parametrize("num_prompt_tokens", [1, 2, 3, 4, 5, 30, 32, 33, 50])
+@pytest.mark.parametrize("num_cached_tokens", [0, 16])
+def test_eight_choices_compute_their_prompt_once_and_its_last_token_each(
+    num_prompt_tokens: int, num_cached_tokens: int
+) -> None:
+    """Whatever part of the last block the prompt fills, in one chunk or in several."""
+    runner = FakeRunner()
+    engine = make_engine(runner, max_batch_tokens=20)
+    prompt = list(range(num_prompt_tokens))
+    num_hit = 0
+    if prompt[:num_cached_tokens]:
+        submitted(engine, make_submit(1), prompt[:num_cached_tokens])
+        run_to_end(engine)
+        num_hit = min(num_cached_tokens, num_prompt_tokens - 1) // 4 * 4
+    del runner.batches[:]
+    request = submitted(engine, make_submit(5, num_choices=8), prompt)
+    outputs = run_to_end(engine)
+    # The other four tokens of each choice are decoded; drafts, if any, are not counted here.
+    num_computed = sum(num for batch in runner.batches for *_, num in batch) - 8 * 4
+    assert num_computed == num_prompt_tokens - num_hit + 7
+    for choice in range(8):
+        assert outputs.tokens[request, choice] == continuation(prompt, 5, ENDLESS, choice)
+    assert outputs.cached_tokens[request, 0] == num_hit
+
+
+def test_choices_that_end_with_their_first_token_are_not_waited_for() -> None:
+    runner = FakeRunner()
+    engine = make_engine(runner, max_batch_tokens=64)
+    submitted(engine, make_submit(1, num_choices=8), list(range(22)))
+    run_to_end(engine)
+    assert [sum(num for *_, num in batch) for batch in runner.batches] == [22, 7 * 2]
 
 
 def test_follow_up_turn_reuses_the_blocks_of_the_answer() -> None:
@@ -393,7 +426,7 @@ def test_a_tenants_priority_request_starts_first_and_its_flex_request_last() -> 
 
 def test_a_deadline_ends_waiting_and_running_choices_and_frees_their_blocks() -> None:
     engine = make_engine(max_running_sequences=2)
-    slow = submitted(engine, make_submit(100, num_choices=3, timeout_ms=300), [5, 6, 7])
+    slow = submitted(engine, make_submit(100, num_choices=3, timeout_ms=300), [5])
     other = submitted(engine, make_submit(40), [8])
     outputs = run_to_end(engine)
     assert all_blocks_are_back(engine)
@@ -401,7 +434,7 @@ def test_a_deadline_ends_waiting_and_running_choices_and_frees_their_blocks() ->
     for choice in range(2):
         tokens = outputs.tokens[slow, choice]
         assert 5 < len(tokens) < 100
-        assert tokens == continuation([5, 6, 7], 100, ENDLESS, choice)[: len(tokens)]
+        assert tokens == continuation([5], 100, ENDLESS, choice)[: len(tokens)]
     assert outputs.tokens[slow, 2] == []
     assert (slow, 2) not in outputs.cached_tokens  # nothing was computed for it
     assert outputs.tokens[other, 0] == continuation([8], 40, ENDLESS)

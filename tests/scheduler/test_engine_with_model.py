@@ -143,6 +143,38 @@ def test_a_seed_draws_the_same_text_alone_in_a_crowd_after_preemption_and_from_d
         assert engine.stats().accepted_tokens > 10
 
 
+@pytest.mark.parametrize("block_size_tokens", [4, 16])
+def test_a_choice_behind_a_copied_block_draws_what_it_would_draw_behind_its_own(
+    make_checkpoint, load_runner, block_size_tokens
+) -> None:
+    """Blocks of 16 are those whose keys the compiled kernels interleave."""
+    path = make_checkpoint("qwen3").path
+    prompt = list(range(20, 46))
+
+    def drawn(*, with_copies: bool) -> tuple[list[list[int]], list[int]]:
+        runner = load_runner(path, block_size_tokens=block_size_tokens)
+        engine = Engine(runner, EngineConfig(speculative_tokens=0), time.monotonic)
+        wanted = SamplingParams(seed=3, ignore_eos=True)
+        number = engine.submit(Submit(0, "ab", "t", 4, 12, wanted), prompt)
+        assert isinstance(number, int)
+        if not with_copies:
+            for sequence in engine._requests[number]:
+                sequence.siblings = []
+        texts: list[list[int]] = [[] for _ in range(4)]
+        work: list[int] = []
+        while engine.has_work:
+            for row in engine.step():
+                assert row.token is not None
+                texts[row.choice].append(row.token)
+            work.append(engine.stats().batch_tokens)
+        return texts, work
+
+    copied, work = drawn(with_copies=True)
+    assert work[:2] == [26, 4]
+    assert copied == drawn(with_copies=False)[0]
+    assert len({tuple(text) for text in copied}) == 4
+
+
 # --- one seed, a thousand batches -----------------------------------------------------------------
 
 NUM_COMPOSITIONS = 1000

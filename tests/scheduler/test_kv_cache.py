@@ -6,6 +6,7 @@ from anzoth.frames import SamplingParams
 from anzoth.scheduler.kv_cache import KVCache
 from anzoth.scheduler.origin import Deletion
 from anzoth.scheduler.sequence import Sequence
+from anzoth.scheduler.tenant_blocks import BlockShares
 
 SIZE = 4
 
@@ -250,3 +251,105 @@ def test_what_an_untagged_twin_computed_is_not_touched() -> None:
     cache.forget(plain)
     assert cache.pool.take_scrubs() == []
     cache.check_integrity([])
+
+
+# --- choices of one request ---------------------------------------------------------------------
+
+
+def make_choices(number: int, tokens: list[int], salt: str = "salt") -> list[Sequence]:
+    siblings: list[Sequence] = []
+    for choice in range(number):
+        sequence = make_sequence(0, tokens, salt)
+        sequence.choice, sequence.num_choices, sequence.siblings = choice, number, siblings
+        siblings.append(sequence)
+    return siblings
+
+
+def test_choice_copies_the_last_block_of_a_prompt_and_computes_its_last_token() -> None:
+    for num_tokens in range(2, 14):
+        cache = KVCache(20, SIZE)
+        leader, *others = make_choices(3, list(range(num_tokens)))
+        assert not cache.awaits_sibling(leader, [])
+        assert not cache.awaits_sibling(others[0], [])
+        admit(cache, leader)
+        assert cache.try_grow(leader, num_tokens)
+        assert cache.awaits_sibling(others[0], cache.match(others[0]))
+        compute(cache, leader)
+        assert not cache.awaits_sibling(others[0], cache.match(others[0]))
+        for other in others:
+            admit(cache, other)
+            assert other.num_computed_tokens == num_tokens - 1
+            compute(cache, other)
+        num_shared = (num_tokens - 1) // SIZE
+        copies = [(leader.block_table[num_shared], o.block_table[num_shared]) for o in others]
+        assert cache.take_copies() == (copies if (num_tokens - 1) % SIZE else [])
+        assert cache.take_copies() == []
+        cache.check_integrity([leader, *others])
+
+
+def test_copy_reads_what_is_there_before_the_step_whoever_owns_the_block_then() -> None:
+    """Leader and first copy are preempted, and another tenant gets their blocks, in one step."""
+    cache = KVCache(5, SIZE)
+    leader, first, second = make_choices(3, list(range(6)))
+    run(cache, leader)
+    tail = leader.block_table[1]
+    admit(cache, first)
+    admit(cache, second)
+    copies = [first.block_table[1], second.block_table[1]]
+    cache.release(leader)
+    cache.release(first)
+    stranger = make_sequence(1, list(range(90, 99)), "theirs")
+    run(cache, stranger)
+    assert {tail, copies[0]} < set(stranger.block_table)
+    assert cache.take_copies() == [(tail, copies[0]), (tail, copies[1])]
+    # Copied first, then zeroed for the stranger: nothing of the copy that is still in use.
+    assert cache.pool.take_scrubs() == sorted([tail, copies[0]])
+    cache.check_integrity([second, stranger])
+
+
+def test_block_of_another_tenant_that_is_overwritten_by_a_copy_is_not_zeroed_after_it() -> None:
+    cache = KVCache(3, SIZE)
+    stranger = make_sequence(1, [90], "theirs")
+    leader, other = make_choices(2, list(range(3)))
+    run(cache, leader)
+    run(cache, stranger)
+    (freed,) = stranger.block_table
+    holder = make_sequence(2, [91])
+    run(cache, holder)  # the block that was never used
+    cache.forget(stranger)
+    admit(cache, other)
+    assert other.block_table == [freed]
+    assert cache.take_copies() == [(leader.block_table[0], freed)]
+    assert cache.pool.take_scrubs() == []
+
+
+def test_deleted_choice_is_not_copied_and_copies_carry_the_tags_of_what_they_copy() -> None:
+    cache = KVCache(20, SIZE)
+    tagged = make_sequence(9, list(range(4)), tags=("a",))
+    run(cache, tagged)
+    cache.forget(tagged)
+    leader, first, second = make_choices(3, list(range(6)))
+    assert len(run(cache, leader)) == 1
+    # Were the shared block not there any more, the copy would still be of what followed it.
+    admit(cache, first)
+    assert delete(cache, [leader, first, second], "salt", "a") == (0, 3)
+    cache.take_copies()
+    admit(cache, second)
+    assert second.num_computed_tokens == 0
+    assert cache.take_copies() == []
+    compute(cache, second)
+    for sequence in (leader, first, second):
+        cache.forget(sequence)
+    assert len(probe(cache, list(range(6)))) == 1
+    cache.check_integrity([])
+
+
+def test_copy_that_the_quota_does_not_leave_room_for_is_not_begun() -> None:
+    cache = KVCache(10, SIZE, BlockShares(quota=0.4))
+    leader, other = make_choices(2, list(range(7)))
+    run(cache, leader)
+    hog = make_sequence(1, [50] * 5)
+    run(cache, hog)
+    assert cache.try_admit(other, cache.match(other)) is False
+    assert other.block_table == []
+    assert cache.take_copies() == []

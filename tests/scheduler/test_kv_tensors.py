@@ -101,6 +101,23 @@ def test_layers_share_nothing_and_start_at_zero():
         assert (layer.v_SKD == -number - 1).all()
 
 
+def test_copied_blocks_are_equal_in_every_layer_and_all_are_read_before_any_is_written():
+    tensors = allocate(SPEC, torch.bfloat16, 5, 16, torch.device("cpu"))
+    torch.manual_seed(0)
+    for layer in tensors.layers:
+        layer.k_SKD.normal_()
+        layer.v_SKD.normal_()
+    before = [
+        values.view(5, -1).clone()
+        for layer in tensors.layers
+        for values in (layer.k_SKD, layer.v_SKD)
+    ]
+    tensors.copy([(1, 4), (4, 0), (1, 2)])
+    after = [v.view(5, -1) for layer in tensors.layers for v in (layer.k_SKD, layer.v_SKD)]
+    for values, old in zip(after, before, strict=True):
+        assert torch.equal(values, old[[4, 1, 1, 3, 1]])
+
+
 def test_scrubbed_blocks_are_zero_in_every_layer_and_the_others_are_untouched():
     tensors = allocate(SPEC, torch.bfloat16, 5, 16, torch.device("cpu"))
     for layer in tensors.layers:

@@ -69,7 +69,7 @@ class Machine:
         self.oracle = SlotOracle(case.num_blocks, case.size)
         self.now_s = 0.0
         self.num_requests = 0
-        self.num_ended = self.num_cached_tokens = 0
+        self.num_ended = self.num_cached_tokens = self.num_copies = 0
         self.max_tokens = self.scheduler.quota_blocks * case.size
         shared = [self.random.randrange(5) for _ in range(self.max_tokens)]
         self.openings = [
@@ -96,7 +96,9 @@ class Machine:
         tags = frozenset(random_.sample("xyz", random_.choice([0, 0, 1, 2])))
         max_tokens = random_.randint(1, min(self.max_tokens - num_prompt_tokens, 20))
         deadline_s = self.now_s + random_.randint(1, 60) if random_.random() < 0.1 else None
-        for choice in range(random_.choice([1, 1, 1, 2, 4])):
+        num_choices = random_.choice([1, 1, 1, 2, 4])
+        siblings: list[Sequence] = []
+        for choice in range(num_choices):
             sequence = Sequence(
                 request=self.num_requests,
                 choice=choice,
@@ -110,7 +112,10 @@ class Machine:
                 priority=random_.choice([-1, 0, 0, 1]),
                 deadline_s=deadline_s,
                 tags=tags,
+                num_choices=num_choices,
+                siblings=siblings,
             )
+            siblings.append(sequence)
             self.oracle.live[sequence] = Text.of(sequence)
             self.scheduler.add(sequence)
         self.num_requests += 1
@@ -122,6 +127,9 @@ class Machine:
         batch = self.scheduler.schedule()
         assert batch, "sequences are left, but none can be scheduled"
         assert sum(item.num_tokens for item in batch) <= self.case.budget
+        copies = self.scheduler.kv_cache.take_copies()
+        self.num_copies += len(copies)
+        self.oracle.copy(copies)
         self.scrub()
         self.oracle.compute(batch)
         for item in batch:
@@ -161,6 +169,7 @@ class Machine:
 
     def end(self, sequence: Sequence) -> None:
         self.scheduler.end(sequence)
+        sequence.siblings.remove(sequence)
         del self.oracle.live[sequence]
         self.num_ended += 1
         self.num_cached_tokens += sequence.num_cached_tokens
@@ -190,6 +199,7 @@ class Machine:
         assert self.num_ended > num_operations // 20
         assert self.scheduler.num_preemptions > (0 if self.case.rows > 1 else -1)
         assert self.num_cached_tokens > num_operations // 20
+        assert self.num_copies > (num_operations // 200 if self.case.rows > 1 else -1)
 
 
 @pytest.mark.slow

@@ -245,10 +245,18 @@ def test_preempted_sequence_hits_its_own_blocks() -> None:
 def test_choices_of_one_request_compute_their_prompt_once() -> None:
     scheduler = make_scheduler(max_batch_tokens=64)
     prompt = list(range(500, 510))
+    siblings: list[Sequence] = []
     for choice in range(4):
-        scheduler.add(make_sequence(0, 0, choice=choice, tokens=prompt))
+        sequence = make_sequence(0, 0, choice=choice, tokens=prompt)
+        sequence.num_choices, sequence.siblings = 4, siblings
+        siblings.append(sequence)
+        scheduler.add(sequence)
     assert plan(run_step(scheduler)) == [(0, 10)]
-    assert plan(run_step(scheduler)) == [(0, 1), (0, 2), (0, 2), (0, 2)]
+    assert scheduler.kv_cache.take_copies() == []
+    assert plan(run_step(scheduler)) == [(0, 1)] * 4
+    leader, *others = siblings
+    source = leader.block_table[2]
+    assert scheduler.kv_cache.take_copies() == [(source, other.block_table[2]) for other in others]
     tables = [sequence.block_table for sequence in scheduler.running]
     assert len({tuple(table[:2]) for table in tables}) == 1
     assert len({table[2] for table in tables}) == 4

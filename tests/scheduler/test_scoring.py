@@ -125,6 +125,21 @@ def test_a_scored_prompt_is_computed_whole_and_leaves_its_blocks_for_others() ->
     assert cached == [0, 0, 28]
 
 
+def test_choices_have_the_scores_of_one_computation() -> None:
+    runner = FakeRunner()
+    engine = make_engine(runner, max_batch_tokens=16)
+    for max_tokens in (0, 2):
+        del runner.batches[:]
+        request = submit(engine, list(range(30, 60)), max_tokens, num_choices=3)
+        scores, rows = run(engine)
+        assert len(scores[request, 0]) == 29
+        assert scores[request, 1] == scores[request, 2] == scores[request, 0]
+        assert [rows[request, choice][-1].finish for choice in range(3)] == ["length"] * 3
+        # Who is only scored ends at once: its last block, with two tokens, is not there to copy.
+        num_computed = sum(num for batch in runner.batches for *_, num in batch)
+        assert num_computed == 30 + (2 * 2 if max_tokens == 0 else 2 + 3)
+
+
 def test_what_was_scored_is_not_scored_again_after_a_preemption() -> None:
     def sequence(num_scored: int) -> Sequence:
         params = SamplingParams(num_prompt_logprobs=0)

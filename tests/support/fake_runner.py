@@ -98,6 +98,13 @@ class FakeRunner:
         written: set[int] = set()
         return [self._row(item, written) for item in batch]
 
+    def copy(self, blocks: list[tuple[int, int]]) -> None:
+        size = self.block_size_tokens
+        for numbers in (self._slots, self._writers):
+            read = [numbers[source * size : source * size + size] for source, _ in blocks]
+            for (_, copy), found in zip(blocks, read, strict=True):
+                numbers[copy * size : copy * size + size] = found  # type: ignore[assignment]
+
     def scrub(self, block_ids: list[int]) -> None:
         for block_id in block_ids:
             start, size = block_id * self.block_size_tokens, self.block_size_tokens

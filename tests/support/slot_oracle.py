@@ -62,6 +62,11 @@ class SlotOracle:
         for block_id in block_ids:
             self._blocks[block_id] = Content([None] * self._size)
 
+    def copy(self, blocks: list[tuple[int, int]]) -> None:
+        read = [self._blocks[source] for source, _ in blocks]
+        for (_, copy), found in zip(blocks, read, strict=True):
+            self._blocks[copy] = Content(list(found.slots), set(found.origins), found.is_deleted)
+
     def compute(self, batch: list[ScheduledSequence]) -> None:
         """One step. Raises AssertionError if anything is not where it must be."""
         written: set[tuple[int, int]] = set()
