@@ -98,6 +98,11 @@ class EngineConfig:
     the system prompts, tools and latest conversations of a quiet tenant beside a flood by another
     (of 20,000 blocks, 16,000 tokens), and takes at most a quarter of the cache from running
     work, and only as far as others have something cached. 0: the longest unused goes first."""
+    shared_prompts: Path | None = None
+    """A directory with system prompts of the platform's own, one `*.txt` each. Their KV blocks are
+    shared by all tenants, where they stand at the beginning of a conversation and as a whole; the
+    rest of every prompt stays its tenant's own. A tenant that knows such a prompt can find out
+    whether it is in use, and nothing else: put nothing in them that tenants must not know."""
     block_size_tokens: int = 16
     max_model_tokens: int | None = None
     """None: what the checkpoint's config says, if the KV cache can hold it."""

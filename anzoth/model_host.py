@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 from anzoth import config as configuration
-from anzoth import control, footprint
+from anzoth import control, footprint, shared_prompts
 from anzoth.config import ConfigError, ModelConfig
 from anzoth.control import ControlError, NotReached, Tell
 from anzoth.footprint import PROCESS_BYTES, Footprint
@@ -116,10 +116,13 @@ class ModelHost:
         self.must_load = True
         """While the server starts, a model that cannot be loaded ends the start."""
         footprints = [footprint.measure(model) for model in models]
+        prompts = [shared_prompts.read(model) for model in models]
         shared = footprint.share_out(models, footprints, available_memory_bytes())
         self._hosted: dict[str, _Hosted] = {}
-        for model, measured in zip(shared, footprints, strict=True):
-            self._hosted[model.name] = self._host(model, measured, "configured", is_offered=True)
+        for model, measured, own_prompts in zip(shared, footprints, prompts, strict=True):
+            self._hosted[model.name] = self._host(
+                model, measured, own_prompts, "configured", is_offered=True
+            )
 
     @property
     def gateway_socket(self) -> Path:
@@ -173,8 +176,12 @@ class ModelHost:
         """
         if self._changing.locked():
             tell({"state": "waiting", "for": "another model that is being loaded or unloaded"})
+        try:
+            prompts = await asyncio.to_thread(shared_prompts.read, model)
+        except ConfigError as error:
+            raise ControlError(str(error)) from error
         async with self._changing:
-            hosted = self._admit(model)
+            hosted = self._admit(model, prompts)
             try:
                 self._start(hosted)
                 await self._until_ready(hosted, tell)
@@ -216,7 +223,7 @@ class ModelHost:
         self._log(f"model {name} was unloaded")
         return None
 
-    def _admit(self, model: ModelConfig) -> _Hosted:
+    def _admit(self, model: ModelConfig, prompts: list[list[int]]) -> _Hosted:
         """Raises ControlError: a name is taken, or the memory is."""
         old = self._hosted.get(model.name)
         if old is not None and old.failure is None:
@@ -231,7 +238,7 @@ class ModelHost:
             )
         except ConfigError as error:
             raise ControlError(str(error)) from error
-        hosted = self._host(model, measured, "loaded", is_offered=False)
+        hosted = self._host(model, measured, prompts, "loaded", is_offered=False)
         hosted.replaced = old
         self._hosted[model.name] = hosted
         return hosted
@@ -271,7 +278,13 @@ class ModelHost:
     # --- engines ------------------------------------------------------------------------------
 
     def _host(
-        self, model: ModelConfig, measured: Footprint, origin: Origin, *, is_offered: bool
+        self,
+        model: ModelConfig,
+        measured: Footprint,
+        prompts: list[list[int]],
+        origin: Origin,
+        *,
+        is_offered: bool,
     ) -> _Hosted:
         socket_path = self._run_dir / f"engine-{self._num_sockets}.sock"
         self._num_sockets += 1
@@ -283,6 +296,7 @@ class ModelHost:
                 "path": str(model.path),
                 "socket": str(socket_path),
                 "engine": configuration.to_json(model.engine),
+                "shared_prompts": prompts,
                 "log_level": self._log_level,
             },
             log=self._log,

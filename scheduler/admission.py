@@ -142,6 +142,8 @@ def _problem_with_request(submit: Submit, token_ids: list[int], vocab_size: int)
     if not submit.cache_salt:
         # Tenants without a secret would share one cache.
         return "cache_salt must not be empty."
+    if not submit.tenant:
+        return "tenant must not be empty."  # that is what all tenants share (see `origin`)
     if not all(isinstance(tag, str) for tag in submit.tags):
         return "tags must be strings."
     if not token_ids:

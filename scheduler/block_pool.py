@@ -23,7 +23,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from anzoth.scheduler.blocks import Block, BlockList
-from anzoth.scheduler.origin import Origin
+from anzoth.scheduler.origin import SHARED, Origin
 from anzoth.scheduler.tenant_blocks import BlockShares, TenantBlocks
 
 
@@ -88,6 +88,12 @@ class BlockPool:
 
     def is_cached(self, block_id: int) -> bool:
         return self._blocks[block_id].is_cached
+
+    def holder(self, block_id: int) -> str:
+        """The tenant that a block in use, or cached, counts for."""
+        account = self._blocks[block_id].account
+        assert account is not None
+        return account.tenant
 
     def origin(self, block_id: int) -> Origin | None:
         """Of the bytes in the block. None: they are zero."""
@@ -165,6 +171,14 @@ class BlockPool:
             self._free.append(block)
         assert block.refcount or not is_cached, "what an unused block held is gone"
         block.is_cached = is_cached
+
+    def give_to_all(self, block_id: int) -> None:
+        """The block, which is in use, holds what all tenants may share: it is nobody's own."""
+        block = self._blocks[block_id]
+        assert block.refcount
+        assert block.is_cached
+        self.tenants.hand_over(block, SHARED.tenant)
+        block.origin = SHARED
 
     def blocks_of(self, is_wanted: Callable[[Origin], bool]) -> list[int]:
         """Blocks whose bytes have a wanted origin, in whatever state. O(blocks)."""

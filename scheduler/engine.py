@@ -21,7 +21,7 @@ Does not know: sockets, tensors, or text. The runner is known by its `Protocol` 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from itertools import chain
 
 from anzoth.config import ConfigError, EngineConfig
@@ -39,6 +39,7 @@ from anzoth.scheduler.block_pool import IntegrityError
 from anzoth.scheduler.constraint import GRAMMAR_TOO_COMPLEX, Constraint
 from anzoth.scheduler.drafts import DEFAULT_DRAFT_TOKENS, Drafter, break_even_rows
 from anzoth.scheduler.origin import Deletion
+from anzoth.scheduler.prefix_cache import TokenIds
 from anzoth.scheduler.runner import Runner
 from anzoth.scheduler.scheduler import Scheduler
 from anzoth.scheduler.sequence import RowFailure, SampledToken, ScheduledSequence, Sequence
@@ -51,8 +52,15 @@ log = logging.getLogger(__name__)
 class Engine:
     """One model, its queue and its running batch. Not thread-safe: one thread drives it."""
 
-    def __init__(self, runner: Runner, config: EngineConfig, clock: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        runner: Runner,
+        config: EngineConfig,
+        clock: Callable[[], float],
+        shared_prompts: Iterable[TokenIds] = (),
+    ) -> None:
         """`clock` returns seconds that never go back (`time.monotonic`, or a test's own).
+        `shared_prompts`: token ids of beginnings whose KV blocks all tenants may share.
 
         Raises ConfigError for settings with which nothing could ever run.
         """
@@ -72,6 +80,7 @@ class Engine:
             max_running_sequences=config.max_running_sequences,
             shares=_block_shares(config),
             drafter=_drafter(config.speculative_tokens, str(runner.device)),
+            shared_prompts=shared_prompts,
         )
         self._runner = runner
         self._clock = clock
@@ -390,14 +399,16 @@ class Engine:
     def _fail(self, sequence: Sequence, failure: RowFailure) -> Row:
         """Ends one sequence whose row could not be computed; the others live on.
 
-        If the cause lies in its blocks, whoever reused them would fail too: the cache drops them.
+        If the cause lies in its blocks, whoever reused them would fail too: the cache drops them. A
+        fault of the caller's does not lie there, and must not cost others what they share.
         """
         level = logging.INFO if failure.is_callers else logging.ERROR
         log.log(
             level, "request %d choice %d: %s", sequence.request, sequence.choice, failure.message
         )
         is_first = sequence.num_output_tokens == 0
-        self._scheduler.kv_cache.unregister(sequence)
+        if not failure.is_callers:
+            self._scheduler.kv_cache.unregister(sequence)
         self._end(sequence, "error")
         cached = sequence.num_cached_tokens if is_first else None
         message = failure.message if failure.is_callers else None

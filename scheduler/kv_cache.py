@@ -31,7 +31,7 @@ from itertools import islice
 
 from anzoth.scheduler.block_pool import BlockPool, IntegrityError
 from anzoth.scheduler.origin import Deletion, Origin
-from anzoth.scheduler.prefix_cache import KeyChain, PrefixCache
+from anzoth.scheduler.prefix_cache import KeyChain, PrefixCache, SharedPrompts, TokenIds
 from anzoth.scheduler.sequence import Sequence
 from anzoth.scheduler.tenant_blocks import BlockShares
 
@@ -55,11 +55,17 @@ class KVCache:
     """The block tables of all sequences."""
 
     def __init__(
-        self, num_blocks: int, block_size_tokens: int, shares: BlockShares | None = None
+        self,
+        num_blocks: int,
+        block_size_tokens: int,
+        shares: BlockShares | None = None,
+        shared_prompts: Iterable[TokenIds] = (),
     ) -> None:
+        """`shared_prompts`: token ids of beginnings that all tenants may share."""
         self.block_size_tokens = block_size_tokens
         self.pool = BlockPool(num_blocks, self._evicted, shares)
         self.prefixes = PrefixCache(num_blocks, block_size_tokens)
+        self._shared_prompts = SharedPrompts(shared_prompts, block_size_tokens)
         self._chains: dict[Sequence, _Chain] = {}
         self._copies: dict[int, int] = {}
         """For each block that is to be a copy, the block whose bytes of now it gets."""
@@ -178,6 +184,8 @@ class KVCache:
             block_id = sequence.block_table[index]
             if self.prefixes.try_register(keys, index, sequence.token_ids, block_id):
                 self.pool.set_cached(block_id, True)
+                if index < chain.keys.num_shared_blocks:
+                    self.pool.give_to_all(block_id)
         chain.num_committed_blocks = num_full
 
     def unregister(self, sequence: Sequence) -> None:
@@ -270,7 +278,9 @@ class KVCache:
         chain = self._chains.get(sequence)
         if chain is None:
             origin = Origin(sequence.tenant, sequence.cache_salt, sequence.tags)
-            chain = self._chains[sequence] = _Chain(KeyChain(sequence.cache_salt), origin)
+            num_shared = self._shared_prompts.num_blocks(sequence.token_ids)
+            keys = KeyChain(sequence.cache_salt, num_shared)
+            chain = self._chains[sequence] = _Chain(keys, origin)
         return chain
 
     def _keys(self, sequence: Sequence) -> list[bytes]:

@@ -7,6 +7,9 @@ first, so no block holds bytes of two origins. And a deletion finds everything i
 Tags are opaque to the engine: ids of documents that a prompt contains. A sequence that takes over
 the blocks of another one takes over its tags: its own blocks depend on the same text.
 
+What was computed from a prompt that the operator approved for all, and from nothing else, is
+`SHARED`: it belongs to no tenant, no document is in it, and no tenant's deletion covers it.
+
 Does not know: blocks, sequences, or which documents exist.
 """
 
@@ -30,6 +33,10 @@ class Origin:
         """This origin, and all documents of the others."""
         tags = self.tags.union(*(other.tags for other in others))
         return self if tags == self.tags else replace(self, tags=tags)
+
+
+SHARED = Origin(tenant="", cache_salt="")
+"""No tenant's: a request's tenant and salt are never empty (see `admission`)."""
 
 
 @dataclass(slots=True, frozen=True)

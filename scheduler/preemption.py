@@ -50,10 +50,15 @@ def victims_of_growth(
 
 
 def freed_blocks(sequences: Iterable[Sequence], kv_cache: KVCache) -> Counter[str]:
-    """By tenant, the blocks that nobody uses for certain once these are preempted. O(blocks)."""
-    refcount, freed = kv_cache.pool.refcount, Counter[str]()
+    """By tenant that they count for, the blocks that nobody uses for certain once these are
+    preempted. O(blocks)."""
+    pool, freed = kv_cache.pool, Counter[str]()
     for sequence in sequences:
-        freed[sequence.tenant] += sum(refcount(block) == 1 for block in sequence.block_table)
+        freed.update(
+            pool.holder(block_id)
+            for block_id in sequence.block_table
+            if pool.refcount(block_id) == 1
+        )
     return freed
 
 

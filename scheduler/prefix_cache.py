@@ -11,6 +11,18 @@ block's own tokens are compared, and its parent must be the very entry that was 
 by induction the whole prefix is equal. The secret belongs to the authenticated tenant and never
 comes from a request.
 
+There are prompts that the operator approved to be shared by all tenants (`SharedPrompts`). Where a
+sequence begins with all full blocks of one, their keys are made with a key that is no secret, and
+the tenant's secret takes over right behind them:
+
+    [ approved, full blocks | the rest of the approved text | the tenant's text ……… ]
+      keyed for everybody     keyed with the tenant's secret from here on
+
+A tenant that sends the approved text can see in the time it takes, or in the number of cached
+tokens, that somebody used it lately. It sees nothing of what others wrote behind it, nor that
+somebody sent a part of it only: that is all or nothing. What is approved is told by whoever starts
+the engine; no request can add to it.
+
 Two sequences may compute the same block side by side. The first registration stands, and the other
 copy stays private to its sequence; blocks after it hang below the registered one. When a block is
 evicted, everything below it is forgotten with it, since a match could not get there any more.
@@ -21,24 +33,54 @@ Does not know: refcounts, lists, or which blocks are in use. It only says what a
 from __future__ import annotations
 
 from array import array
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from hashlib import blake2b
 
 from anzoth.scheduler.block_pool import IntegrityError
+from anzoth.scheduler.origin import SHARED
 
+TokenIds = Sequence[int]
 _KEY_BYTES = 32
+
+
+def _secret(cache_salt: str) -> bytes:
+    # blake2b takes at most 64 bytes of key, and a salt may be longer: a digest stands for it.
+    salt = cache_salt.encode()
+    return blake2b(salt, digest_size=_KEY_BYTES, person=b"anzoth-secret").digest()
+
+
+_SHARED_SECRET = _secret(SHARED.cache_salt)
+
+
+class SharedPrompts:
+    """The beginnings of prompts whose full blocks all tenants may share."""
+
+    def __init__(self, prompts: Iterable[TokenIds], block_size_tokens: int) -> None:
+        """`prompts`: their token ids; what does not fill a block at the end of one is not shared.
+        A prompt that fills no block is ignored."""
+        self._block_size_tokens = block_size_tokens
+        full = (list(ids[: len(ids) // block_size_tokens * block_size_tokens]) for ids in prompts)
+        self._prompts = sorted(filter(None, full), key=len, reverse=True)
+
+    def num_blocks(self, token_ids: list[int]) -> int:
+        """Leading blocks of these tokens that are those of a whole approved prompt, the longest."""
+        for prompt in self._prompts:
+            if token_ids[: len(prompt)] == prompt:
+                return len(prompt) // self._block_size_tokens
+        return 0
 
 
 class KeyChain:
     """The keys of one sequence's full blocks; each block is hashed once, as the sequence grows."""
 
-    __slots__ = ("_secret", "_tip", "keys")
+    __slots__ = ("_secret", "_tip", "keys", "num_shared_blocks")
 
-    def __init__(self, cache_salt: str) -> None:
-        # blake2b takes at most 64 bytes of key, and a salt may be longer: a digest stands for it.
-        salt = cache_salt.encode()
-        self._secret = blake2b(salt, digest_size=_KEY_BYTES, person=b"anzoth-secret").digest()
-        self._tip = blake2b(b"root", digest_size=_KEY_BYTES, key=self._secret).digest()
+    def __init__(self, cache_salt: str, num_shared_blocks: int = 0) -> None:
+        """`num_shared_blocks`: so many leading ones have the same keys for every tenant."""
+        self.num_shared_blocks = num_shared_blocks
+        self._secret = _secret(cache_salt)
+        root = _SHARED_SECRET if num_shared_blocks else self._secret
+        self._tip = blake2b(b"root", digest_size=_KEY_BYTES, key=root).digest()
         self.keys: list[bytes] = []
 
     def extend(self, token_ids: Sequence[int], block_size_tokens: int) -> None:
@@ -46,7 +88,8 @@ class KeyChain:
         for index in range(len(self.keys), len(token_ids) // block_size_tokens):
             tokens = token_ids[index * block_size_tokens : (index + 1) * block_size_tokens]
             link = self._tip + array("q", tokens).tobytes()
-            self._tip = blake2b(link, digest_size=_KEY_BYTES, key=self._secret).digest()
+            secret = _SHARED_SECRET if index < self.num_shared_blocks else self._secret
+            self._tip = blake2b(link, digest_size=_KEY_BYTES, key=secret).digest()
             self.keys.append(self._tip)
 
 

@@ -3,9 +3,9 @@
     python -m anzoth.scheduler.process
 
 Settings come from the supervisor (see `anzoth.child`): `model`, `path`, `socket`, `engine`,
-`log_level`. What the checkpoint is decides whether text is generated, embeddings are made or
-documents are ranked. The model is loaded first and the socket is bound afterwards, so a gateway
-that can connect will be served. The end is one of:
+`log_level`, and the token ids of `shared_prompts`, if there are any. What the checkpoint is decides
+whether text is generated, embeddings are made or documents are ranked. The model is loaded first
+and the socket is bound afterwards, so a gateway that can connect will be served. The end is one of:
 
     0    SIGTERM, or the supervisor is gone
     78   the model, the settings or the socket's path are impossible: trying again will not help
@@ -53,7 +53,8 @@ def main() -> None:
     socket_path = Path(str(settings["socket"]))
     try:
         config = from_json(EngineConfig, settings["engine"])  # type: ignore[arg-type]  # JSON object
-        serve = _PREPARATIONS[model_kind(path)](model, path, config)
+        prompts = _token_ids(settings.get("shared_prompts", []))
+        serve = _PREPARATIONS[model_kind(path)](model, path, config, prompts)
         listener = listen(str(socket_path))
     except (ConfigError, OSError) as error:
         reason = f"model {model} cannot be served: {error}"
@@ -93,9 +94,11 @@ def num_physical_cores() -> int:
 Serve = Callable[[socket.socket], None]
 
 
-def _prepare_generation(model: str, path: Path, config: EngineConfig) -> Serve:
+def _prepare_generation(
+    model: str, path: Path, config: EngineConfig, shared_prompts: list[list[int]]
+) -> Serve:
     runner = _load(model, path, config)
-    engine = Engine(runner, config, time.monotonic)
+    engine = Engine(runner, config, time.monotonic, shared_prompts)
     compiler = GrammarCompiler(
         path / "tokenizer.json", runner.spec.vocab_size, runner.spec.eos_token_ids
     )
@@ -104,7 +107,9 @@ def _prepare_generation(model: str, path: Path, config: EngineConfig) -> Serve:
     )
 
 
-def _prepare_embedding(model: str, path: Path, config: EngineConfig) -> Serve:
+def _prepare_embedding(
+    model: str, path: Path, config: EngineConfig, _shared_prompts: list[list[int]]
+) -> Serve:
     lower_priority(config.embedding_nice)  # loading included
     started_s = _before_loading(model, path, config)
     from anzoth.scheduler.embedding_runner import EmbeddingRunner
@@ -123,11 +128,16 @@ def _prepare_embedding(model: str, path: Path, config: EngineConfig) -> Serve:
     return lambda listener: embedding_server.serve(engine, model, listener, child.parent_fd())
 
 
-_PREPARATIONS: dict[ModelKind, Callable[[str, Path, EngineConfig], Serve]] = {
+_PREPARATIONS: dict[ModelKind, Callable[[str, Path, EngineConfig, list[list[int]]], Serve]] = {
     "generation": _prepare_generation,
     "embedding": _prepare_embedding,
     "rerank": _prepare_embedding,
 }
+
+
+def _token_ids(prompts: object) -> list[list[int]]:
+    assert isinstance(prompts, list), "the supervisor sends lists of token ids"
+    return prompts
 
 
 def _load(model: str, path: Path, config: EngineConfig) -> Runner:

@@ -42,7 +42,7 @@ done, and for those that `expired` names.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
 from anzoth.scheduler.block_pool import IntegrityError
@@ -50,6 +50,7 @@ from anzoth.scheduler.drafts import Drafter
 from anzoth.scheduler.fairness import FairnessPolicy, Round
 from anzoth.scheduler.kv_cache import KVCache
 from anzoth.scheduler.preemption import freed_blocks, victims_of_growth
+from anzoth.scheduler.prefix_cache import TokenIds
 from anzoth.scheduler.rows import Rows
 from anzoth.scheduler.sequence import ScheduledSequence, Sequence
 from anzoth.scheduler.tenant_blocks import BlockShares
@@ -96,10 +97,11 @@ class Scheduler:
         policy: FairnessPolicy | None = None,
         shares: BlockShares | None = None,
         drafter: Drafter | None = None,
+        shared_prompts: Iterable[TokenIds] = (),
     ) -> None:
-        """Without a `drafter` nothing is drafted."""
+        """Without a `drafter` nothing is drafted. `shared_prompts`: see `KVCache`."""
         policy = policy or FairnessPolicy()
-        self.kv_cache = KVCache(num_blocks, block_size_tokens, shares)
+        self.kv_cache = KVCache(num_blocks, block_size_tokens, shares, shared_prompts)
         self.rows = Rows(self.kv_cache, max_running_sequences, policy)
         self.waiting = self.rows.waiting
         self.running = self.rows.running

@@ -13,6 +13,10 @@ A protected block does yield to work that has no other way: to a tenant that hol
 floor, and to a sequence for which everybody else has been preempted (see `rows`, `scheduler`). So
 idle blocks may delay work, but never stop it.
 
+What all tenants share (see `origin`) is in an account of its own, from when it can be found: it
+counts for no tenant's quota, has a floor as a tenant has, and no quota. It needs none: approved
+prompts are finite, and unused blocks beyond the floor are evicted like any others.
+
 Among blocks that are not protected the longest unused goes first, whoever holds it. Each tenant's
 cached blocks are in order of use; a heap over the tenants above their floor tells which of their
 oldest blocks is the oldest of all. Eviction costs O(log tenants), everything else O(1), apart from
@@ -29,6 +33,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from anzoth.scheduler.blocks import Account, Block
+from anzoth.scheduler.origin import SHARED
 
 _MAX_FLOORS = 0.25
 
@@ -122,6 +127,13 @@ class TenantBlocks:
         elif len(account.cached) == self._floor_blocks + 1:
             self._note_oldest(account)
 
+    def hand_over(self, block: Block, tenant: str) -> None:
+        """A block in use counts for this tenant from now on."""
+        account = _holder(block)
+        account.num_in_use -= 1
+        self._leave(block, account)
+        self.use(block, tenant)
+
     def let_go(self, block: Block) -> None:
         """Nobody uses the block any more, and it holds nothing."""
         account = _holder(block)
@@ -213,7 +225,8 @@ class TenantBlocks:
                 last_stamp, num_cached = block.stamp, num_cached + 1
             if num_cached != len(account.cached) or num_in_use[account] != account.num_in_use:
                 return "the KV blocks of a tenant are miscounted"
-            if not 0 < account.num_held <= self.quota_blocks:
+            is_bounded = account.tenant != SHARED.tenant
+            if not account.num_held or (is_bounded and account.num_held > self.quota_blocks):
                 return "a tenant holds more KV blocks than its quota, or none"
             is_above = self._is_above_floor(account)
             if is_above and (account.cached.first.stamp, account.tenant) not in listed:

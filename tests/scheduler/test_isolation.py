@@ -14,6 +14,7 @@ import pytest
 from anzoth.config import EngineConfig
 from anzoth.frames import SamplingParams, Submit
 from anzoth.scheduler.engine import Engine
+from anzoth.scheduler.sequence import RowFailure
 from fake_runner import FakeRunner
 
 ENDLESS = SamplingParams(ignore_eos=True)
@@ -25,9 +26,12 @@ Seen = tuple[int | None, list[int], list[int | None]]
 class Site:
     """An engine with room for everything, and who asks what."""
 
-    def __init__(self) -> None:
+    def __init__(self, *shared_prompts: list[int]) -> None:
         self.engine = Engine(
-            FakeRunner(num_blocks=400), EngineConfig(max_batch_tokens=16), lambda: 0.0
+            FakeRunner(num_blocks=400),
+            EngineConfig(max_batch_tokens=16),
+            lambda: 0.0,
+            shared_prompts,
         )
 
     def ask(self, tenant: str, prompt: list[int]) -> Seen:
@@ -96,3 +100,57 @@ def test_one_tenant_under_another_name_hits_nothing_without_its_secret() -> None
     request = site.engine.submit(Submit(0, "guess", "victim", 1, 4, ENDLESS), VICTIM)
     rows = [row for _ in range(8) for row in (site.engine.step() if site.engine.has_work else [])]
     assert next(row.cached_tokens for row in rows if row.request == request) == 0
+
+
+# --- a prompt that the operator approved to be shared --------------------------------------------
+
+APPROVED = text(3)[:22]
+"""Five full blocks, and two tokens of a sixth."""
+
+
+@pytest.mark.parametrize("num_known_tokens", range(0, LENGTH + 1, 4))
+def test_probe_behind_an_approved_prompt_sees_nothing_of_what_others_wrote_there(
+    num_known_tokens: int,
+) -> None:
+    probe = [*APPROVED, *VICTIM[:num_known_tokens], *OTHER[num_known_tokens:]]
+    seen: list[Seen] = []
+    for said in (VICTIM, OTHER):
+        site = Site(APPROVED)
+        for _ in range(2):
+            site.ask("victim", [*APPROVED, *said])
+        seen.append(site.ask("attacker", probe))
+    assert seen[0] == seen[1]
+    assert seen[0][0] == 20
+
+
+def test_probe_tells_whether_the_whole_approved_prompt_is_in_use_and_nothing_else() -> None:
+    whole = [*APPROVED, 5]
+    unused, in_use = Site(APPROVED), Site(APPROVED)
+    in_use.ask("victim", [*APPROVED, *VICTIM])
+    assert unused.ask("attacker", whole)[0] == 0
+    assert in_use.ask("attacker", whole)[0] == 20
+    for num_tokens in range(1, 20):
+        site = Site(APPROVED)
+        site.ask("victim", [*APPROVED[:num_tokens], *VICTIM])
+        assert site.ask("attacker", whole) == Site(APPROVED).ask("attacker", whole)
+    # And a part of it finds nothing, though the whole is there.
+    assert in_use.ask("attacker", [*APPROVED[:19], 96, 5])[0] == 0
+
+
+def test_what_was_not_approved_is_not_shared_however_many_tenants_send_it() -> None:
+    site = Site(APPROVED)
+    for number in range(5):
+        assert site.ask(f"tenant {number}", VICTIM)[0] == 0
+
+
+def test_a_tenants_failing_requests_do_not_take_an_approved_prompt_from_others() -> None:
+    """Such a failure is the request's own fault and says nothing about the blocks."""
+    site = Site(APPROVED)
+    site.ask("victim", [*APPROVED, 5])
+    runner = site.engine._runner
+    assert isinstance(runner, FakeRunner)
+    runner.failure = RowFailure("no token is left", is_callers=True)
+    runner.fails = lambda place: place.num_tokens == len(APPROVED) + 1
+    assert site.ask("attacker", [*APPROVED, 6])[2] == [None]
+    runner.fails = lambda place: False
+    assert site.ask("victim", [*APPROVED, 7])[0] == 20

@@ -5,6 +5,7 @@ from __future__ import annotations
 from anzoth.frames import SamplingParams
 from anzoth.scheduler.kv_cache import KVCache
 from anzoth.scheduler.origin import Deletion
+from anzoth.scheduler.preemption import freed_blocks
 from anzoth.scheduler.sequence import Sequence
 from anzoth.scheduler.tenant_blocks import BlockShares
 
@@ -353,3 +354,82 @@ def test_copy_that_the_quota_does_not_leave_room_for_is_not_begun() -> None:
     assert cache.try_admit(other, cache.match(other)) is False
     assert other.block_table == []
     assert cache.take_copies() == []
+
+
+# --- prompts that all tenants may share ---------------------------------------------------------
+
+APPROVED = list(range(30, 38))
+
+
+def of_tenant(
+    tenant: str, tokens: list[int], request: int = 0, tags: tuple[str, ...] = ()
+) -> Sequence:
+    sequence = make_sequence(request, tokens, f"salt of {tenant}", tags)
+    sequence.tenant = tenant
+    return sequence
+
+
+def test_an_approved_prompt_is_found_by_every_tenant_and_counts_for_none() -> None:
+    cache = KVCache(20, SIZE, BlockShares(quota=0.25), shared_prompts=[APPROVED])
+    first, second = (of_tenant(tenant, [*APPROVED, *range(9)]) for tenant in "ab")
+    assert run(cache, first) == []
+    assert cache.pool.tenants.num_held("a") == 3  # of 5: the approved two are nobody's
+    assert cache.pool.tenants.num_held("") == 2
+    assert run(cache, second) == first.block_table[:2]
+    assert set(second.block_table[2:]).isdisjoint(first.block_table)
+    assert cache.pool.tenants.num_held("b") == 3
+    cache.check_integrity([first, second])
+    # What "a" writes on does not fit in its quota only because of its own blocks.
+    assert cache.try_grow(first, 2 * SIZE)
+    first.token_ids += range(2 * SIZE + 4)
+    assert not cache.try_grow(first, 2 * SIZE + 4)
+    for sequence in (first, second):
+        cache.forget(sequence)
+    cache.check_integrity([])
+
+
+def test_no_tenants_deletion_takes_an_approved_prompt_away_nor_leaves_what_is_behind_it() -> None:
+    cache = KVCache(20, SIZE, shared_prompts=[APPROVED])
+    texts = {tenant: [*APPROVED, *range(9)] for tenant in "ab"}
+    for tenant, tokens in texts.items():
+        sequence = of_tenant(tenant, tokens, tags=("doc",))
+        run(cache, sequence)
+        cache.forget(sequence)
+    assert delete(cache, [], "salt of a", "doc") == (3, 0)
+    assert len(cache.match(of_tenant("a", texts["a"]))) == 2
+    assert len(cache.match(of_tenant("b", texts["b"]))) == 4
+    assert delete(cache, [], "salt of a") == (0, 0)
+    # One that was deleted while it ran shares nothing of what it computes from then on.
+    other = KVCache(20, SIZE, shared_prompts=[APPROVED])
+    running = of_tenant("a", texts["a"])
+    admit(other, running)
+    assert other.try_grow(running, 5)
+    running.num_computed_tokens = 5
+    other.commit(running)
+    assert delete(other, [running], "salt of a")[1] > 0
+    compute(other, running)
+    first, *rest = running.block_table
+    assert other.match(of_tenant("b", texts["b"])) == [first]
+    other.forget(running)
+    assert other.pool.take_scrubs() == sorted(rest)
+
+
+def test_a_block_of_an_approved_prompt_is_zeroed_before_a_tenant_writes_to_it() -> None:
+    cache = KVCache(4, SIZE, shared_prompts=[APPROVED])
+    first = of_tenant("a", [*APPROVED, 1])
+    run(cache, first)
+    shared = first.block_table[:2]
+    cache.forget(first)
+    second = of_tenant("a", list(range(15)))
+    run(cache, second)
+    assert set(cache.pool.take_scrubs()) == set(shared)
+    cache.check_integrity([second])
+
+
+def test_what_becomes_free_of_an_approved_prompt_is_not_counted_for_the_tenant_that_used_it() -> (
+    None
+):
+    cache = KVCache(20, SIZE, shared_prompts=[APPROVED])
+    first = of_tenant("a", [*APPROVED, *range(9)])
+    run(cache, first)
+    assert freed_blocks([first], cache) == {"": 2, "a": 3}

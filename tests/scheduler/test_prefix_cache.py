@@ -7,7 +7,7 @@ import random
 import pytest
 
 from anzoth.scheduler.block_pool import IntegrityError
-from anzoth.scheduler.prefix_cache import KeyChain, PrefixCache
+from anzoth.scheduler.prefix_cache import KeyChain, PrefixCache, SharedPrompts
 
 SIZE = 4
 
@@ -161,3 +161,52 @@ def test_match_equals_a_table_of_whole_prefixes_under_random_operations(seed: in
             wanted.append(model[salt, tuple(tokens[:end])])
         assert match(cache, tokens, salt) == wanted
         assert len(cache) == len(model)
+
+
+# --- prompts that all tenants may share -----------------------------------------------------------
+
+
+def shared_keys_of(token_ids: list[int], salt: str, *prompts: list[int]) -> list[bytes]:
+    chain = KeyChain(salt, SharedPrompts(prompts, SIZE).num_blocks(token_ids))
+    chain.extend(token_ids, SIZE)
+    return chain.keys
+
+
+def test_only_the_full_blocks_of_an_approved_prompt_have_one_key_for_all_tenants() -> None:
+    approved = list(range(11))
+    text = [*approved, *range(50, 60)]
+    ours, theirs = (shared_keys_of(text, salt, approved) for salt in ("ours", "theirs"))
+    assert ours[:2] == theirs[:2]
+    assert not set(ours[2:]) & set(theirs[2:])
+    # Neither are they the keys of the same text where nothing was approved.
+    assert not {*ours, *theirs} & {*keys_of(text, "ours"), *keys_of(text, "theirs")}
+    assert shared_keys_of(text, "ours") == keys_of(text, "ours")
+
+
+def test_an_approved_prompt_is_shared_as_a_whole_or_not_at_all() -> None:
+    approved = list(range(12))
+    prompts = SharedPrompts([approved], SIZE)
+    assert prompts.num_blocks(approved) == 3
+    assert prompts.num_blocks([*approved, 99]) == 3
+    for num_tokens in range(12):
+        assert prompts.num_blocks(approved[:num_tokens]) == 0
+        assert prompts.num_blocks([*approved[:num_tokens], 99, *approved[num_tokens:]]) == 0
+
+
+def test_the_longest_approved_prompt_counts_and_short_ones_are_ignored() -> None:
+    prompts = SharedPrompts([list(range(8)), list(range(3)), [], list(range(17))], SIZE)
+    assert prompts.num_blocks(list(range(40))) == 4
+    assert prompts.num_blocks(list(range(15))) == 2
+    assert prompts.num_blocks(list(range(7))) == 0
+
+
+def test_same_text_under_another_root_is_no_hit() -> None:
+    """A tenant's own entry behind an approved prompt, and another's whose text goes on alike."""
+    cache = PrefixCache(8, SIZE)
+    approved, text = list(range(4)), [*range(4), *range(60, 69)]
+    ours, theirs = (shared_keys_of(text, salt, approved) for salt in ("ours", "theirs"))
+    for index, block_id in enumerate([5, 6, 7]):
+        assert cache.try_register(ours, index, text, block_id)
+    assert cache.match(ours, text) == [5, 6, 7]
+    assert cache.match(theirs, text) == [5]
+    assert cache.match(keys_of(text, "ours"), text) == []

@@ -22,7 +22,7 @@ from anzoth.frames import SamplingParams
 from anzoth.scheduler.fairness import FairnessPolicy
 from anzoth.scheduler.origin import Deletion
 from anzoth.scheduler.scheduler import Scheduler
-from anzoth.scheduler.sequence import Sequence
+from anzoth.scheduler.sequence import ScheduledSequence, Sequence
 from anzoth.scheduler.tenant_blocks import BlockShares
 
 NUM_OPERATIONS = int(os.environ.get("ANZOTH_RANDOM_OPERATIONS", "100000"))
@@ -40,10 +40,14 @@ class Case:
     quota: float | None = None
     floor: float = 0.0
     policy: FairnessPolicy = HASTY
+    shares_prompts: bool = False
+    """The operator has approved two beginnings of prompts, which the tenants use."""
 
 
 CASES = {
     "plain": Case(32),
+    "shared prompts": Case(40, floor=0.1, quota=0.5, shares_prompts=True),
+    "little but shared": Case(20, size=2, budget=7, num_tenants=5, shares_prompts=True),
     "floors": Case(48, floor=0.1, num_tenants=5),
     "quota": Case(48, quota=0.4),
     "both": Case(64, size=2, quota=0.5, floor=0.08, num_tenants=6),
@@ -63,13 +67,23 @@ class Machine:
         self.case = case
         self.random = random.Random(seed)
         shares = BlockShares(case.quota, case.floor)
+        self.approved = [self.tokens(num) for num in (3 * case.size + 1, 2 * case.size)]
+        if not case.shares_prompts:
+            self.approved = []
         self.scheduler = Scheduler(
-            case.num_blocks, case.size, case.budget, case.rows, case.policy, shares
+            case.num_blocks,
+            case.size,
+            case.budget,
+            case.rows,
+            case.policy,
+            shares,
+            shared_prompts=self.approved,
         )
         self.oracle = SlotOracle(case.num_blocks, case.size)
         self.now_s = 0.0
         self.num_requests = 0
         self.num_ended = self.num_cached_tokens = self.num_copies = 0
+        self.num_shared_by_tenants = 0
         self.max_tokens = self.scheduler.quota_blocks * case.size
         shared = [self.random.randrange(5) for _ in range(self.max_tokens)]
         self.openings = [
@@ -91,6 +105,8 @@ class Machine:
         num_prompt_tokens = random_.randint(1, longest)
         num_shared = random_.randint(0, num_prompt_tokens)
         prompt = random_.choice(self.openings)[:num_shared]
+        if self.approved and random_.random() < 0.7:
+            prompt = [*random_.choice(self.approved), *prompt][:num_shared]
         prompt += self.tokens(num_prompt_tokens - num_shared)
         tenant = f"t{int(random_.triangular(0, self.case.num_tenants, 0))}"
         tags = frozenset(random_.sample("xyz", random_.choice([0, 0, 1, 2])))
@@ -116,9 +132,17 @@ class Machine:
                 siblings=siblings,
             )
             siblings.append(sequence)
-            self.oracle.live[sequence] = Text.of(sequence)
+            self.oracle.live[sequence] = Text.of(sequence, self.num_approved_tokens(prompt))
             self.scheduler.add(sequence)
         self.num_requests += 1
+
+    def num_approved_tokens(self, prompt: list[int]) -> int:
+        num_tokens = 0
+        for approved in self.approved:
+            num_full = len(approved) // self.case.size * self.case.size
+            if prompt[:num_full] == approved[:num_full]:
+                num_tokens = max(num_tokens, num_full)
+        return num_tokens
 
     def step(self) -> None:
         self.now_s += 1.0
@@ -132,6 +156,7 @@ class Machine:
         self.oracle.copy(copies)
         self.scrub()
         self.oracle.compute(batch)
+        self.note_sharing(batch)
         for item in batch:
             sequence, samples = item.sequence, item.samples
             self.scheduler.computed(item)
@@ -142,6 +167,14 @@ class Machine:
                 if sequence.num_output_tokens == sequence.max_tokens:
                     self.end(sequence)
         self.scrub()
+
+    def note_sharing(self, batch: list[ScheduledSequence]) -> None:
+        """Counts the blocks that sequences of two tenants read in this step."""
+        tenants: dict[int, set[str]] = {}
+        for item in batch:
+            for block_id in item.sequence.block_table:
+                tenants.setdefault(block_id, set()).add(item.sequence.tenant)
+        self.num_shared_by_tenants += sum(len(names) > 1 for names in tenants.values())
 
     def abort(self) -> None:
         if self.oracle.live:
@@ -199,7 +232,8 @@ class Machine:
         assert self.num_ended > num_operations // 20
         assert self.scheduler.num_preemptions > (0 if self.case.rows > 1 else -1)
         assert self.num_cached_tokens > num_operations // 20
-        assert self.num_copies > (num_operations // 200 if self.case.rows > 1 else -1)
+        assert bool(self.num_shared_by_tenants) == self.case.shares_prompts
+        assert self.num_copies > (num_operations // 500 if self.case.rows > 1 else -1)
 
 
 @pytest.mark.slow

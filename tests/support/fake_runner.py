@@ -80,6 +80,7 @@ class FakeRunner:
     spec: FakeSpec = field(default_factory=FakeSpec)
     fails: Callable[[Place], bool] = lambda _: False
     """Rows for which the answer is a RowFailure."""
+    failure: RowFailure = field(default_factory=lambda: RowFailure("this row was made to fail"))
     before_step: Callable[[int], None] = lambda _: None
     """Called with the number of each step; may raise."""
     batches: list[list[tuple[int, int, int]]] = field(default_factory=list)
@@ -155,7 +156,7 @@ class FakeRunner:
 
     def _answer(self, place: Place, total: int) -> SampledToken | RowFailure:
         if self.fails(place):
-            return RowFailure("this row was made to fail")
+            return self.failure
         token_id = _next_token(total, place.sampling, place.choice, self.spec.vocab_size)
         top = [(token_id, -0.5)] if place.sampling.num_logprobs else None
         return SampledToken(token_id, -0.5, top)

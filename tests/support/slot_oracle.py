@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from zlib import crc32
 
-from anzoth.scheduler.origin import Deletion, Origin
+from anzoth.scheduler.origin import SHARED, Deletion, Origin
 from anzoth.scheduler.sequence import ScheduledSequence, Sequence
 
 
@@ -24,20 +24,27 @@ class Text:
     origin: Origin
     """With the tags of everybody whose slots it has read."""
     is_deleted: bool = False
+    num_shared_tokens: int = 0
+    """Leading ones that were approved for everybody: they are of no tenant."""
 
     @classmethod
-    def of(cls, sequence: Sequence) -> Text:
+    def of(cls, sequence: Sequence, num_shared_tokens: int = 0) -> Text:
         origin = Origin(sequence.tenant, sequence.cache_salt, sequence.tags)
-        text = cls(sequence, [], origin)
+        text = cls(sequence, [], origin, num_shared_tokens=num_shared_tokens)
         text.extend()
         return text
 
     def extend(self) -> None:
-        salt = self.sequence.cache_salt.encode()
-        last = self.fingerprints[-1] if self.fingerprints else crc32(salt)
-        for token_id in self.sequence.token_ids[len(self.fingerprints) :]:
-            last = hash((last, token_id))
+        last = self.fingerprints[-1] if self.fingerprints else 0
+        token_ids = self.sequence.token_ids
+        for position in range(len(self.fingerprints), len(token_ids)):
+            if position == self.num_shared_tokens:
+                last = hash((last, crc32(self.sequence.cache_salt.encode())))
+            last = hash((last, token_ids[position]))
             self.fingerprints.append(last)
+
+    def origin_at(self, position: int) -> Origin:
+        return SHARED if position < self.num_shared_tokens else self.origin
 
 
 @dataclass(slots=True)
@@ -81,11 +88,14 @@ class SlotOracle:
                 written.add((block_id, offset))
                 content = self._blocks[block_id]
                 content.slots[offset] = text.fingerprints[position]
-                content.origins.add(text.origin)
+                content.origins.add(origin := text.origin_at(position))
+                if origin is SHARED and offset == self._size - 1:
+                    content.origins = {SHARED}  # every slot has been overwritten
                 content.is_deleted = content.is_deleted or text.is_deleted
         for block_id, _ in written:
-            salts = {origin.cache_salt for origin in self._blocks[block_id].origins}
-            assert len(salts) == 1, "a block holds bytes of two tenants"
+            # Approved text that was never registered lies where its tenant may write again.
+            salts = {origin.cache_salt for origin in self._blocks[block_id].origins - {SHARED}}
+            assert len(salts) <= 1, "a block holds bytes of two tenants"
 
     def _read(self, text: Text, num_tokens: int) -> None:
         for first in range(0, num_tokens, self._size):
