@@ -24,7 +24,7 @@ from typing import Any, Literal, NamedTuple
 
 import orjson
 
-PROTOCOL = 4
+PROTOCOL = 5
 
 _LENGTHS = struct.Struct("<II")
 MAX_HEADER_BYTES = 16 << 20
@@ -54,6 +54,8 @@ class SamplingParams:
     top_p: float = 1.0
     top_k: int | None = None
     min_p: float = 0.0
+    typical_p: float = 1.0
+    """Share of what the others left, tokens of the most usual surprise first."""
     seed: int = 0
     """64-bit. Noise is a function of (seed, choice, position), never of the batch."""
     presence_penalty: float = 0.0

@@ -187,6 +187,7 @@ _SAMPLING_RANGES: tuple[tuple[str, Callable[..., bool], str], ...] = (
     ("top_p", lambda v: _is_number(v) and 0 < v <= 1, "a number above 0 and at most 1"),
     ("top_k", lambda v: v is None or (_is_int(v) and v >= 1), "a whole number of at least 1"),
     ("min_p", lambda v: _is_number(v) and 0 <= v <= 1, "a number from 0 to 1"),
+    ("typical_p", lambda v: _is_number(v) and 0 < v <= 1, "a number above 0 and at most 1"),
     ("seed", lambda v: _is_int(v) and -(2**63) <= v < 2**64, "a 64-bit whole number"),
     ("presence_penalty", lambda v: _is_number(v) and -2 <= v <= 2, "a number from -2 to 2"),
     ("frequency_penalty", lambda v: _is_number(v) and -2 <= v <= 2, "a number from -2 to 2"),

@@ -1,7 +1,8 @@
 """Which token comes next in each row?
 
     logits -> wishes (scheduler/penalties.py) -> masks (scheduler/masks.py) -> logprobs are of this
-           -> temperature -> top-k -> top-p (of what top-k left) -> min-p -> one draw
+           -> temperature -> top-k -> top-p (of what top-k left) -> min-p
+           -> typical-p (of what all of them left) -> one draw
 
 All rows are worked on together, each with its own parameters. A row's answer depends on its logits
 and its own parameters only, to the bit: sums run over the same elements in the same order however
@@ -73,12 +74,19 @@ def sample(
 def _choose(logits_RV: torch.Tensor, places: Sequence[Place]) -> torch.Tensor:
     """The chosen token ids [R]."""
     token_ids_R = logits_RV.argmax(dim=-1)
-    drawn, cut = [], []
+    drawn, cut, typical = [], [], []
     for row, place in enumerate(places):
         params = place.sampling
         if params.temperature > 0:
-            (cut if params.top_k is not None or params.top_p < 1 else drawn).append(row)
-    for rows, draw in ((drawn, _draw_from_all), (cut, _draw_from_candidates)):
+            if params.typical_p < 1:
+                typical.append(row)
+            else:
+                (cut if params.top_k is not None or params.top_p < 1 else drawn).append(row)
+    for rows, draw in (
+        (drawn, _draw_from_all),
+        (cut, _draw_from_candidates),
+        (typical, _draw_typical),
+    ):
         if rows:
             chosen = [places[row] for row in rows]
             temperatures = [max(s.sampling.temperature, _MIN_TEMPERATURE) for s in chosen]
@@ -120,6 +128,44 @@ def _draw_from_candidates(
     return token_ids_R
 
 
+def _draw_typical(
+    scores_RV: torch.Tensor, params: list[SamplingParams], keys: list[tuple[int, int]]
+) -> torch.Tensor:
+    """Draws from the typical ones of the tokens that top-k, top-p and min-p leave.
+
+    A token is typical if its surprise, -log p, is near that of the whole, the entropy. The nearest
+    ones are kept until they have the share `typical_p`; of equally near ones all or none. From
+    "Locally Typical Sampling" (Meister et al., 2023).
+    """
+    # Not a run of the best tokens: all that are left must be looked at.
+    scores_RC, token_ids_RC = _best(scores_RV, scores_RV.shape[1])
+    kept_RC = _kept(scores_RC, scores_RV.logsumexp(dim=-1), params)
+    scores_RC.masked_fill_(~kept_RC, -math.inf)
+    weights_RC = scores_RC.double().exp()
+    # The ends of running sums: those are added up in one order, however many rows there are.
+    total_R1 = weights_RC.cumsum(dim=-1)[:, -1:]
+    surprise_RC = total_R1.log() - scores_RC.double()
+    share_RC = weights_RC / total_R1
+    entropy_R1 = (share_RC * surprise_RC).nan_to_num(0.0).cumsum(dim=-1)[:, -1:]
+    distance_RC, order_RC = (surprise_RC - entropy_R1).abs().sort(dim=-1, stable=True)
+    share_before_RC = share_RC.gather(1, order_RC).cumsum(dim=-1)
+    typical_p_R1 = torch.tensor([[p.typical_p] for p in params], dtype=torch.float64)
+    num_before_R1 = (share_before_RC < typical_p_R1).sum(dim=-1, keepdim=True)
+    last_R1 = num_before_R1.clamp(max=scores_RC.shape[1] - 1)
+    is_typical_RC = (surprise_RC - entropy_R1).abs() <= distance_RC.gather(1, last_R1)
+    return _draw(scores_RC, token_ids_RC, kept_RC & is_typical_RC, keys)
+
+
+def _draw(
+    scores_RC: torch.Tensor,
+    token_ids_RC: torch.Tensor,
+    kept_RC: torch.Tensor,
+    keys: list[tuple[int, int]],
+) -> torch.Tensor:
+    noisy_RC = (scores_RC + gumbel(keys, token_ids_RC)).masked_fill_(~kept_RC, -math.inf)
+    return token_ids_RC.gather(1, noisy_RC.argmax(dim=-1, keepdim=True))[:, 0]
+
+
 def _draw_from_best(
     scores_RV: torch.Tensor,
     params: list[SamplingParams],
@@ -129,8 +175,7 @@ def _draw_from_best(
     """The tokens drawn, looking at the best `num_candidates` only, and whether that was enough."""
     scores_RC, token_ids_RC = _best(scores_RV, num_candidates)
     kept_RC = _kept(scores_RC, scores_RV.logsumexp(dim=-1), params)
-    noisy_RC = (scores_RC + gumbel(keys, token_ids_RC)).masked_fill_(~kept_RC, -math.inf)
-    token_ids_R = token_ids_RC.gather(1, noisy_RC.argmax(dim=-1, keepdim=True))[:, 0]
+    token_ids_R = _draw(scores_RC, token_ids_RC, kept_RC, keys)
     if num_candidates == scores_RV.shape[1]:
         return token_ids_R, torch.ones(len(params), dtype=torch.bool)
     # Enough if the cut falls inside the list and does not split a run of equal scores at its end.

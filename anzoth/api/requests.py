@@ -145,6 +145,7 @@ _COMMON = (
     # Extensions that other servers made customary.
     Field("top_k", _top_k),
     Field("min_p", number(0, 1), default=0.0),
+    Field("typical_p", number(0, 1, above_low=True), default=1.0),
     Field("repetition_penalty", number(0, 10, above_low=True), default=1.0),
     Field("min_tokens", integer(0, INT32_MAX), default=0),
     Field("ignore_eos", boolean, default=False),
@@ -328,6 +329,7 @@ def _sampling(values: Mapping[str, Any], num_logprobs: int | None) -> SamplingPa
         top_p=max(values["top_p"], LEAST_TOP_P),
         top_k=values["top_k"],
         min_p=values["min_p"],
+        typical_p=values["typical_p"],
         seed=secrets.randbits(63) if seed is None else seed,
         presence_penalty=values["presence_penalty"],
         frequency_penalty=values["frequency_penalty"],

@@ -120,6 +120,62 @@ def test_draws_follow_the_restricted_distribution_and_reach_all_of_it(params):
     assert set(likely) <= set(draws.tolist())
 
 
+TYPICAL = [
+    {"typical_p": 0.5},
+    {"typical_p": 1e-12},
+    {"typical_p": 0.95, "temperature": 1.6},
+    {"typical_p": 0.4, "top_k": 12},
+    {"typical_p": 0.7, "top_p": 0.9, "temperature": 0.7},
+    {"typical_p": 0.8, "min_p": 0.05},
+    {"typical_p": 0.6, "top_k": 30, "top_p": 0.95, "min_p": 0.02, "temperature": 1.2},
+]
+
+
+@pytest.mark.parametrize("params", TYPICAL, ids=str)
+@pytest.mark.parametrize("seed", [3, 4])
+def test_typical_draws_follow_the_distribution_that_transformers_leaves(params, seed):
+    """After the warpers before it, in the order in which transformers applies them."""
+    from transformers import (
+        LogitsProcessorList,
+        MinPLogitsWarper,
+        TemperatureLogitsWarper,
+        TopKLogitsWarper,
+        TopPLogitsWarper,
+        TypicalLogitsWarper,
+    )
+
+    warpers = {
+        "temperature": TemperatureLogitsWarper,
+        "top_k": TopKLogitsWarper,
+        "top_p": TopPLogitsWarper,
+        "min_p": MinPLogitsWarper,
+        "typical_p": TypicalLogitsWarper,
+    }
+    given = LogitsProcessorList(
+        make(params[name]) for name, make in warpers.items() if name in params
+    )
+    row = _logits(1, 40, seed=seed)[0]
+    left = given(torch.zeros(1, 1, dtype=torch.int64), row[None].double())[0]
+    expected = left.softmax(-1)
+    draws = _draws(row, params, 3000)
+    _assert_distributed(draws, expected)
+    likely = (expected > 20 / 3000).nonzero()[:, 0].tolist()
+    assert set(likely) <= set(draws.tolist())
+
+
+def test_the_likeliest_token_need_not_be_typical():
+    """One token of 0.4 and sixty of 0.01: the entropy is nearer to the surprise of the many."""
+    row = torch.tensor([0.4] + [0.01] * 60).log()
+    draws = _draws(row, {"typical_p": 0.3}, 600)
+    assert set(draws.tolist()) == set(range(1, 61)), "of equally surprising tokens all are kept"
+
+
+def test_forbidden_tokens_are_never_typical():
+    params = {"typical_p": 0.9, "min_tokens": 99, "stop_token_ids": tuple(range(20))}
+    draws = _draws(_logits(1, 40, seed=6)[0], params, 400)
+    assert draws.min() >= 20
+
+
 @pytest.mark.parametrize("params", [{"top_k": 3}, {"top_p": 0.4}], ids=str)
 def test_equal_logits_are_cut_in_order_of_their_ids(params):
     row = torch.zeros(1000)
@@ -159,6 +215,8 @@ MIXED = [
     SamplingParams(seed=3, top_p=0.9),
     SamplingParams(seed=4, top_k=290, top_p=0.99, num_logprobs=3),
     SamplingParams(seed=5, min_p=0.02),
+    SamplingParams(seed=8, typical_p=0.6),
+    SamplingParams(seed=9, typical_p=0.3, top_k=40, min_p=0.01, temperature=0.9),
     SamplingParams(seed=6, repetition_penalty=1.4, presence_penalty=0.3, num_logprobs=20),
     SamplingParams(seed=7, top_p=0.9999, logit_bias=((7, 3.0),), num_logprobs=0),
 ]

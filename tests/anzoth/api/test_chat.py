@@ -309,6 +309,7 @@ def test_the_engine_gets_every_sampling_field_and_the_tenants_secret(run: Run) -
             top_p=0.9,
             top_k=7,
             min_p=0.1,
+            typical_p=0.3,
             seed=-3,
             presence_penalty=1,
             frequency_penalty=-1,
@@ -325,7 +326,7 @@ def test_the_engine_gets_every_sampling_field_and_the_tenants_secret(run: Run) -
         assert (submit.num_choices, submit.max_tokens) == (1, 5)
         sampling = submit.sampling
         assert (sampling.temperature, sampling.top_p, sampling.top_k) == (0.5, 0.9, 7)
-        assert (sampling.min_p, sampling.seed) == (0.1, -3)
+        assert (sampling.min_p, sampling.typical_p, sampling.seed) == (0.1, 0.3, -3)
         assert (sampling.presence_penalty, sampling.frequency_penalty) == (1, -1)
         assert (sampling.repetition_penalty, sampling.logit_bias) == (1.2, ((5, -100.0),))
         assert (sampling.min_tokens, sampling.ignore_eos) == (2, True)

@@ -81,6 +81,7 @@ COMMON: dict[str, tuple[list[Any], list[Any]]] = {
     "user": (["", "x" * 512], ["x" * 513, 5]),
     "top_k": ([-1, 0, 1, MAX_TOP_K], [-2, MAX_TOP_K + 1, 1.5]),
     "min_p": ([0, 1], [-0.1, 1.1]),
+    "typical_p": ([1e-9, 1], [0, -0.1, 1.1]),
     "repetition_penalty": ([0.01, 10], [0, 10.1, -1]),
     "min_tokens": ([0, 5], [-1, 1.5]),
     "ignore_eos": ([True, False], [1, "yes"]),
