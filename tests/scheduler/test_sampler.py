@@ -132,8 +132,7 @@ TYPICAL = [
 
 
 @pytest.mark.parametrize("params", TYPICAL, ids=str)
-@pytest.mark.parametrize("seed", [3, 4])
-def test_typical_draws_follow_the_distribution_that_transformers_leaves(params, seed):
+def test_typical_draws_follow_the_distribution_that_transformers_leaves(params):
     """After the warpers before it, in the order in which transformers applies them."""
     from transformers import (
         LogitsProcessorList,
@@ -154,12 +153,12 @@ def test_typical_draws_follow_the_distribution_that_transformers_leaves(params, 
     given = LogitsProcessorList(
         make(params[name]) for name, make in warpers.items() if name in params
     )
-    row = _logits(1, 40, seed=seed)[0]
-    left = given(torch.zeros(1, 1, dtype=torch.int64), row[None].double())[0]
+    row = _logits(1, 40, seed=3)[0]
+    left = given(torch.LongTensor([[0]]), row[None].double())[0]  # type: ignore[arg-type]  # any floats
     expected = left.softmax(-1)
-    draws = _draws(row, params, 3000)
+    draws = _draws(row, params, 1500)
     _assert_distributed(draws, expected)
-    likely = (expected > 20 / 3000).nonzero()[:, 0].tolist()
+    likely = (expected > 20 / 1500).nonzero()[:, 0].tolist()
     assert set(likely) <= set(draws.tolist())
 
 
