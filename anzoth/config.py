@@ -102,7 +102,8 @@ class EngineConfig:
     """A directory with system prompts of the platform's own, one `*.txt` each. Their KV blocks are
     shared by all tenants, where they stand at the beginning of a conversation and as a whole; the
     rest of every prompt stays its tenant's own. A tenant that knows such a prompt can find out
-    whether it is in use, and nothing else: put nothing in them that tenants must not know."""
+    whether it is in use, and nothing else: put nothing in them that tenants must not know. For
+    chat models only: in the table of a model without a chat template, set it to an empty text."""
     block_size_tokens: int = 16
     max_model_tokens: int | None = None
     """None: what the checkpoint's config says, if the KV cache can hold it."""

@@ -8,7 +8,14 @@ from pathlib import Path
 import pytest
 
 from anzoth import shared_prompts
-from anzoth.config import BUNDLED_MODEL_DIR, ConfigError, EngineConfig, ModelConfig, to_json
+from anzoth.config import (
+    BUNDLED_MODEL_DIR,
+    ConfigError,
+    EngineConfig,
+    ModelConfig,
+    model_of_table,
+    to_json,
+)
 from anzoth.text.chat_template import ChatTemplate
 from anzoth.text.prompt import chat_prompt
 from anzoth.text.tokenizer import Tokenizer
@@ -85,3 +92,10 @@ def test_a_setting_that_is_of_no_use_stops_the_start(model: ModelConfig, tmp_pat
 
 def test_the_directory_survives_the_way_to_the_engine(model: ModelConfig, tmp_path: Path) -> None:
     assert to_json(model.engine)["shared_prompts"] == str(tmp_path)
+
+
+def test_a_models_own_table_can_do_without(model: ModelConfig) -> None:
+    table = {"name": "m", "path": str(BUNDLED_MODEL_DIR), "shared_prompts": ""}
+    assert model_of_table(table, model.engine, model.path).engine.shared_prompts is None
+    del table["shared_prompts"]
+    assert model_of_table(table, model.engine, model.path).engine == model.engine
