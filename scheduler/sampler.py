@@ -147,13 +147,14 @@ def _draw_typical(
     surprise_RC = total_R1.log() - scores_RC.double()
     share_RC = weights_RC / total_R1
     entropy_R1 = (share_RC * surprise_RC).nan_to_num(0.0).cumsum(dim=-1)[:, -1:]
-    distance_RC, order_RC = (surprise_RC - entropy_R1).abs().sort(dim=-1, stable=True)
-    share_before_RC = share_RC.gather(1, order_RC).cumsum(dim=-1)
+    distance_RC = (surprise_RC - entropy_R1).abs()
+    nearest_RC, order_RC = distance_RC.sort(dim=-1, stable=True)
+    share_so_far_RC = share_RC.gather(1, order_RC).cumsum(dim=-1)
     typical_p_R1 = torch.tensor([[p.typical_p] for p in params], dtype=torch.float64)
-    num_before_R1 = (share_before_RC < typical_p_R1).sum(dim=-1, keepdim=True)
-    last_R1 = num_before_R1.clamp(max=scores_RC.shape[1] - 1)
-    is_typical_RC = (surprise_RC - entropy_R1).abs() <= distance_RC.gather(1, last_R1)
-    return _draw(scores_RC, token_ids_RC, kept_RC & is_typical_RC, keys)
+    last_R1 = (share_so_far_RC < typical_p_R1).sum(dim=-1, keepdim=True)
+    last_R1.clamp_(max=scores_RC.shape[1] - 1)
+    kept_RC &= distance_RC <= nearest_RC.gather(1, last_R1)
+    return _draw(scores_RC, token_ids_RC, kept_RC, keys)
 
 
 def _draw(
