@@ -24,6 +24,7 @@ PACKAGES = {
     "anzoth.demo": "anzoth/demo",
     "anzoth.demo.model": "anzoth/demo/model",
     "anzoth.gateway": "anzoth/gateway",
+    "anzoth.gateway.accounts": "anzoth/gateway/accounts",
     "anzoth.http": "anzoth/http",
     "anzoth.text": "anzoth/text",
     "anzoth.scheduler": "scheduler",

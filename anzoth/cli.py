@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 import typer
 
-from anzoth.commands import audit, doctor, keys, migrate, models, serve, tenants
+from anzoth.commands import audit, doctor, invites, keys, migrate, models, serve, tenants, users
 
 # Commands by name, and groups of commands by name.
 COMMANDS: dict[str, Callable[..., None]] = {
@@ -21,6 +21,8 @@ COMMANDS: dict[str, Callable[..., None]] = {
 }
 GROUPS: dict[str, typer.Typer] = {
     "tenants": tenants.app,
+    "users": users.app,
+    "invites": invites.app,
     "keys": keys.app,
     "models": models.app,
     "audit": audit.app,

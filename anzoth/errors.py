@@ -103,6 +103,32 @@ class MissingApiKey(Unauthorized):
     code = None  # SDKs tell "no key" from "wrong key" by it
 
 
+class NotSignedIn(AnzothError):
+    """You are not signed in, or your session has ended."""
+
+    status = 401
+    type = "invalid_request_error"
+    code = "not_signed_in"
+
+
+class SignInFailed(NotSignedIn):
+    """The email or the password is wrong."""
+
+    code = "invalid_credentials"
+
+
+class SecondFactorRequired(NotSignedIn):
+    """A code of your authenticator is needed to finish signing in."""
+
+    code = "second_factor_required"
+
+
+class WrongCode(NotSignedIn):
+    """The code is wrong, or was used before."""
+
+    code = "invalid_code"
+
+
 class Forbidden(AnzothError):
     """This API key has no access to this endpoint."""
 
@@ -115,6 +141,12 @@ class ModelNotAllowed(Forbidden):
     """This API key has no access to this model."""
 
     code = "model_not_allowed"
+
+
+class ForgedRequest(Forbidden):
+    """This request does not come from the server's own pages, or lacks its x-csrf-token header."""
+
+    code = "csrf_refused"
 
 
 class NotFound(AnzothError):
@@ -152,6 +184,14 @@ class RequestTimeout(AnzothError):
     status = 408
     type = "invalid_request_error"
     code = "request_timeout"
+
+
+class Conflict(AnzothError):
+    """What was asked for contradicts what is there."""
+
+    status = 409
+    type = "invalid_request_error"
+    code = "conflict"
 
 
 class PayloadTooLarge(AnzothError):
@@ -210,6 +250,12 @@ class RateLimited(AnzothError):
         return _retry_headers(self.retry_after_ms)
 
 
+class TooManyAttempts(RateLimited):
+    """Too many attempts. Wait and try again."""
+
+    code = "too_many_attempts"
+
+
 # --- 5xx: a peer is lost, full or late ---------------------------------------------------------
 
 
@@ -227,6 +273,13 @@ class ModelUnavailable(AnzothError):
     status = 502
     type = "server_error"
     code = "model_unavailable"
+
+
+class ProviderUnavailable(AnzothError):
+    """The single sign-on provider did not answer as it should. Try again."""
+
+    status = 502
+    code = "provider_unavailable"
 
 
 class CapacityUnavailable(AnzothError):

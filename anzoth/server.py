@@ -3,9 +3,9 @@
     python -m anzoth.server
 
 Settings come from the supervisor (see `anzoth.child`): `listen_fd`, `control_socket`, `dsn`,
-`data_dir`, `drain_s`, `http`, `models`, `models_must_load`, `log_level`. The listening socket is
-the supervisor's, so that a gateway which is started again finds the connections that came
-meanwhile.
+`data_dir`, `drain_s`, `http`, `accounts`, `oidc`, `models`, `models_must_load`, `log_level`. The
+listening socket is the supervisor's, so that a gateway which is started again finds the connections
+that came meanwhile.
 
 Stopping (SIGTERM): readiness fails, no new connection is accepted, running requests finish within
 `drain_s` or are ended with an error, the ledger is flushed. A second SIGTERM ends the wait.
@@ -28,10 +28,11 @@ import uvloop
 from anzoth import child, control
 from anzoth.api.app import App
 from anzoth.api.call import Services
-from anzoth.config import ConfigError, HttpConfig, from_json
+from anzoth.config import AccountsConfig, ConfigError, HttpConfig, OidcConfig, from_json
 from anzoth.db.pool import Database
 from anzoth.errors import CapacityUnavailable
 from anzoth.gateway import keys
+from anzoth.gateway.accounts import service as accounts_service
 from anzoth.gateway.audit_reader import AuditReader
 from anzoth.gateway.auth import Authenticator
 from anzoth.gateway.deleted_tenants import DeletedTenants
@@ -125,6 +126,13 @@ async def _build(
     stack.push_async_callback(database.close)
     authenticator = Authenticator(database, settings["dsn"], pepper)
     stack.push_async_callback(authenticator.close)
+    accounts = accounts_service.build(
+        database,
+        pepper,
+        from_json(AccountsConfig, settings["accounts"]),
+        [from_json(OidcConfig, provider) for provider in settings["oidc"]],
+    )
+    stack.callback(accounts.close)
     ledger = Ledger(database)
     stack.push_async_callback(ledger.close, _LEDGER_FLUSH_S)
     denials = Denials(database)
@@ -137,6 +145,7 @@ async def _build(
     limiter = Limiter()
     return Services(
         authenticator=authenticator,
+        accounts=accounts,
         models=models,
         generator=Generator(limiter, metrics),
         embedder=Embedder(limiter, metrics),

@@ -37,11 +37,13 @@ from anzoth.config import Config, ConfigError, ModelConfig
 from anzoth.db import cluster, embedded, migrate
 from anzoth.db.errors import DatabaseDown, DatabaseError
 from anzoth.gateway import audit_heads, directory, keys
+from anzoth.gateway.accounts import people
+from anzoth.gateway.accounts.tokens import Vault
 from anzoth.model_host import ModelHost
 from anzoth.model_kind import model_kind
 from anzoth.processes import Child
 from anzoth.startup import exclusive_data_dir, listening_socket, private_folder, url_of
-from anzoth.terminal import Terminal
+from anzoth.terminal import FirstSecrets, Terminal
 
 _POLL_S = 0.05
 _RETRY_S = 0.5
@@ -102,7 +104,7 @@ class Supervisor:
         async with host.running(group):  # to the end: the gateway drains through the engines
             host.start(first)
             async with self._database(group) as dsn:
-                fresh_key = await self._prepare_database(dsn)
+                fresh = await self._prepare_database(dsn)
                 async with self._signing(group, dsn), self._serving_gateway(group, dsn, sock, host):
                     await self._until_ready(url, without={f"engine {name}" for name in later})
                     self._starting = None
@@ -115,7 +117,7 @@ class Supervisor:
                         with self._state_file(url):
                             model = self._config.models[0].name
                             after_s = time.monotonic() - started_s
-                            self._terminal.ready(url, model, fresh_key, after_s)
+                            self._terminal.ready(url, model, fresh, after_s)
                             await self._stop.wait()
                     sock.close()  # the gateway closes its own: whoever comes now is refused at once
                     self._terminal.event(
@@ -171,6 +173,8 @@ class Supervisor:
                 "data_dir": str(server.data_dir),
                 "drain_s": server.drain_s,
                 "http": configuration.to_json(self._config.http),
+                "accounts": configuration.to_json(self._config.accounts),
+                "oidc": [configuration.to_json(provider) for provider in self._config.oidc],
                 "models": host.offered(),
                 "models_must_load": host.must_load,
                 "log_level": server.log_level,
@@ -200,8 +204,9 @@ class Supervisor:
         finally:
             signing.cancel()
 
-    async def _prepare_database(self, dsn: str) -> str | None:
-        """Migrates; on the very first start also makes a tenant and returns its first key.
+    async def _prepare_database(self, dsn: str) -> FirstSecrets:
+        """Migrates; on the very first start also makes a tenant with its first key, and until there
+        is an operator a token that makes one.
 
         Tries again while the database is away: what answered may have been the Postgres of a
         command that was just ending, and ours comes next.
@@ -213,7 +218,9 @@ class Supervisor:
             while True:
                 try:
                     await migrate.migrate(dsn)
-                    return await directory.ensure_default_tenant_and_key(dsn, pepper)
+                    key = await directory.ensure_default_tenant_and_key(dsn, pepper)
+                    token = await people.ensure_operator_can_be_made(dsn, Vault(pepper))
+                    return FirstSecrets(key, None if token is None else token.token)
                 except DatabaseDown as error:
                     if time.monotonic() > deadline_s:
                         raise

@@ -11,9 +11,20 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from rich.console import Console
+
+
+@dataclass(slots=True, frozen=True)
+class FirstSecrets:
+    """What is printed once, because nothing can show it again."""
+
+    key: str | None = field(repr=False)
+    """None: not the first start."""
+    bootstrap_token: str | None = field(repr=False)
+    """None: there is an operator."""
 
 
 class Terminal:
@@ -40,8 +51,13 @@ class Terminal:
         """Something that an operator should know: a child ended, a drain began."""
         self._console.print(f"anzoth: {text}", markup=False)
 
-    def ready(self, url: str, model: str, key: str | None, after_s: float) -> None:
+    def ready(self, url: str, model: str, fresh: FirstSecrets, after_s: float) -> None:
         self._console.print(f"[bold green]ready[/] after {after_s:.1f} s\n")
+        self._key(url, model, fresh.key)
+        if fresh.bootstrap_token is not None:
+            self._operator(url, fresh.bootstrap_token)
+
+    def _key(self, url: str, model: str, key: str | None) -> None:
         if key is None:
             self._console.print(
                 "Use one of your API keys, or make one:\n"
@@ -57,5 +73,18 @@ class Terminal:
             f"    -H 'Content-Type: application/json' \\\n"
             f'    -d \'{{"model": "{model}",'
             f' "messages": [{{"role": "user", "content": "What is Anzoth?"}}]}}\'\n',
+            markup=False,
+        )
+
+    def _operator(self, url: str, token: str) -> None:
+        self._console.print(
+            "Make the operator's account (this works once, within 24 hours; every start prints a "
+            "new one\nuntil there is an operator):"
+        )
+        self._console.print(
+            f"  curl {url}/v1/auth/bootstrap \\\n"
+            f"    -H 'Content-Type: application/json' \\\n"
+            f'    -d \'{{"token": "{token}",'
+            f' "email": "you@example.com", "password": "…"}}\'\n',
             markup=False,
         )

@@ -1,6 +1,6 @@
 """In which order is a request prepared, answered, and written down?
 
-    route ─▶ key ─▶ scope ─▶ body ─▶ handler ─▶ answer ─▶ one usage record, one metric
+    route ─▶ key or session ─▶ scope ─▶ body ─▶ handler ─▶ answer ─▶ one usage record, one metric
 
 This is the application that the HTTP layer calls, and the edge at which every error becomes a
 response (or, once a stream has begun, an error frame). Each authenticated inference request leaves
@@ -20,9 +20,11 @@ from typing import Any
 
 import orjson
 
+from anzoth.api import authentication
 from anzoth.api.call import Answer, Call, Route, Services
 from anzoth.api.routes import ROUTES, patterns
 from anzoth.errors import AnzothError, BadRequest, UnsupportedMediaType
+from anzoth.gateway import database_errors
 from anzoth.gateway.denials import DENIALS
 from anzoth.gateway.usage import UsageRecord
 from anzoth.http import sse
@@ -88,11 +90,9 @@ class App:
         return answer
 
     async def _answer(self, call: Call, route: Route) -> Answer:
+        await authentication.identify(call, route)
         if route.scope is not None:
-            headers = call.request.headers
-            principal = call.identity = await self._services.authenticator.authenticate(
-                headers.get("authorization")
-            )
+            principal = call.principal
             if route.inference:
                 call.usage = UsageRecord(call.request.request_id, principal, route.pattern)
             principal.require_scope(route.scope)
@@ -134,6 +134,9 @@ class App:
     def _known(self, call: Call, error: Exception) -> AnzothError:
         if isinstance(error, AnzothError):
             return error
+        if (unavailable := database_errors.try_translate(error)) is not None:
+            log.warning("request %s failed: %s", call.request.request_id, error)
+            return unavailable
         # Where, but not what: the message of an unexpected error may quote a prompt.
         log.error(
             "request %s failed: %s\n%s",

@@ -15,6 +15,8 @@ from typing import Any, TypeVar
 
 from anzoth.api.requests import Options
 from anzoth.errors import InvalidValue
+from anzoth.gateway.accounts.service import Accounts
+from anzoth.gateway.accounts.sessions import Session
 from anzoth.gateway.audit_reader import AuditReader
 from anzoth.gateway.auth import Authenticator
 from anzoth.gateway.denials import Denials
@@ -43,6 +45,7 @@ class Services:
     """What the API stands on. Built once by the gateway process."""
 
     authenticator: Authenticator
+    accounts: Accounts
     models: ModelRegistry
     generator: Generator
     embedder: Embedder
@@ -60,7 +63,9 @@ class Call:
     request: Request
     services: Services
     identity: Principal | None = None
-    """Who asks. None on public routes, and until the key was checked."""
+    """Who asks. None on public routes, and until the key or the session was checked."""
+    session: Session | None = None
+    """Whose browser asks, where it was a session."""
     usage: UsageRecord | None = None
     """None on routes that are not written to the ledger."""
     body: dict[str, Any] = field(default_factory=dict, repr=False)  # JSON
@@ -73,6 +78,12 @@ class Call:
         """Who asks, on a route with a scope."""
         assert self.identity is not None, "a public route has no principal"
         return self.identity
+
+    @property
+    def signed_in(self) -> Session:
+        """Whose session it is, on a route with `session`."""
+        assert self.session is not None, "this route needs no session"
+        return self.session
 
     @property
     def record(self) -> UsageRecord:
@@ -149,10 +160,12 @@ class Route:
     method: str
     pattern: str
     scope: str | None
-    """What a key needs. None: public, no key at all."""
+    """What a key, or a role, needs. None: public, no key at all."""
     handler: Handler
     takes_body: bool = False
     """It needs a JSON object. Larger than `max_body_bytes` (or HttpConfig's limit) is a 413."""
     inference: bool = False
     """Each authenticated request leaves one usage record."""
     max_body_bytes: int | None = None
+    session: bool = False
+    """A user's session is needed, of whatever tenant or none; no key will do."""

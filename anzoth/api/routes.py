@@ -1,17 +1,34 @@
 """Which URLs are there, and what does each require?
 
 One line per endpoint: nothing is reachable that is not in this table, and everything in it needs a
-key with the named scope unless its scope is None. A feature enters as a new file and a line here.
+key with the named scope unless its scope is None, or a user's session where it says so. A feature
+enters as a new file and a line here.
 
 Does not know: how a request is answered.
 """
 
 from __future__ import annotations
 
-from anzoth.api import audit_logs, chat, completions, embeddings, health, models, rerank
+from anzoth.api import (
+    audit_logs,
+    auth,
+    chat,
+    completions,
+    embeddings,
+    health,
+    models,
+    organization_invites,
+    organization_users,
+    rerank,
+    single_sign_on,
+)
 from anzoth.api.call import Route
 
 V1 = "/v1"
+AUTH = V1 + "/auth"
+USERS = V1 + "/organization/users"
+INVITES = V1 + "/organization/invites"
+PROJECT_USERS = V1 + "/organization/projects/{project_id}/users"
 
 ROUTES: tuple[Route, ...] = (
     Route("GET", V1 + "/models", "models:read", models.list_all),
@@ -30,6 +47,63 @@ ROUTES: tuple[Route, ...] = (
     ),
     Route("POST", V1 + "/rerank", "rerank", rerank.create, takes_body=True, inference=True),
     Route("GET", V1 + "/organization/audit_logs", "audit:read", audit_logs.list_all),
+    Route("POST", AUTH + "/bootstrap", None, auth.bootstrap, takes_body=True),
+    Route("POST", AUTH + "/sign-up", None, auth.sign_up, takes_body=True),
+    Route("POST", AUTH + "/sign-in", None, auth.sign_in, takes_body=True),
+    Route("POST", AUTH + "/second-factor", None, auth.second_factor, takes_body=True),
+    Route("POST", AUTH + "/password/reset", None, auth.reset_password, takes_body=True),
+    Route("POST", AUTH + "/invitations/show", None, auth.show_invitation, takes_body=True),
+    Route("POST", AUTH + "/invitations/accept", None, auth.accept_invitation, takes_body=True),
+    Route("GET", AUTH + "/oidc", None, single_sign_on.list_all),
+    Route("GET", AUTH + "/oidc/{provider}", None, single_sign_on.start),
+    Route("GET", AUTH + "/oidc/{provider}/callback", None, single_sign_on.callback),
+    Route("POST", AUTH + "/sign-out", None, auth.sign_out, session=True),
+    Route("GET", AUTH + "/session", None, auth.show_session, session=True),
+    Route("POST", AUTH + "/session", None, auth.choose_organization, session=True, takes_body=True),
+    Route("GET", AUTH + "/sessions", None, auth.list_sessions, session=True),
+    Route("DELETE", AUTH + "/sessions", None, auth.end_other_sessions, session=True),
+    Route("DELETE", AUTH + "/sessions/{id}", None, auth.end_session, session=True),
+    Route("POST", AUTH + "/password", None, auth.change_password, session=True, takes_body=True),
+    Route("POST", AUTH + "/totp", None, auth.enrol_totp, session=True, takes_body=True),
+    Route("POST", AUTH + "/totp/confirm", None, auth.confirm_totp, session=True, takes_body=True),
+    Route("POST", AUTH + "/totp/disable", None, auth.disable_totp, session=True, takes_body=True),
+    Route(
+        "POST",
+        AUTH + "/recovery-codes",
+        None,
+        auth.replace_recovery_codes,
+        session=True,
+        takes_body=True,
+    ),
+    Route("GET", USERS, "users:read", organization_users.list_all),
+    Route("GET", USERS + "/{user_id}", "users:read", organization_users.retrieve),
+    Route("POST", USERS + "/{user_id}", "users:write", organization_users.modify, takes_body=True),
+    Route("DELETE", USERS + "/{user_id}", "users:write", organization_users.delete),
+    Route("GET", INVITES, "users:read", organization_invites.list_all),
+    Route("POST", INVITES, "invites:write", organization_invites.create, takes_body=True),
+    Route("GET", INVITES + "/{invite_id}", "users:read", organization_invites.retrieve),
+    Route("DELETE", INVITES + "/{invite_id}", "invites:write", organization_invites.delete),
+    Route("GET", PROJECT_USERS, "users:read", organization_users.list_of_project),
+    Route("POST", PROJECT_USERS, "users:write", organization_users.add_to_project, takes_body=True),
+    Route(
+        "GET",
+        PROJECT_USERS + "/{user_id}",
+        "users:read",
+        organization_users.retrieve_in_project,
+    ),
+    Route(
+        "POST",
+        PROJECT_USERS + "/{user_id}",
+        "users:write",
+        organization_users.modify_in_project,
+        takes_body=True,
+    ),
+    Route(
+        "DELETE",
+        PROJECT_USERS + "/{user_id}",
+        "users:write",
+        organization_users.delete_from_project,
+    ),
     Route("GET", "/healthz", None, health.healthz),
     Route("GET", "/readyz", None, health.readyz),
     Route("GET", "/metrics", None, health.metrics),

@@ -1,8 +1,9 @@
 """How does the gateway reach the database, and as whom?
 
-Every statement runs inside a transaction that names its tenant, or the key that is being
-authenticated, or asks who was deleted; there is no way to get a connection without one. The name is
-local to the transaction, so nothing of it is left on a pooled connection, however the block ended.
+Every statement runs inside a transaction that names its tenant, or the key or the person that is
+being authenticated, or asks who was deleted; there is no way to get a connection without one. The
+name is local to the transaction, so nothing of it is left on a pooled connection, however the block
+ended.
 
 Does not know: any statement but those that set the name (see `store`).
 """
@@ -118,6 +119,25 @@ class Database:
             yield connection
 
     @contextlib.asynccontextmanager
+    async def signing_in(self, email: str) -> AsyncIterator[Connection]:
+        """A transaction that sees the user with this email only. Raises DatabaseDown."""
+        async with self._transaction("set_email", email) as connection:
+            yield connection
+
+    @contextlib.asynccontextmanager
+    async def holding(self, digest: bytes) -> AsyncIterator[Connection]:
+        """A transaction that sees the session, the invitation or the one-time token whose secret
+        has this digest, and nothing else. Raises DatabaseDown."""
+        async with self._transaction("set_secret", digest.hex()) as connection:
+            yield connection
+
+    @contextlib.asynccontextmanager
+    async def vouched_for(self, issuer: str, subject: str) -> AsyncIterator[Connection]:
+        """A transaction that sees whose external identity this is. Raises DatabaseDown."""
+        async with self._transaction("set_identity", f"{issuer} {subject}") as connection:
+            yield connection
+
+    @contextlib.asynccontextmanager
     async def deleted_tenants(self) -> AsyncIterator[Connection]:
         """A transaction that sees which tenants were deleted, and nothing else. Raises
         DatabaseDown."""
@@ -134,6 +154,38 @@ class Database:
             ):
                 await connection.execute(statements.load()[setting], value)
                 yield connection
+
+
+async def act_as_user(connection: Connection, user_id: uuid.UUID) -> None:
+    """From here on the transaction also sees and writes what belongs to this user.
+
+    Only for a user whom the transaction itself has found, or is making.
+    """
+    await connection.execute(statements.load()["set_user"], str(user_id))
+
+
+async def act_in_tenant(connection: Connection, tenant_id: uuid.UUID) -> None:
+    """From here on the transaction also sees and writes the rows of this tenant.
+
+    Only for a tenant that the user was found to belong to, was invited into, or is making.
+    """
+    await connection.execute(statements.load()["set_tenant"], str(tenant_id))
+
+
+async def see_tenant(connection: Connection, name: str) -> None:
+    """From here on the transaction also sees the tenant of this name, which an operator wrote into
+    the configuration."""
+    await connection.execute(statements.load()["set_tenant_name"], name)
+
+
+async def try_become(connection: Connection, email: str) -> uuid.UUID | None:
+    """`act_as_user` for the user with this email, whom a secret or a provider named; None: nobody
+    has it."""
+    await connection.execute(statements.load()["set_email"], email)
+    user_id = await connection.fetchval(statements.load()["find_user_id"], email)
+    if user_id is not None:
+        await act_as_user(connection, user_id)
+    return user_id
 
 
 async def connect(dsn: str, timeout_s: int) -> asyncpg.Connection:

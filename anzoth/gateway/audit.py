@@ -80,6 +80,8 @@ def operator() -> Actor:
 
 def actor_of(principal: Principal, ip: str | None) -> Actor:
     """Who makes a request."""
+    if principal.user_id is not None:
+        return Actor("user", principal.user_id, ip)
     return Actor("api_key", principal.key_id, ip)
 
 

@@ -50,6 +50,7 @@ class _Group:
     rule: str
     status: int | None
     endpoint: str | None
+    user_id: uuid.UUID | None = None
 
 
 @dataclass(slots=True)
@@ -93,6 +94,7 @@ class Denials:
                 rule,
                 error.status,
                 endpoint,
+                principal.user_id,
             )
         if group not in self._counts and len(self._counts) >= self._max_groups:
             # As many of these as there are tenants with working keys, and no more.
@@ -155,6 +157,8 @@ class Denials:
 
 def _event(group: _Group, count: _Count) -> AuditEvent:
     actor = audit.SYSTEM if group.key_id is None else Actor("api_key", group.key_id, count.ip)
+    if group.user_id is not None:
+        actor = Actor("user", group.user_id, count.ip)
     if group.tenant is None:
         actor = Actor("system", None, count.ip)
     return AuditEvent(

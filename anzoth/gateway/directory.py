@@ -17,18 +17,14 @@ from anzoth.db import pool
 from anzoth.db.pool import Connection
 from anzoth.db.store import key_rows, project_rows, tenant_rows
 from anzoth.gateway import audit, keys
+from anzoth.gateway.accounts.roles import MANAGEMENT_SCOPES
 from anzoth.gateway.audit import Actor, AuditEvent
 from anzoth.gateway.keys import Key, Pepper
 from anzoth.gateway.service_tiers import PRIORITY_SCOPE
 
 SCOPES = (
-    "models:read",
-    "chat",
-    "completions",
-    "embeddings",
-    "rerank",
-    PRIORITY_SCOPE,
-    "audit:read",
+    *("models:read", "chat", "completions", "embeddings", "rerank", PRIORITY_SCOPE),
+    *MANAGEMENT_SCOPES,
     "all",
 )
 """What a key can be allowed. A new endpoint's scope is added here."""

@@ -139,6 +139,7 @@ class Ledger:
 
 
 def _row(usage: UsageRecord) -> usage_rows.UsageRow:
+    assert usage.principal.key_id is not None, "only keys run models"
     metadata = None
     if usage.metadata is not None:
         metadata = orjson.dumps(

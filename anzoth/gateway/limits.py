@@ -214,13 +214,14 @@ class Limiter:
 
     def _key(self, principal: Principal) -> _Key:
         """The key's buckets, drained until now, with the limits that it has now."""
-        now_ns = self.now_ns()
+        key_id, now_ns = principal.key_id, self.now_ns()
+        assert key_id is not None, "only keys run models"
         self._forget_idle(now_ns)
         if principal.rpm is None and principal.tpm is None:
-            self._keys.pop(principal.key_id, None)
+            self._keys.pop(key_id, None)
             return _Key()
-        key = self._keys.setdefault(principal.key_id, _Key())
-        self._keys.move_to_end(principal.key_id)
+        key = self._keys.setdefault(key_id, _Key())
+        self._keys.move_to_end(key_id)
         key.requests = _current(key.requests, principal.rpm, now_ns)
         key.tokens = _current(key.tokens, principal.tpm, now_ns)
         return key

@@ -14,6 +14,7 @@ from fnmatch import fnmatchcase
 from uuid import UUID
 
 from anzoth.errors import Forbidden, ModelNotAllowed
+from anzoth.gateway.accounts.roles import MANAGEMENT_SCOPES
 
 
 @dataclass(slots=True, frozen=True)
@@ -30,11 +31,15 @@ class TenantHandle:
 
 @dataclass(slots=True, frozen=True)
 class Principal:
-    """One API key's identity and grants at the moment of the request."""
+    """Who asks, by an API key or by a user's session, and the grants at the moment of the request.
+
+    A session has no scope of inference, so what runs a model always has a key.
+    """
 
     tenant: TenantHandle
     project_id: UUID
-    key_id: UUID
+    key_id: UUID | None
+    """None: a session."""
     scopes: frozenset[str]
     models: tuple[str, ...] | None
     """Patterns (`fnmatch`) of the model ids it may use; None: all."""
@@ -43,15 +48,20 @@ class Principal:
     tpm: int | None
     """Tokens per minute, prompt and output; None: unlimited."""
     expires_at: datetime | None
+    user_id: UUID | None = None
+    """Whose session it is."""
 
     def has_scope(self, scope: str) -> bool:
-        """Whether the key has `scope`, or its verb-less parent, or `all`."""
-        return bool(self.scopes & {scope, scope.partition(":")[0], "all"})
+        """Whether it has `scope`, or its verb-less parent, or the one that stands for its kind:
+        `admin` for what manages, `all` for the rest."""
+        whole = "admin" if scope in MANAGEMENT_SCOPES else "all"
+        return bool(self.scopes & {scope, scope.partition(":")[0], whole})
 
     def require_scope(self, scope: str) -> None:
-        """Raises Forbidden unless the key has the scope."""
+        """Raises Forbidden unless it has the scope."""
         if not self.has_scope(scope):
-            raise Forbidden(f"This API key lacks the scope {scope!r} that this endpoint needs.")
+            who = "This API key lacks" if self.user_id is None else "Your role lacks"
+            raise Forbidden(f"{who} the scope {scope!r} that this endpoint needs.")
 
     def may_use_model(self, model: str) -> bool:
         return self.models is None or any(fnmatchcase(model, pattern) for pattern in self.models)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from pathlib import Path
 
@@ -185,3 +186,83 @@ def test_the_server_section_is_read_whatever_the_models_are(tmp_path: Path) -> N
     assert config.load_server(file, {"data_dir": tmp_path}, {}).port == 7
     with pytest.raises(ConfigError):
         config.load(file, {}, {})
+
+
+@pytest.mark.parametrize(
+    ("text", "sign_up"),
+    [
+        ("", "open"),
+        ("[server]\nhost = '::1'\n", "open"),
+        ("[server]\nhost = 'localhost'\n", "open"),
+        ("[server]\nhost = '0.0.0.0'\n", "invite"),
+        ("[server]\nhost = 'gpu.example.com'\n", "invite"),
+        ("[accounts]\npublic_url = 'https://ai.example.com/'\n", "invite"),
+        ("[server]\nhost = '0.0.0.0'\n[accounts]\nsign_up = 'open'\n", "open"),
+        ("[accounts]\nsign_up = 'closed'\n", "closed"),
+    ],
+)
+def test_sign_up_is_open_by_default_where_only_this_machine_reaches_the_server(
+    tmp_path: Path, text: str, sign_up: str
+) -> None:
+    assert config.load(written(tmp_path, text), {}, {}).accounts.sign_up == sign_up
+
+
+@pytest.mark.parametrize(
+    ("setting", "says"),
+    [
+        ("sign_up = 'perhaps'", "expected one of open, invite, closed"),
+        ("public_url = 'ai.example.com'", "expected https://host"),
+        ("public_url = 'https://ai.example.com/path'", "expected https://host"),
+        ("public_url = 'http://ai.example.com'", "need https"),
+        ("session_idle_s = 'x'", "expected a number"),
+    ],
+)
+def test_impossible_settings_of_accounts_stop_the_start(
+    tmp_path: Path, setting: str, says: str
+) -> None:
+    with pytest.raises(ConfigError, match=says):
+        config.load(written(tmp_path, f"[accounts]\n{setting}\n"), {}, {})
+
+
+OIDC = """
+[accounts]
+public_url = 'https://ai.example.com'
+[[oidc]]
+name = 'corp'
+issuer = 'https://login.example.com'
+client_id = 'anzoth'
+domains = ['Example.com']
+client_secret_file = '{secret}'
+"""
+
+
+def test_a_provider_s_secret_may_live_in_a_file_of_its_own(tmp_path: Path) -> None:
+    secret = tmp_path / "secret"
+    secret.write_text("canary\n")
+    loaded = config.load(written(tmp_path, OIDC.format(secret=secret)), {}, {})
+    (provider,) = loaded.oidc
+    assert (provider.client_secret, provider.domains) == ("canary", ("example.com",))
+    assert "canary" not in repr(loaded)
+    assert config.from_json(config.OidcConfig, config.to_json(provider)) == provider
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "says"),
+    [
+        ("public_url = 'https://ai.example.com'", "", "needs [accounts] public_url"),
+        ("name = 'corp'", "name = 'a/b'", "expected letters and digits"),
+        ("client_id = 'anzoth'", "", "client_id is missing"),
+        ("domains = ['Example.com']", "domains = []", "domains is missing"),
+        ("domains = ['Example.com']", "domains = 'x'", "expected a list of domains"),
+        ("https://login.example.com", "http://login.example.com", "expected https"),
+        ("client_id", "role = 'owner'\nclient_id", "expected viewer, member or admin"),
+        ("client_id", "colour = 1\nclient_id", "unknown setting 'colour'"),
+        ("{secret}", "/nowhere", "cannot read its secret"),
+    ],
+)
+def test_impossible_providers_stop_the_start(tmp_path: Path, old: str, new: str, says: str) -> None:
+    secret = tmp_path / "secret"
+    secret.write_text("canary")
+    text = OIDC.replace(old, new).format(secret=secret)
+    with pytest.raises(ConfigError, match=re.escape(says)):
+        config.load(written(tmp_path, text), {}, {})

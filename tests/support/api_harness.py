@@ -23,10 +23,12 @@ from tokenizers import AddedToken, decoders, models, pre_tokenizers, processors,
 
 from anzoth.api.app import App
 from anzoth.api.call import Services
-from anzoth.config import ModelConfig
-from anzoth.db.pool import Database
+from anzoth.config import AccountsConfig, ModelConfig
+from anzoth.db.errors import DatabaseDown
+from anzoth.db.pool import Connection, Database
 from anzoth.errors import AnzothError, Unauthorized
 from anzoth.frames import FinishReason, Hello, Submit
+from anzoth.gateway.accounts import service as accounts_service
 from anzoth.gateway.audit_reader import AuditReader
 from anzoth.gateway.auth import Authenticator
 from anzoth.gateway.denials import Denials
@@ -34,6 +36,7 @@ from anzoth.gateway.embedding import Embedder
 from anzoth.gateway.engine_client import EngineClient
 from anzoth.gateway.generation import Generator
 from anzoth.gateway.health import Component, Health
+from anzoth.gateway.keys import Pepper
 from anzoth.gateway.ledger import Ledger
 from anzoth.gateway.limits import Limiter
 from anzoth.gateway.models import ModelRegistry, ServedModel, load_model
@@ -140,6 +143,18 @@ class KnownKeys(Authenticator):
             return self.principals[(authorization or "").removeprefix("Bearer ")]
         except KeyError:
             raise Unauthorized() from None
+
+
+class NoDatabase(Database):
+    """Answers nothing, like a database that is away."""
+
+    def __init__(self) -> None:
+        pass
+
+    @asynccontextmanager
+    async def _transaction(self, setting: str, value: str) -> AsyncIterator[Connection]:
+        raise DatabaseDown("there is none here")
+        yield
 
 
 class ListedUsage(Ledger):
@@ -352,8 +367,12 @@ async def running_api(
     registry = ModelRegistry()
     registry.add(model, aliases)
     keys, ledger, limiter, denials = KnownKeys(), ListedUsage(), Limiter(), ListedDenials()
+    accounts = accounts_service.build(
+        NoDatabase(), Pepper("pepper", bytes(32)), AccountsConfig(sign_up="open")
+    )
     services = Services(
         authenticator=keys,
+        accounts=accounts,
         models=registry,
         generator=Generator(limiter, metrics),
         embedder=Embedder(limiter, metrics),
@@ -375,6 +394,7 @@ async def running_api(
     finally:
         runner.cancel()
         await asyncio.gather(runner, return_exceptions=True)
+        accounts.close()
         await peer.stop()
 
 

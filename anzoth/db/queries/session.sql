@@ -11,3 +11,23 @@ SELECT set_config('app.kid', $1, true);
 -- name: set_deleted_tenants
 -- For this transaction only: deleted tenants are seen, whoever they were.
 SELECT set_config('app.deleted_tenants', $1, true);
+
+-- name: set_user
+-- For this transaction only: which user's own rows exist.
+SELECT set_config('app.user', $1, true);
+
+-- name: set_email
+-- For this transaction only: which user sign-in may read.
+SELECT set_config('app.email', $1, true);
+
+-- name: set_secret
+-- For this transaction only: the digest, in hexadecimal digits, of the secret that was shown.
+SELECT set_config('app.secret', $1, true);
+
+-- name: set_identity
+-- For this transaction only: the issuer, a space, and the subject that it vouched for.
+SELECT set_config('app.identity', $1, true);
+
+-- name: set_tenant_name
+-- For this transaction only: the tenant of this name is seen.
+SELECT set_config('app.tenant_name', $1, true);

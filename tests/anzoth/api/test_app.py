@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -19,13 +20,24 @@ from anzoth.http.messages import Response
 Run = Callable[[Scenario], None]
 CHAT = "/v1/chat/completions"
 PUBLIC = {"/healthz", "/readyz", "/metrics"}
+SIGNING_IN = {
+    "/v1/auth/" + name
+    for name in (
+        *("bootstrap", "sign-up", "sign-in", "second-factor", "password/reset"),
+        *("invitations/show", "invitations/accept"),
+    )
+}
+"""Who is not signed in yet has nothing to show but what the body holds."""
+SIGN_ON = {"/v1/auth/oidc" + rest for rest in ("", "/{provider}", "/{provider}/callback")}
 
 
 # --- the table ------------------------------------------------------------------------------------
 
 
-def test_everything_but_the_health_pages_needs_a_scope() -> None:
-    assert {route.pattern for route in ROUTES if route.scope is None} == PUBLIC
+def test_everything_but_health_and_signing_in_needs_a_scope_or_a_session() -> None:
+    public = {route.pattern for route in ROUTES if route.scope is None and not route.session}
+    assert public == PUBLIC | SIGNING_IN | SIGN_ON
+    assert not any(route.session for route in ROUTES if route.scope is not None or route.inference)
     assert all(route.scope != "" for route in ROUTES)
 
 
@@ -40,10 +52,16 @@ def test_no_protected_route_answers_without_a_key_or_without_its_scope(
     async def scenario(api: Api) -> None:
         api.keys.principals["bare"] = replace(PRINCIPAL, scopes=frozenset({"unrelated"}))
         for pattern in patterns(route):
-            path = pattern.replace("{id:path}", MODEL)
+            path = re.sub(r"\{[^}]+\}", MODEL if ":path" in pattern else "x", pattern)
             for key, expected in ((None, 401), ("wrong", 401), ("bare", 403)):
                 reply = await api.call(route.method, path, {}, key=key)
-                if route.scope is None:
+                if route.pattern in SIGNING_IN:
+                    assert reply.error["code"] == "missing_required_parameter"
+                elif route.pattern in SIGN_ON:
+                    assert reply.status == (200 if route.pattern == "/v1/auth/oidc" else 404)
+                elif route.session:
+                    assert reply.error["code"] == "not_signed_in"
+                elif route.scope is None:
                     assert reply.status == 200
                 else:
                     assert reply.status == expected

@@ -39,7 +39,8 @@ def run(
         async with running_api(checkpoint, path / "socket", database=database) as api:
             for tenant in tenants:
                 handle = TenantHandle(tenant.id, tenant.name, "salt")
-                api.keys.principals[tenant.name] = make_principal(tenant=handle)
+                scopes = frozenset({"audit:read"})
+                api.keys.principals[tenant.name] = make_principal(tenant=handle, scopes=scopes)
             await scenario(api, tenants[0].id)
         await database.close()
 

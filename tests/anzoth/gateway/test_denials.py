@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -163,5 +164,20 @@ def test_the_writer_writes_by_itself(dsn: str) -> None:
             pass  # each look takes a moment
         writing.cancel()
         await asyncio.gather(writing, return_exceptions=True)
+
+    run(dsn, scenario)
+
+
+def test_a_user_who_was_refused_is_named(dsn: str) -> None:
+    async def scenario(f: Fixture) -> None:
+        user_id = uuid.uuid4()
+        denials = f.denials()
+        for principal in (f.one, replace(f.one, key_id=None, user_id=user_id)):
+            denials.note(Forbidden(), principal, "/v1/organization/users", "192.0.2.1")
+        await denials.flush()
+        async with pool.operator(f.dsn) as connection:
+            rows = [row async for row in audit_rows.all_events(connection, f.one.tenant.id)]
+        actors = {(r.actor_kind, r.actor_id) for r in rows if r.type == "denial"}
+        assert actors == {("api_key", str(f.one.key_id)), ("user", str(user_id))}
 
     run(dsn, scenario)

@@ -1,0 +1,58 @@
+"""How does a list come in pages?
+
+OpenAI's cursor pages: `limit` objects after the one with the id `after`, and whether more follow.
+
+Does not know: what is listed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar
+from uuid import UUID
+
+from anzoth.api.query import Query
+from anzoth.errors import InvalidValue
+
+T = TypeVar("T")
+
+_DEFAULT_LIMIT = 20
+_MAX_LIMIT = 100
+
+
+@dataclass(slots=True, frozen=True)
+class PageRequest:
+    """What a query asks for."""
+
+    after: UUID | None
+    limit: int
+
+    @property
+    def wanted(self) -> int:
+        """One more than is shown: it tells whether there are more."""
+        return self.limit + 1
+
+
+def page_request(query: Query) -> PageRequest:
+    """Raises InvalidValue."""
+    limit = query.integer("limit", 1, _MAX_LIMIT) or _DEFAULT_LIMIT
+    after = query.text("after")
+    try:
+        return PageRequest(None if after is None else UUID(after), limit)
+    except ValueError:
+        raise InvalidValue("'after' must be the id of an entry.", param="after") from None
+
+
+def page(
+    asked: PageRequest, rows: Sequence[T], describe: Callable[[T], dict[str, Any]]
+) -> dict[str, Any]:
+    """`rows`: up to `asked.wanted` of them."""
+    data = [describe(row) for row in rows[: asked.limit]]
+    return {
+        "object": "list",
+        "data": data,
+        "first_id": data[0]["id"] if data else None,
+        "last_id": data[-1]["id"] if data else None,
+        "has_more": len(rows) > asked.limit,
+    }

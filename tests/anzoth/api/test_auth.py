@@ -1,0 +1,824 @@
+"""Accounts and sessions: the whole application on a real database, as browsers use it."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import logging
+import re
+import uuid
+from datetime import timedelta
+from urllib.parse import parse_qs, urlsplit
+
+import asyncpg
+import pytest
+from accounts_kit import HOST, PASSWORD, PEPPER, Browser, Site, run_site, running_site
+
+from anzoth.config import AccountsConfig
+from anzoth.db import pool
+from anzoth.gateway import directory
+from anzoth.gateway.accounts import people, totp
+from anzoth.gateway.directory import KeyRequest
+
+pytestmark = pytest.mark.slow
+
+COOKIE = "anzoth-session"
+ANOTHER = "another long password"
+
+
+async def code_of(browser: Browser, secret_text: str) -> str:
+    secret = base64.b32decode(secret_text)
+    return totp.code_at(secret, int(browser.site.clock.unix_s() // 30))
+
+
+async def enrolled(browser: Browser) -> tuple[str, list[str]]:
+    """The secret, as text, and the recovery codes of a second factor in force."""
+    made = (await browser.post("/v1/auth/totp", {"password": PASSWORD})).json
+    reply = await browser.post(
+        "/v1/auth/totp/confirm", {"code": await code_of(browser, made["secret"])}
+    )
+    assert reply.status == 200
+    browser.site.clock.pass_(seconds=30)
+    return made["secret"], reply.json["recovery_codes"]
+
+
+async def owner(site: Site, email: str = "ann@example.com", organization: str = "acme") -> Browser:
+    browser = site.browser()
+    await browser.sign_up(email, organization)
+    return browser
+
+
+# --- the operator -----------------------------------------------------------------------------
+
+
+def test_a_bootstrap_token_makes_one_operator_once(dsn: str) -> None:
+    async def scenario(site: Site) -> None:
+        await directory.ensure_default_tenant_and_key(dsn, PEPPER)
+        replaced = await people.ensure_operator_can_be_made(dsn, site.vault)
+        made = await people.ensure_operator_can_be_made(dsn, site.vault)
+        assert replaced is not None
+        assert made is not None
+        body = {"email": "Op@Example.com", "name": "Op", "password": PASSWORD}
+        for token in ("", "x", replaced.token, made.token[:-1], made.token.upper()):
+            reply = await site.browser().post("/v1/auth/bootstrap", {**body, "token": token})
+            assert reply.status in (400, 401)
+        browser = site.browser()
+        reply = await browser.post("/v1/auth/bootstrap", {**body, "token": made.token})
+        assert reply.json["user"]["is_operator"] is True
+        assert reply.json["user"]["email"] == "op@example.com"
+        assert [(o["name"], o["role"]) for o in reply.json["organizations"]] == [
+            ("default", "owner")
+        ]
+        again = {**body, "email": "other@example.com", "token": made.token}
+        assert (await site.browser().post("/v1/auth/bootstrap", again)).status == 401
+        assert await people.ensure_operator_can_be_made(dsn, site.vault) is None
+
+    run_site(dsn, scenario)
+
+
+def test_two_at_once_with_one_bootstrap_token_make_one_operator(dsn: str) -> None:
+    async def scenario(site: Site) -> None:
+        made = await people.ensure_operator_can_be_made(dsn, site.vault)
+        assert made is not None
+        replies = await asyncio.gather(
+            *(
+                site.browser().post(
+                    "/v1/auth/bootstrap",
+                    {"token": made.token, "email": f"op{n}@example.com", "password": PASSWORD},
+                )
+                for n in range(4)
+            )
+        )
+        assert sorted(reply.status for reply in replies) == [200, 401, 401, 401]
+        listed = await people.list_users(dsn)
+        assert [user.is_operator for user in listed] == [True]
+
+    run_site(dsn, scenario)
+
+
+def test_a_bootstrap_token_that_ran_out_makes_nobody(dsn: str) -> None:
+    async def scenario(site: Site) -> None:
+        made = await people.ensure_operator_can_be_made(dsn, site.vault)
+        assert made is not None
+        connection = await asyncpg.connect(dsn)
+        await connection.execute("ALTER TABLE anzoth.one_time_tokens NO FORCE ROW LEVEL SECURITY")
+        await connection.execute(
+            "UPDATE anzoth.one_time_tokens SET expires_at = now() - interval '1 second'"
+        )
+        await connection.execute("ALTER TABLE anzoth.one_time_tokens FORCE ROW LEVEL SECURITY")
+        await connection.close()
+        body = {"token": made.token, "email": "op@example.com", "password": PASSWORD}
+        assert (await site.browser().post("/v1/auth/bootstrap", body)).status == 401
+
+    run_site(dsn, scenario)
+
+
+def test_the_gateway_makes_nobody_an_operator_without_a_bootstrap_token(dsn: str) -> None:
+    async def scenario(site: Site) -> None:
+        browser = await owner(site)
+        user_id = uuid.UUID((await browser.get("/v1/auth/session")).json["user"]["id"])
+
+        async def promote(secret: bytes) -> None:
+            async with site.database.holding(secret) as connection:
+                await pool.act_as_user(connection, user_id)
+                await connection.execute(
+                    "INSERT INTO anzoth.operators (user_id) VALUES ($1)", user_id
+                )
+
+        for secret in (b"\0" * 32, site.vault.digest("session", browser.cookies[COOKIE])):
+            with pytest.raises(asyncpg.InsufficientPrivilegeError):
+                await promote(secret)
+
+    run_site(dsn, scenario)
+
+
+# --- signing up -------------------------------------------------------------------------------
+
+
+def test_open_sign_up_makes_a_user_who_owns_a_tenant(dsn: str) -> None:
+    async def scenario(site: Site) -> None:
+        browser = await owner(site)
+        session = (await browser.get("/v1/auth/session")).json
+        assert [(o["name"], o["role"]) for o in session["organizations"]] == [("acme", "owner")]
+        assert session["organization_id"] == session["organizations"][0]["id"]
+        assert session["user"]["is_operator"] is False
+        users = (await browser.get("/v1/organization/users")).json["data"]
+        assert [(user["email"], user["role"]) for user in users] == [("ann@example.com", "owner")]
+        for body, status in (
+            ({"email": "ANN@example.com ", "organization": "b"}, 409),
+            ({"email": "bob@example.com", "organization": "acme"}, 409),
+            ({"email": "not an address", "organization": "b"}, 400),
+            ({"email": "b\u00f6b@example.com", "organization": "b"}, 400),
+            ({"email": "bob@example.com", "organization": ""}, 400),
+            ({"email": "bob@example.com", "organization": "a\nb"}, 400),
+            ({"email": "bob@example.com", "organization": "b", "password": "short"}, 400),
+            ({"email": "bob@example.com", "organization": "b", "password": "x" * 257}, 400),
+        ):
+            reply = await site.browser().post("/v1/auth/sign-up", {"password": PASSWORD, **body})
+            assert reply.status == status, body
+        assert len(await people.list_users(dsn)) == 1
+
+    run_site(dsn, scenario)
+
+
+@pytest.mark.parametrize("policy", ["invite", "closed"])
+def test_where_sign_up_is_not_open_nobody_makes_an_account_alone(dsn: str, policy: str) -> None:
+    async def scenario(site: Site) -> None:
+        operator = await site.operator()
+        body = {"email": "bob@example.com", "password": PASSWORD, "organization": "b"}
+        reply = await site.browser().post("/v1/auth/sign-up", body)
+        assert (reply.status, reply.error["code"]) == (403, "sign_up_closed")
+        token = await operator.invite("bob@example.com", "member")
+        reply = await site.browser().post(
+            "/v1/auth/invitations/accept", {"token": token, "password": PASSWORD}
+        )
+        assert reply.status == (200 if policy == "invite" else 403)
+
+    run_site(dsn, scenario, AccountsConfig(sign_up=policy))
+
+
+# --- signing in -------------------------------------------------------------------------------
+
+
+def test_signing_in_takes_the_right_password_and_is_told_nothing_else(dsn: str) -> None:
+    async def scenario(site: Site) -> None:
+        await owner(site)
+        await (await owner(site, "off@example.com", "off")).post("/v1/auth/sign-out")
+        await people.set_disabled(dsn, "off@example.com", True)
+        refused = []
+        for email, password in (
+            ("ann@example.com", "wrong password 1"),
+            ("nobody@example.com", PASSWORD),
+            ("off@example.com", PASSWORD),
+        ):
+            browser = site.browser()
+            reply = await browser.sign_in(email, password)
+            assert reply.status == 401
+            assert not browser.cookies
+            refused.append(reply.body)
+        assert len(set(refused)) == 1
+        assert (await site.browser().sign_in(" Ann@Example.COM")).status == 200
+
+    run_site(dsn, scenario)
+
+
+def test_an_unknown_user_costs_the_same_argon2_work_as_a_known_one(
+    dsn: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def scenario(site: Site) -> None:
+        await owner(site)
+        verified: list[str] = []
+        hasher = site.accounts.passwords._hasher
+        real = type(hasher).verify
+
+        def verify(self: object, hash: str, password: str) -> bool:
+            verified.append(hash)
+            return real(hasher, hash, password)
+
+        monkeypatch.setattr(type(hasher), "verify", verify)
+        for email in ("ann@example.com", "nobody@example.com"):
+            await site.browser().sign_in(email, "wrong password 1")
+        known, unknown = verified
+        assert known.split("$")[:4] == unknown.split("$")[:4]
+
+    run_site(dsn, scenario)
+
+
+def test_guessing_is_throttled_by_account_and_told_when_to_come_back(dsn: str) -> None:
+    async def scenario(site: Site) -> None:
+        await owner(site)
+        for email in ("ann@example.com", "nobody@example.com"):
+            for _ in range(5):
+                assert (await site.browser().sign_in(email, "wrong password 1")).status == 401
+            # Whoever asks from wherever, and with the right password too.
+            reply = await site.browser(peer="::1").sign_in(email)
+            assert (reply.status, reply.error["code"]) == (429, "too_many_attempts")
+            assert reply.headers["retry-after"] == "1"
+        site.clock.pass_(seconds=float(reply.headers["retry-after"]))
+        assert (await site.browser().sign_in("ann@example.com")).status == 200
+
+    run_site(dsn, scenario)
+
+
+def test_guessing_is_throttled_by_address_whatever_succeeds_between(dsn: str) -> None:
+    async def scenario(site: Site) -> None:
+        await owner(site)
+        for number in range(28):  # and one sign-up
+            reply = await site.browser().sign_in(f"user{number}@example.com", "wrong password 1")
+            assert reply.status == 401
+            assert (await site.browser().sign_in("ann@example.com")).status == 200
+        assert (await site.browser().sign_in("x@example.com", "wrong password 1")).status == 401
+        assert (await site.browser().sign_in("ann@example.com")).status == 429
+        assert (await site.browser(peer="127.0.0.2").sign_in("ann@example.com")).status == 200
+
+    run_site(dsn, scenario)
+
+
+def test_behind_a_proxy_on_this_machine_an_address_is_the_one_that_the_proxy_saw(
+    dsn: str,
+) -> None:
+    async def scenario(site: Site) -> None:
+        def browser(*hops: str, peer: str = "127.0.0.1") -> Browser:
+            headers = {"host": "ai.example.com", "x-forwarded-for": ", ".join(hops)}
+            return site.browser(peer=peer, origin="https://ai.example.com", headers=headers)
+
+        await browser("192.0.2.1").sign_up("ann@example.com", "acme")
+        for number in range(30):
+            reply = await browser(f"192.0.2.{number}", "198.51.100.7").sign_in(
+                f"user{number}@example.com", "wrong password 1"
+            )
+            assert reply.status == 401
+        # What the client wrote itself buys no further guess; and nobody else pays for it.
+        assert (await browser("192.0.2.99", "198.51.100.7").sign_in("x@y.z")).status == 429
+        ann = browser("203.0.113.5")
+        assert (await ann.sign_in("ann@example.com")).status == 200
+        # From elsewhere the header is nobody's word.
+        remote = browser("203.0.113.5", peer="10.0.0.9")
+        assert (await remote.sign_in("ann@example.com")).status == 200
+        listed = (await ann.get("/v1/auth/sessions")).json["data"]
+        assert {entry["ip_address"] for entry in listed} == {
+            "192.0.2.1",
+            "203.0.113.5",
+            "10.0.0.9",
+        }
+
+    run_site(dsn, scenario, AccountsConfig("open", "https://ai.example.com"))
+
+
+def test_a_hash_with_old_parameters_is_renewed_at_sign_in(dsn: str) -> None:
+    async def scenario(site: Site) -> None:
+        await owner(site)
+
+        async def kept() -> str:
+            async with site.database.signing_in("ann@example.com") as connection:
+                return await connection.fetchval("SELECT password_hash FROM anzoth.users")
+
+        assert "m=8,t=1" in await kept()
+        site.accounts.passwords._hasher._parameters = type(site.accounts.passwords._hasher)(
+            time_cost=2, memory_cost=16, parallelism=1
+        )._parameters
+        assert (await site.browser().sign_in("ann@example.com")).status == 200
+        assert "m=16,t=2" in await kept()
+        assert (await site.browser().sign_in("ann@example.com")).status == 200
+
+    async def main() -> None:
+        async with running_site(dsn) as site:
+            parameters = site.accounts.passwords._hasher._parameters
+            try:
+                await scenario(site)
+            finally:
+                site.accounts.passwords._hasher._parameters = parameters
+
+    asyncio.run(main())
+
+
+# --- sessions ---------------------------------------------------------------------------------
+
+
+def test_a_cookie_is_http_only_and_kept_as_a_digest(dsn: str) -> None:
+    async def scenario(site: Site) -> None:
+        browser = site.browser()
+        reply = await browser.sign_up("ann@example.com", "acme")
+        (_, cookie), *more = reply.set_cookies
+        assert not more
+        token = browser.cookies[COOKIE]
+        assert cookie == (f"{COOKIE}={token}; Path=/; Max-Age=604800; HttpOnly; SameSite=Lax")
+        assert reply.headers["cache-control"] == "no-store"
+        async with pool.operator(dsn) as connection:
+            rows = await connection.fetch("SELECT * FROM anzoth.sessions")
+        assert token not in repr(rows)
+        assert token.encode() not in repr(rows).encode()
+
+    run_site(dsn, scenario)
+
+
+def test_over_tls_the_cookie_is_bound_to_its_host(dsn: str) -> None:
+    async def scenario(site: Site) -> None:
+        browser = site.browser(
+            peer="10.0.0.9", origin="https://ai.example.com", headers={"host": "ai.example.com"}
+        )
+        reply = await browser.sign_up("ann@example.com", "acme")
+        ((name, cookie),) = reply.set_cookies
+        assert name == "__Host-anzoth-session"
+        assert cookie.endswith("; Path=/; Max-Age=604800; HttpOnly; SameSite=Lax; Secure")
+        assert "Domain" not in cookie
+        assert (await browser.get("/v1/auth/session")).status == 200
+        # The name without the prefix is one that another host could have set.
+        plain = site.browser(cookies={COOKIE: browser.cookies[name]})
+        assert (await plain.get("/v1/auth/session")).status == 401
+        for origin in ("http://ai.example.com", "https://ai.example.com.evil.test", "null"):
+            other = site.browser(cookies=browser.cookies, origin=origin, peer="10.0.0.9")
+            other.csrf_token = browser.csrf_token
+            reply = await other.post("/v1/auth/sign-out")
+            assert (reply.status, reply.error["code"]) == (403, "csrf_refused")
+
+    run_site(dsn, scenario, AccountsConfig("open", "https://ai.example.com"))
+
+
+@pytest.mark.parametrize(
+    ("peer", "header"),
+    [("10.0.0.9", {}), ("127.0.0.1", {"x-forwarded-for": "10.0.0.9"}), ("::1", {"via": "1.1 p"})],
+)
+def test_nobody_signs_in_over_a_network_in_the_clear(
+    dsn: str, peer: str, header: dict[str, str]
+) -> None:
+    async def scenario(site: Site) -> None:
+        browser = site.browser(peer=peer, origin=None, headers=header)
+        reply = await browser.sign_in("ann@example.com")
+        assert (reply.status, reply.error["code"]) == (403, "https_required")
+
+    run_site(dsn, scenario)
+
+
+def test_signing_in_never_keeps_the_session_that_a_browser_came_with(dsn: str) -> None:
+    async def scenario(site: Site) -> None:
+        mallory = await owner(site, "mallory@example.com", "evil")
+        planted = mallory.cookies[COOKIE]
+        await owner(site)
+        victim = site.browser(cookies={COOKIE: planted})
+        assert (await victim.sign_in("ann@example.com")).status == 200
+        assert victim.cookies[COOKIE] != planted
+        user = (await mallory.get("/v1/auth/session")).json["user"]
+        assert user["email"] == "mallory@example.com"
+
+    run_site(dsn, scenario)
+
+
+def test_a_request_that_changes_something_needs_the_token_and_our_origin(dsn: str) -> None:
+    async def scenario(site: Site) -> None:
+        browser = await owner(site)
+        body = {"email": "bob@example.com", "role": "member"}
+        right = browser.csrf_token
+        for token, origin in (
+            (None, browser.origin),
+            ("", browser.origin),
+            ("x" * 43, browser.origin),
+            ((await owner(site, "eve@example.com", "eve")).csrf_token, browser.origin),
+            (right, "https://evil.test"),
+            (right, f"http://evil.test@{HOST}"),
+            (right, "null"),
+        ):
+            browser.csrf_token, browser.origin = token, origin
+            reply = await browser.post("/v1/organization/invites", body)
+            assert (reply.status, reply.error["code"]) == (403, "csrf_refused"), (token, origin)
+        browser.csrf_token, browser.origin = right, None
+        reply = await browser.post("/v1/organization/invites", body, sec_fetch_site="cross-site")
+        assert reply.status == 403
+        assert (await browser.post("/v1/organization/invites", body)).status == 200
+        assert len((await browser.get("/v1/organization/invites")).json["data"]) == 1
+
+    run_site(dsn, scenario)
+
+
+def test_another_sites_page_signs_nobody_in_or_up(dsn: str) -> None:
+    async def scenario(site: Site) -> None:
+        browser = site.browser(origin="https://evil.test")
+        assert (await browser.sign_in("ann@example.com")).error["code"] == "csrf_refused"
+        # A name that somebody else points at this machine.
+        rebound = site.browser(origin="http://evil.test:8000", headers={"host": "evil.test:8000"})
+        body = {"email": "a@example.com", "password": PASSWORD, "organization": "a"}
+        reply = await rebound.post("/v1/auth/sign-up", body)
+        assert reply.error["code"] == "csrf_refused"
+        assert await people.list_users(dsn) == []
+
+    run_site(dsn, scenario)
+
+
+def test_a_key_needs_no_csrf_token_and_a_session_runs_no_model(dsn: str) -> None:
+    async def scenario(site: Site) -> None:
+        browser = await owner(site)
+        request = KeyRequest("acme", "k", scopes=("users:read", "invites:write"))
+        created = await directory.create_key(dsn, PEPPER, request)
+        body = {"email": "bob@example.com", "role": "member"}
+        reply = await site.with_key("POST", "/v1/organization/invites", created.key.text, body)
+        assert reply.status == 200
+        chat = {"model": "m", "messages": [{"role": "user", "content": "hi"}]}
+        for path in ("/v1/chat/completions", "/v1/completions", "/v1/embeddings", "/v1/rerank"):
+            reply = await browser.post(path, chat)
+            assert (reply.status, reply.error["code"]) == (401, None)
+        assert site.usage.records == []
+        assert (await browser.get("/v1/models")).status == 200
+
+    run_site(dsn, scenario)
+
+
+def test_a_session_ends_when_idle_and_in_the_end_whatever_happens(dsn: str) -> None:
+    async def scenario(site: Site) -> None:
+        browser = await owner(site)
+        site.clock.pass_(hours=12, seconds=-1)
+        assert (await browser.get("/v1/auth/session")).status == 200
+        site.clock.pass_(hours=12)
+        assert (await browser.get("/v1/auth/session")).error["code"] == "not_signed_in"
+        assert (await browser.sign_in("ann@example.com")).status == 200
+        for _ in range(15):
+            site.clock.pass_(hours=11)
+            assert (await browser.get("/v1/auth/session")).status == 200
+        site.clock.pass_(hours=11)
+        assert (await browser.get("/v1/auth/session")).status == 401
+
+    run_site(dsn, scenario)
+
+
+def test_sessions_are_listed_and_ended_by_their_user_alone(dsn: str) -> None:
+    async def scenario(site: Site) -> None:
+        first = await owner(site)
+        second, third = site.browser(headers={"user-agent": "phone"}), site.browser()
+        for browser in (second, third):
+            await browser.sign_in("ann@example.com")
+        other = await owner(site, "eve@example.com", "eve")
+        listed = (await first.get("/v1/auth/sessions")).json["data"]
+        assert sum(entry["is_current"] for entry in listed) == 1
+        phone = next(entry["id"] for entry in listed if entry["user_agent"] == "phone")
+        for id in (phone, "x", str(uuid.uuid4())):
+            assert (await other.call("DELETE", f"/v1/auth/sessions/{id}")).status == 404
+        assert (await second.get("/v1/auth/session")).status == 200
+        assert (await first.call("DELETE", f"/v1/auth/sessions/{phone}")).status == 200
+        assert (await second.get("/v1/auth/session")).status == 401
+        assert (await first.call("DELETE", "/v1/auth/sessions")).json["count"] == 1
+        assert (await third.get("/v1/auth/session")).status == 401
+        assert (await other.get("/v1/auth/session")).status == 200
+        old = dict(first.cookies)
+        assert (await first.post("/v1/auth/sign-out")).status == 200
+        assert not first.cookies
+        assert (await site.browser(cookies=old).get("/v1/auth/session")).status == 401
+
+    run_site(dsn, scenario)
+
+
+def test_a_new_password_ends_every_other_session_and_renews_this_one(dsn: str) -> None:
+    async def scenario(site: Site) -> None:
+        browser = await owner(site)
+        elsewhere = site.browser()
+        await elsewhere.sign_in("ann@example.com")
+        old = dict(browser.cookies)
+        for body, status in (
+            ({"current_password": "wrong password 1", "new_password": ANOTHER}, 401),
+            ({"current_password": PASSWORD, "new_password": "short"}, 400),
+            ({"current_password": PASSWORD}, 400),
+        ):
+            assert (await browser.post("/v1/auth/password", body)).status == status
+        body = {"current_password": PASSWORD, "new_password": ANOTHER}
+        assert (await browser.post("/v1/auth/password", body)).status == 200
+        assert (await browser.get("/v1/auth/session")).status == 200
+        assert (await elsewhere.get("/v1/auth/session")).status == 401
+        assert (await site.browser(cookies=old).get("/v1/auth/session")).status == 401
+        assert (await site.browser().sign_in("ann@example.com")).status == 401
+        assert (await site.browser().sign_in("ann@example.com", ANOTHER)).status == 200
+
+    run_site(dsn, scenario)
+
+
+def test_a_reset_link_sets_a_password_once_and_ends_every_session(dsn: str) -> None:
+    async def scenario(site: Site) -> None:
+        browser = await owner(site)
+        first = await people.reset_password(dsn, site.vault, "ann@example.com")
+        made = await people.reset_password(dsn, site.vault, "ann@example.com")
+        stranger = site.browser()
+        for token in (first.token, made.token + "x", browser.cookies[COOKIE]):
+            body = {"token": token, "new_password": ANOTHER}
+            assert (await stranger.post("/v1/auth/password/reset", body)).status == 401
+        assert (await browser.get("/v1/auth/session")).status == 200
+        body = {"token": made.token, "new_password": ANOTHER}
+        assert (await stranger.post("/v1/auth/password/reset", body)).status == 200
+        assert not stranger.cookies
+        assert (await stranger.post("/v1/auth/password/reset", body)).status == 401
+        assert (await browser.get("/v1/auth/session")).status == 401
+        assert (await browser.sign_in("ann@example.com", ANOTHER)).status == 200
+
+    run_site(dsn, scenario)
+
+
+def test_a_disabled_user_loses_every_session_at_once(dsn: str) -> None:
+    async def scenario(site: Site) -> None:
+        browser = await owner(site)
+        assert await people.set_disabled(dsn, "ann@example.com", True) == 1
+        assert (await browser.get("/v1/auth/session")).status == 401
+        assert (await browser.get("/v1/organization/users")).status == 401
+        await people.set_disabled(dsn, "ann@example.com", False)
+        assert (await browser.get("/v1/auth/session")).status == 401
+        assert (await browser.sign_in("ann@example.com")).status == 200
+
+    run_site(dsn, scenario)
+
+
+# --- second factors ---------------------------------------------------------------------------
+
+
+def test_with_a_second_factor_a_password_alone_opens_nothing(dsn: str) -> None:
+    async def scenario(site: Site) -> None:
+        browser = await owner(site)
+        secret, _ = await enrolled(browser)
+        await browser.post("/v1/auth/sign-out")
+        reply = await browser.sign_in("ann@example.com")
+        assert reply.json == {"object": "session", "second_factor_required": True}
+        waiting = dict(browser.cookies)
+        for method, path in (
+            ("GET", "/v1/auth/session"),
+            ("GET", "/v1/auth/sessions"),
+            ("GET", "/v1/organization/users"),
+            ("POST", "/v1/auth/totp/disable"),
+            ("POST", "/v1/auth/sign-out"),
+        ):
+            reply = await browser.call(method, path, {})
+            assert (reply.status, reply.error["code"]) == (401, "second_factor_required"), path
+        code = await code_of(browser, secret)
+        wrong = str((int(code) + 1) % 10**6).zfill(6)
+        reply = await browser.post("/v1/auth/second-factor", {"code": wrong})
+        assert (reply.status, reply.error["code"]) == (401, "invalid_code")
+        reply = await browser.post("/v1/auth/second-factor", {"code": code})
+        assert reply.json["user"]["has_second_factor"] is True
+        assert browser.cookies != waiting
+        assert (await browser.get("/v1/organization/users")).status == 200
+        # What awaited the code is spent.
+        stale = site.browser(cookies=waiting)
+        assert (await stale.post("/v1/auth/second-factor", {"code": code})).status == 401
+        assert (await browser.post("/v1/auth/second-factor", {"code": code})).status == 401
+
+    run_site(dsn, scenario)
+
+
+def test_a_code_that_was_used_works_no_more(dsn: str) -> None:
+    async def scenario(site: Site) -> None:
+        browser = await owner(site)
+        secret, _ = await enrolled(browser)
+        code = await code_of(browser, secret)
+        first, second = site.browser(), site.browser()
+        await first.sign_in("ann@example.com")
+        assert (await first.post("/v1/auth/second-factor", {"code": code})).status == 200
+        await second.sign_in("ann@example.com")
+        reply = await second.post("/v1/auth/second-factor", {"code": code})
+        assert (reply.status, reply.error["code"]) == (401, "invalid_code")
+        site.clock.pass_(seconds=30)
+        reply = await second.post("/v1/auth/second-factor", {"code": await code_of(second, secret)})
+        assert reply.status == 200
+        # Nor one of a step before: it may have been read over a shoulder.
+        third = site.browser()
+        await third.sign_in("ann@example.com")
+        assert (await third.post("/v1/auth/second-factor", {"code": code})).status == 401
+
+    run_site(dsn, scenario)
+
+
+def test_guessing_codes_is_throttled_across_sign_ins(dsn: str) -> None:
+    async def scenario(site: Site) -> None:
+        browser = await owner(site)
+        await enrolled(browser)
+        guesser = site.browser()
+        statuses = []
+        for _ in range(6):
+            await guesser.sign_in("ann@example.com")
+            reply = await guesser.post("/v1/auth/second-factor", {"code": "000000"})
+            statuses.append(reply.status)
+        assert statuses == [401, 401, 401, 401, 401, 429]
+
+    run_site(dsn, scenario)
+
+
+def test_a_recovery_code_replaces_a_lost_authenticator_once(dsn: str) -> None:
+    async def scenario(site: Site) -> None:
+        browser = await owner(site)
+        _, codes = await enrolled(browser)
+        other = await owner(site, "eve@example.com", "eve")
+        _, codes_of_other = await enrolled(other)
+        for code, status in (
+            (codes_of_other[0], 401),
+            (codes[0].upper(), 200),
+            (codes[0], 401),
+            (codes[1].replace("-", " "), 200),
+        ):
+            lost = site.browser()
+            await lost.sign_in("ann@example.com")
+            reply = await lost.post("/v1/auth/second-factor", {"code": code})
+            assert reply.status == status
+        renewed = await lost.post("/v1/auth/recovery-codes", {"password": PASSWORD})
+        assert len(renewed.json["recovery_codes"]) == 10
+        await lost.sign_in("ann@example.com")
+        assert (await lost.post("/v1/auth/second-factor", {"code": codes[2]})).status == 401
+
+    run_site(dsn, scenario)
+
+
+def test_a_second_factor_is_in_force_once_confirmed_and_goes_with_the_password(dsn: str) -> None:
+    async def scenario(site: Site) -> None:
+        browser = await owner(site)
+        elsewhere = site.browser()
+        await elsewhere.sign_in("ann@example.com")
+        assert (await browser.post("/v1/auth/totp", {"password": "wrong pass 1"})).status == 401
+        made = (await browser.post("/v1/auth/totp", {"password": PASSWORD})).json
+        assert parse_qs(urlsplit(made["uri"]).query)["secret"] == [made["secret"]]
+        assert (await site.browser().sign_in("ann@example.com")).json["user"]  # not in force
+        assert (await browser.post("/v1/auth/totp/confirm", {"code": "000000"})).status == 401
+        old = dict(browser.cookies)
+        reply = await browser.post(
+            "/v1/auth/totp/confirm", {"code": await code_of(browser, made["secret"])}
+        )
+        assert reply.status == 200
+        assert browser.cookies != old
+        assert (await elsewhere.get("/v1/auth/session")).status == 401
+        assert (await browser.post("/v1/auth/totp", {"password": PASSWORD})).status == 409
+        async with pool.operator(dsn) as connection:
+            kept = repr(await connection.fetch("SELECT * FROM anzoth.users"))
+        assert made["secret"] not in kept
+        assert repr(base64.b32decode(made["secret"]))[2:-1] not in kept
+        assert (await browser.post("/v1/auth/totp/disable", {"password": "x"})).status == 401
+        assert (await browser.post("/v1/auth/totp/disable", {"password": PASSWORD})).status == 200
+        assert (await site.browser().sign_in("ann@example.com")).json["user"]
+
+    run_site(dsn, scenario)
+
+
+# --- tenants ----------------------------------------------------------------------------------
+
+
+def test_a_session_is_about_the_tenant_that_was_chosen_or_that_the_header_names(
+    dsn: str,
+) -> None:
+    async def scenario(site: Site) -> None:
+        ann, bob = await owner(site), await owner(site, "bob@example.com", "beta")
+        token = await ann.invite("bob@example.com", "viewer")
+        reply = await bob.post("/v1/auth/invitations/accept", {"token": token})
+        assert reply.status == 200
+        ids = {o["name"]: o["id"] for o in reply.json["organizations"]}
+        assert reply.json["organization_id"] == ids["acme"]
+
+        async def emails(**headers: str) -> list[str]:
+            reply = await bob.get("/v1/organization/users", **headers)
+            assert reply.status == 200, reply.body
+            return [user["email"] for user in reply.json["data"]]
+
+        # A viewer of acme may not see who is there; in beta bob is the owner.
+        assert (await bob.get("/v1/organization/users")).error["code"] == "insufficient_scope"
+        assert await emails(openai_organization=ids["beta"]) == ["bob@example.com"]
+        old = bob.cookies[COOKIE]
+        reply = await bob.post("/v1/auth/session", {"organization_id": ids["beta"]})
+        assert reply.json["organization_id"] == ids["beta"]
+        assert bob.cookies[COOKIE] != old
+        assert await emails() == ["bob@example.com"]
+        stranger = await owner(site, "eve@example.com", "eve")
+        for id in (ids["acme"], str(uuid.uuid4())):
+            reply = await stranger.get("/v1/organization/users", openai_organization=id)
+            assert (reply.status, reply.error["code"]) == (404, "not_found")
+            assert (await stranger.post("/v1/auth/session", {"organization_id": id})).status == 404
+        reply = await bob.get("/v1/organization/users", openai_organization="acme")
+        assert reply.status == 400
+
+    run_site(dsn, scenario)
+
+
+def test_an_operator_manages_every_tenant(dsn: str) -> None:
+    async def scenario(site: Site) -> None:
+        operator, ann = await site.operator(), await owner(site)
+        acme = (await ann.get("/v1/auth/session")).json["organization_id"]
+        reply = await operator.get("/v1/organization/users", openai_organization=acme)
+        assert [user["email"] for user in reply.json["data"]] == ["ann@example.com"]
+        await directory.delete_tenant(dsn, "acme")
+        reply = await operator.get("/v1/organization/users", openai_organization=acme)
+        assert reply.status == 404
+        assert (await ann.get("/v1/organization/users")).error["code"] == "insufficient_scope"
+
+    run_site(dsn, scenario)
+
+
+# --- secrets ----------------------------------------------------------------------------------
+
+
+def test_no_secret_is_in_any_log_error_or_repr(
+    dsn: str, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    said: list[str] = []
+
+    async def scenario(site: Site) -> list[str]:
+        ann = await owner(site)
+        secrets = [PASSWORD, ANOTHER, ann.cookies[COOKIE], ann.csrf_token or ""]
+        token = await ann.invite("bob@example.com", "member")
+        made = await people.reset_password(dsn, site.vault, "ann@example.com")
+        secrets += [token, made.token]
+        said.append(repr(made))
+        said.append(repr(await site.accounts.sessions.find(ann.cookies[COOKIE])))
+        for path, body in (
+            ("sign-in", {"email": "ann@example.com", "password": ANOTHER}),
+            ("sign-in", {"email": ANOTHER, "password": ANOTHER}),
+            ("sign-up", {"email": "x@y.z", "password": ANOTHER[:10], "organization": "x"}),
+            ("password", {"current_password": ANOTHER, "new_password": ANOTHER}),
+            ("password/reset", {"token": made.token + "x", "new_password": ANOTHER}),
+            ("invitations/accept", {"token": token + "x", "password": ANOTHER}),
+            ("second-factor", {"code": ANOTHER}),
+        ):
+            reply = await ann.post(f"/v1/auth/{path}", body)
+            assert reply.status >= 400
+            said.append(reply.body.decode())
+
+        def broken(*_: object) -> None:
+            raise RuntimeError(PASSWORD, ann.cookies[COOKIE])
+
+        monkeypatch.setattr(site.accounts.sessions._database, "holding", broken)
+        reply = await ann.get("/v1/auth/session")
+        assert reply.status == 500
+        said.append(reply.body.decode())
+        return secrets
+
+    async def main() -> list[str]:
+        async with running_site(dsn) as site:
+            return await scenario(site)
+
+    secrets = asyncio.run(main())
+    everything = "\n".join([*said, caplog.text])
+    for secret in secrets:
+        assert secret not in everything
+
+
+def test_whoever_has_the_database_away_is_told_so(dsn: str) -> None:
+    async def scenario(site: Site) -> None:
+        browser = await owner(site)
+        await site.database.close()
+        reply = await browser.get("/v1/auth/session")
+        assert (reply.status, reply.error["code"]) == (503, "database_unavailable")
+
+    run_site(dsn, scenario)
+
+
+def test_a_session_that_ended_does_not_keep_its_browser_from_accepting_an_invitation(
+    dsn: str,
+) -> None:
+    async def scenario(site: Site) -> None:
+        ann = await owner(site)
+        token = await ann.invite("bob@example.com", "member")
+        bob = site.browser(cookies={COOKIE: "x" * 43})
+        reply = await bob.post(
+            "/v1/auth/invitations/accept", {"token": token, "password": PASSWORD}
+        )
+        assert reply.json["user"]["email"] == "bob@example.com"
+
+    run_site(dsn, scenario)
+
+
+def test_a_token_is_long_enough_to_be_guessed_by_nobody(dsn: str) -> None:
+    async def scenario(site: Site) -> None:
+        browser = await owner(site)
+        assert re.fullmatch(r"[A-Za-z0-9_-]{43}", browser.cookies[COOKIE])
+        for forged in ("", "x", "x" * 43, "x" * 10_000, "\u00ff" * 43):
+            other = site.browser(cookies={COOKIE: forged})
+            assert (await other.get("/v1/auth/session")).status == 401
+        twice = site.browser(headers={"cookie": f"{COOKIE}=x; {COOKIE}={browser.cookies[COOKIE]}"})
+        assert (await twice.get("/v1/auth/session")).status == 401
+
+    run_site(dsn, scenario)
+
+
+def test_last_seen_is_written_coarsely(dsn: str) -> None:
+    async def scenario(site: Site) -> None:
+        browser = await owner(site)
+
+        async def last_seen() -> int:
+            (entry,) = (await browser.get("/v1/auth/sessions")).json["data"]
+            return entry["last_seen_at"]
+
+        began = await last_seen()
+        site.clock.pass_(seconds=59)
+        assert await last_seen() == began
+        site.clock.now += timedelta(minutes=5)
+        await browser.get("/v1/auth/session")
+        assert await last_seen() - began >= 300
+
+    run_site(dsn, scenario)
