@@ -13,19 +13,17 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import importlib.util
-import ipaddress
 import os
-import re
 import tempfile
 import tomllib
-import types
 import typing
-import urllib.parse
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from anzoth import pulled
+from anzoth.account_config import AccountsConfig, OidcConfig, accounts_of, providers_of
+from anzoth.settings import ConfigError, convert, section
 
 DEFAULT_MODEL = "anzoth-default"
 DEFAULT_EMBEDDING_MODEL = "anzoth-embed"
@@ -36,10 +34,6 @@ BUNDLED_MODEL_DIR = Path(__file__).parent / "demo" / "model"
 
 
 T = typing.TypeVar("T")
-
-
-class ConfigError(Exception):
-    """A setting is missing, unknown or has an impossible value."""
 
 
 @dataclass(slots=True, frozen=True)
@@ -129,42 +123,6 @@ class EngineConfig:
     """An engine that is silent for this long is killed and started again."""
 
 
-SIGN_UP = ("open", "invite", "closed")
-
-
-@dataclass(slots=True, frozen=True)
-class AccountsConfig:
-    """Section [accounts]: people who manage, and their browsers."""
-
-    sign_up: str | None = None
-    """open: anybody makes an account and a tenant; invite: whoever was invited; closed: the
-    operator alone. None: open where nobody but this machine reaches the server, else invite."""
-    public_url: str | None = None
-    """Where browsers reach the server, https://…, if not at the address it listens on. Without it
-    people can sign in from this machine only."""
-    session_idle_s: float = 12 * 3600.0
-    session_lifetime_s: float = 7 * 86400.0
-    """From signing in, whatever happens."""
-    invitation_lifetime_s: float = 7 * 86400.0
-
-
-@dataclass(slots=True, frozen=True)
-class OidcConfig:
-    """One provider of single sign-on (OpenID Connect): an [[oidc]] table."""
-
-    name: str
-    """In URLs: letters, digits, `-` and `_`."""
-    issuer: str
-    client_id: str
-    domains: tuple[str, ...]
-    """Of email addresses: for others the provider's word counts for nothing."""
-    client_secret: str | None = field(default=None, repr=False)
-    client_secret_file: Path | None = None
-    tenant: str | None = None
-    """Whose members its users become when they first sign in. None: only who has an account."""
-    role: str = "member"
-
-
 @dataclass(slots=True, frozen=True)
 class ModelConfig:
     """One model to serve: a [[models]] table."""
@@ -238,13 +196,13 @@ def load(
     tables = _tables_of_pairs(pairs) or _tables_of_file(document.get("models"))
     models = tuple(model_of_table(table, engine, server.data_dir) for table in tables)
     models = models or default_models(embeddings=server.embeddings, engine=engine)
-    accounts = _accounts(document, environ, server.host)
+    accounts = accounts_of(document.get("accounts", {}), environ, server.host)
     return Config(
         server=server,
-        http=_section(HttpConfig, document.get("http", {}), {}, environ, "ANZOTH_HTTP_"),
+        http=section(HttpConfig, document.get("http", {}), {}, environ, "ANZOTH_HTTP_"),
         engine=engine,
         accounts=accounts,
-        oidc=_oidc(document.get("oidc"), accounts),
+        oidc=providers_of(document.get("oidc"), accounts),
         models=_with_aliases(models, aliases),
     )
 
@@ -264,95 +222,7 @@ def load_engine(file: Path | None = None, environ: Mapping[str, str] = os.enviro
 
 
 def _engine(document: Mapping[str, typing.Any], environ: Mapping[str, str]) -> EngineConfig:
-    return _section(EngineConfig, document.get("engine", {}), {}, environ, "ANZOTH_ENGINE_")
-
-
-def _accounts(
-    document: Mapping[str, typing.Any], environ: Mapping[str, str], host: str
-) -> AccountsConfig:
-    """With what `sign_up` means where nothing was said: a server that only this machine reaches
-    may be somebody's laptop; one with a public address is not."""
-    given = document.get("accounts", {})
-    accounts = _section(AccountsConfig, given, {}, environ, "ANZOTH_ACCOUNTS_")
-    url = accounts.public_url
-    if url is not None:
-        parts = urllib.parse.urlsplit(url)
-        if parts.scheme not in ("http", "https") or not parts.netloc or parts.path not in ("", "/"):
-            raise ConfigError(f"public_url is {url!r}; expected https://host or https://host:port")
-        if parts.scheme == "http" and not is_loopback(parts.hostname or ""):
-            raise ConfigError(f"public_url is {url!r}; passwords and cookies need https")
-        url = f"{parts.scheme}://{parts.netloc.lower()}"
-    sign_up = accounts.sign_up
-    if sign_up is None:
-        sign_up = "open" if is_loopback(host) and url is None else "invite"
-    if sign_up not in SIGN_UP:
-        raise ConfigError(f"sign_up is {sign_up!r}; expected one of {', '.join(SIGN_UP)}")
-    return dataclasses.replace(accounts, sign_up=sign_up, public_url=url)
-
-
-def _oidc(given: object, accounts: AccountsConfig) -> tuple[OidcConfig, ...]:
-    if given is None:
-        return ()
-    if not isinstance(given, list) or not all(isinstance(table, dict) for table in given):
-        raise ConfigError("write providers as [[oidc]] tables")
-    if accounts.public_url is None:
-        raise ConfigError("[[oidc]] needs [accounts] public_url, where browsers come back to")
-    providers = tuple(_provider(table) for table in given)
-    if len({provider.name for provider in providers}) < len(providers):
-        raise ConfigError("two [[oidc]] tables have one name")
-    return providers
-
-
-def _provider(table: Mapping[str, object]) -> OidcConfig:
-    name = table.get("name")
-    if not (isinstance(name, str) and re.fullmatch(r"[a-zA-Z0-9_-]{1,40}", name)):
-        raise ConfigError(f"an [[oidc]] table's name is {name!r}; expected letters and digits")
-    for required in ("issuer", "client_id", "domains"):
-        if not table.get(required):
-            raise ConfigError(f"oidc {name}: {required} is missing")
-    domains = table["domains"]
-    if not isinstance(domains, list) or not all(isinstance(d, str) and d for d in domains):
-        raise ConfigError(f"oidc {name}: domains is {domains!r}; expected a list of domains")
-    try:
-        provider = _section(OidcConfig, table, {}, {}, "")
-    except ConfigError as error:
-        raise ConfigError(f"oidc {name}: {error}") from None
-    if not is_safe_url(provider.issuer):
-        raise ConfigError(f"oidc {name}: issuer is {provider.issuer!r}; expected https://…")
-    if provider.role not in ("viewer", "member", "admin"):
-        raise ConfigError(
-            f"oidc {name}: role is {provider.role!r}; expected viewer, member or admin"
-        )
-    secret = provider.client_secret
-    if provider.client_secret_file is not None:
-        try:
-            secret = provider.client_secret_file.read_text().strip()
-        except OSError as error:
-            raise ConfigError(f"oidc {name}: cannot read its secret: {error.strerror}") from error
-    return dataclasses.replace(
-        provider,
-        domains=tuple(domain.lower() for domain in provider.domains),
-        client_secret=secret,
-        client_secret_file=None,
-    )
-
-
-def is_safe_url(url: str) -> bool:
-    """Whether what is fetched from there comes over TLS, or from this machine."""
-    parts = urllib.parse.urlsplit(url)
-    if url.split() != [url] or not parts.hostname:
-        return False
-    return parts.scheme == "https" or (parts.scheme == "http" and is_loopback(parts.hostname))
-
-
-def is_loopback(host: str) -> bool:
-    """Whether the name or address means this machine alone."""
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host.strip("[]")).is_loopback
-    except ValueError:
-        return False
+    return section(EngineConfig, document.get("engine", {}), {}, environ, "ANZOTH_ENGINE_")
 
 
 def _server(
@@ -361,7 +231,7 @@ def _server(
     environ: Mapping[str, str],
 ) -> ServerConfig:
     given = {key: value for key, value in overrides.items() if value is not None}
-    return _section(ServerConfig, document.get("server", {}), given, environ, "ANZOTH_")
+    return section(ServerConfig, document.get("server", {}), given, environ, "ANZOTH_")
 
 
 def run_dir(data_dir: Path) -> Path:
@@ -385,7 +255,7 @@ def control_socket(run_dir: Path) -> Path:
 def from_json(cls: type[T], values: Mapping[str, object]) -> T:
     """Rebuilds one section in a child process from what its parent sent (see anzoth.child)."""
     hints = typing.get_type_hints(cls)
-    return cls(**{name: _convert(name, value, hints[name]) for name, value in values.items()})
+    return cls(**{name: convert(name, value, hints[name]) for name, value in values.items()})
 
 
 def to_json(section: object) -> dict[str, object]:
@@ -405,58 +275,6 @@ def _read_toml(file: Path | None) -> dict[str, typing.Any]:
         raise ConfigError(f"cannot read the configuration file {file}: {error.strerror}") from error
     except tomllib.TOMLDecodeError as error:
         raise ConfigError(f"{file} is not valid TOML: {error}") from error
-
-
-def _section(
-    cls: type[T],
-    from_file: Mapping[str, object],
-    from_command_line: Mapping[str, object],
-    environ: Mapping[str, str],
-    prefix: str,
-) -> T:
-    hints = typing.get_type_hints(cls)
-    if unknown := set(from_file) - set(hints):
-        raise ConfigError(f"unknown setting {sorted(unknown)[0]!r} in the configuration file")
-    values: dict[str, object] = {}
-    for name, hint in hints.items():
-        variable = prefix + name.upper()
-        if name in from_command_line:
-            values[name] = _convert(f"--{name.replace('_', '-')}", from_command_line[name], hint)
-        elif variable in environ:
-            values[name] = _convert(variable, environ[variable], hint)
-        elif name in from_file:
-            values[name] = _convert(name, from_file[name], hint)
-    return cls(**values)
-
-
-_BOOLEANS = {"true": True, "1": True, "false": False, "0": False}
-_EXPECTED: Mapping[object, str] = {
-    int: "a whole number",
-    float: "a number",
-    bool: "true or false",
-}
-
-
-def _convert(name: str, value: object, hint: object) -> object:
-    """`value` as the type of its field. Text is parsed, because the environment has only text."""
-    options = typing.get_args(hint) if typing.get_origin(hint) is types.UnionType else (hint,)
-    if value is None or (value == "" and type(None) in options):
-        if type(None) in options:
-            return None
-        raise ConfigError(f"{name} must not be empty")
-    wanted = next(option for option in options if option is not type(None))
-    try:
-        if wanted is int and isinstance(value, float | bool):
-            raise ValueError
-        if wanted is bool:
-            return _BOOLEANS[str(value).lower()]
-        converted = wanted(value)  # type: ignore[operator]  # int, float, str or Path
-    except (TypeError, ValueError, KeyError):
-        expected = _EXPECTED.get(wanted, "text")
-        raise ConfigError(f"{name} is {value!r}; expected {expected}") from None
-    if isinstance(converted, int | float) and converted < 0:
-        raise ConfigError(f"{name} is {value!r}; it must not be negative")
-    return converted
 
 
 # --- models ------------------------------------------------------------------------------------
@@ -485,7 +303,7 @@ def model_of_table(
     if not isinstance(aliases, list) or not all(isinstance(a, str) and a for a in aliases):
         raise ConfigError(f"model {name}: aliases is {aliases!r}; expected a list of names")
     try:
-        own = _section(EngineConfig, values, {}, {}, "")
+        own = section(EngineConfig, values, {}, {}, "")
     except ConfigError as error:
         raise ConfigError(f"model {name}: {error}") from None
     changes = {field: getattr(own, field) for field in values}

@@ -26,9 +26,10 @@ from typing import Any
 import uvloop
 
 from anzoth import child, control
+from anzoth.account_config import AccountsConfig, OidcConfig
 from anzoth.api.app import App
 from anzoth.api.call import Services
-from anzoth.config import AccountsConfig, ConfigError, HttpConfig, OidcConfig, from_json
+from anzoth.config import ConfigError, HttpConfig, from_json
 from anzoth.db.pool import Database
 from anzoth.errors import CapacityUnavailable
 from anzoth.gateway import keys

@@ -23,7 +23,7 @@ import hmac
 import ipaddress
 from urllib.parse import urlsplit
 
-from anzoth.config import AccountsConfig, is_loopback
+from anzoth.account_config import AccountsConfig, is_loopback
 from anzoth.errors import Forbidden, ForgedRequest
 from anzoth.http.messages import HeaderList, Request
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from anzoth import config
+from anzoth.account_config import OidcConfig
 from anzoth.config import Config, ConfigError, EngineConfig, HttpConfig, ServerConfig
 
 
@@ -243,7 +244,7 @@ def test_a_provider_s_secret_may_live_in_a_file_of_its_own(tmp_path: Path) -> No
     (provider,) = loaded.oidc
     assert (provider.client_secret, provider.domains) == ("canary", ("example.com",))
     assert "canary" not in repr(loaded)
-    assert config.from_json(config.OidcConfig, config.to_json(provider)) == provider
+    assert config.from_json(OidcConfig, config.to_json(provider)) == provider
 
 
 @pytest.mark.parametrize(

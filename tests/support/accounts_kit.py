@@ -19,9 +19,9 @@ import orjson
 from api_harness import AlwaysReady, ListedDenials, ListedUsage, Reply
 from argon2 import PasswordHasher
 
+from anzoth.account_config import AccountsConfig, OidcConfig
 from anzoth.api.app import App
 from anzoth.api.call import Services
-from anzoth.config import AccountsConfig, OidcConfig
 from anzoth.db.pool import Database
 from anzoth.gateway import directory
 from anzoth.gateway.accounts import people, service

@@ -21,9 +21,10 @@ from engine_peer import HELLO, EnginePeer, Said, Script
 from principals import make_principal
 from tokenizers import AddedToken, decoders, models, pre_tokenizers, processors, trainers
 
+from anzoth.account_config import AccountsConfig
 from anzoth.api.app import App
 from anzoth.api.call import Services
-from anzoth.config import AccountsConfig, ModelConfig
+from anzoth.config import ModelConfig
 from anzoth.db.errors import DatabaseDown
 from anzoth.db.pool import Connection, Database
 from anzoth.errors import AnzothError, Unauthorized

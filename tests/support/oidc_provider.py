@@ -93,7 +93,7 @@ class OidcProvider:
         }
         claims = {name: value for name, value in claims.items() if value is not None}
         headers = {"kid": self.key_id}
-        key = None if self.algorithm == "none" else self.signing_key
+        key: Any = None if self.algorithm == "none" else self.signing_key  # as PyJWT wants it
         token = jwt.encode(claims, key, algorithm=self.algorithm, headers=headers)
         return 200, {"access_token": "x", "token_type": "Bearer", "id_token": token}
 

@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
-from anzoth.config import AccountsConfig
+from anzoth.account_config import AccountsConfig
 from anzoth.db.pool import Connection, Database
 from anzoth.db.store import invitation_rows, membership_rows, project_rows
 from anzoth.db.store.invitation_rows import InvitationRow

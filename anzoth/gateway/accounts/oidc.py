@@ -26,7 +26,7 @@ from urllib.parse import quote_plus, urlencode
 import jwt
 import orjson
 
-from anzoth.config import OidcConfig, is_safe_url
+from anzoth.account_config import OidcConfig, is_safe_url
 from anzoth.errors import ProviderUnavailable, SignInFailed
 
 _ALGORITHMS = ["RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "EdDSA"]

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from anzoth.config import AccountsConfig, OidcConfig
+from anzoth.account_config import AccountsConfig, OidcConfig
 from anzoth.db.pool import Database
 from anzoth.gateway.accounts.members import Members
 from anzoth.gateway.accounts.passwords import Passwords

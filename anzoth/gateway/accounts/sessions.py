@@ -18,7 +18,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
-from anzoth.config import AccountsConfig
+from anzoth.account_config import AccountsConfig
 from anzoth.db.pool import Connection, Database, act_as_user, act_in_tenant
 from anzoth.db.store import membership_rows, project_rows, session_rows, user_rows
 from anzoth.db.store.membership_rows import TenantOfUser

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import uuid
 
-from anzoth.config import AccountsConfig
+from anzoth.account_config import AccountsConfig
 from anzoth.db.pool import Connection, Database, act_as_user, act_in_tenant, try_become
 from anzoth.db.store import (
     invitation_rows,

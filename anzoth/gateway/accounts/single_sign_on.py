@@ -26,7 +26,7 @@ from typing import Any
 
 import orjson
 
-from anzoth.config import AccountsConfig, OidcConfig
+from anzoth.account_config import AccountsConfig, OidcConfig
 from anzoth.db.pool import (
     Connection,
     Database,

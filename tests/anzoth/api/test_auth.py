@@ -14,7 +14,7 @@ import asyncpg
 import pytest
 from accounts_kit import HOST, PASSWORD, PEPPER, Browser, Site, run_site, running_site
 
-from anzoth.config import AccountsConfig
+from anzoth.account_config import AccountsConfig
 from anzoth.db import pool
 from anzoth.gateway import directory
 from anzoth.gateway.accounts import people, totp

@@ -14,7 +14,7 @@ from accounts_kit import PASSWORD, PEPPER, Browser, Site, run_site
 from api_harness import Reply
 from oidc_provider import CLIENT_ID, CLIENT_SECRET, OTHER_KEY, OidcProvider, oidc_provider
 
-from anzoth.config import AccountsConfig, OidcConfig
+from anzoth.account_config import AccountsConfig, OidcConfig
 from anzoth.gateway import directory
 from anzoth.gateway.accounts import people, totp
 
