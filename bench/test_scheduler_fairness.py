@@ -115,7 +115,7 @@ def test_host_time_of_a_step_with_many_tenants(
         batch = scheduler.schedule()
         for item in batch:
             samples = item.samples
-            scheduler.computed(item)
+            scheduler.computed([item])
             if samples:
                 item.sequence.token_ids.append(7)
         return len(batch)

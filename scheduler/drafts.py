@@ -80,9 +80,7 @@ class Drafter:
         """
         guesses: list[tuple[float, list[int], Sequence]] = []
         least_chance = num_rows / (self._break_even_rows + num_rows)
-        for sequence in sequences:
-            if self._is_hopeless(sequence, least_chance):
-                continue
+        for sequence in self._hopeful(sequences, least_chance):
             chance, guess = self._guess(sequence)
             # The last token that it may have is drawn behind the draft before it.
             if guess and (most := sequence.max_tokens - sequence.num_output_tokens - 1) > 0:
@@ -111,13 +109,18 @@ class Drafter:
             num_rows += 1
         return most
 
-    def _is_hopeless(self, sequence: Sequence, least_chance: float) -> bool:
+    def _hopeful(self, sequences: Iterable[Sequence], least_chance: float) -> list[Sequence]:
         """Below `least_chance` no guess would pay, and it is enough to look now and then whether
         that has changed."""
-        if len(sequence.token_ids) % _LOOK_EVERY == 0 or sequence.constraint is not None:
-            return False
-        lookup = self._lookups.get(sequence)
-        return lookup is not None and lookup.chance <= least_chance
+        lookup_of = self._lookups.get
+        return [
+            sequence
+            for sequence in sequences
+            if len(sequence.token_ids) % _LOOK_EVERY == 0
+            or sequence.constraint is not None
+            or (lookup := lookup_of(sequence)) is None
+            or lookup.chance > least_chance
+        ]
 
     def _guess(self, sequence: Sequence) -> tuple[float, list[int]]:
         """How likely each token is, given those before it, and the tokens."""

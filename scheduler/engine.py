@@ -1,26 +1,19 @@
 """What happens in one engine step, and what comes out of it?
 
-    schedule -> copy, scrub -> runner.execute -> account for what is computed -> append -> rows
-                                                                 ^ while a draft is right |
+    schedule -> copy, scrub -> runner.execute -> outputs -> rows
 
 The engine owns all sequences from admission to their end and is driven from outside: `submit` and
 `abort` between steps, `step` while there is work. An abort therefore takes effect before the next
 step, and needs no care about a step in flight.
 
-Drafts are verified by drawing: behind the last known token the step drew what it always draws, and
-if that is the draft which it had computed there, then what it drew behind the draft is the next
-token, and so on. So the tokens are those that single steps would give, for any way of drawing.
-
-A row that the runner could not compute, or whose grammar cannot go on, ends its own sequence with
-`error`. An exception from the runner means that the batch as a whole was not computed; it passes
-through `step`, and the process must end, because nobody knows what the cache holds then.
+An exception from the runner means that the batch as a whole was not computed; it passes through
+`step`, and the process must end, because nobody knows what the cache holds then.
 
 Does not know: sockets, tensors, or text. The runner is known by its `Protocol` only.
 """
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Iterable
 from itertools import chain
 
@@ -36,17 +29,16 @@ from anzoth.scheduler.admission import (
     refuse_late,
 )
 from anzoth.scheduler.block_pool import IntegrityError
-from anzoth.scheduler.constraint import GRAMMAR_TOO_COMPLEX, Constraint
+from anzoth.scheduler.constraint import Constraint
 from anzoth.scheduler.drafts import DEFAULT_DRAFT_TOKENS, Drafter, break_even_rows
 from anzoth.scheduler.origin import Deletion
+from anzoth.scheduler.outputs import Outputs
 from anzoth.scheduler.prefix_cache import TokenIds
 from anzoth.scheduler.runner import Runner
 from anzoth.scheduler.scheduler import Scheduler
-from anzoth.scheduler.sequence import RowFailure, SampledToken, ScheduledSequence, Sequence
+from anzoth.scheduler.sequence import Sequence
 from anzoth.scheduler.tenant_blocks import BlockShares
 from anzoth.scheduler.waiting_queue import due_s
-
-log = logging.getLogger(__name__)
 
 
 class Engine:
@@ -104,10 +96,8 @@ class Engine:
         self._throughput = Throughput()
         self._start_rate = StartRate()
         self._next_request = 0
-        self._prompt_rows: list[PromptRow] = []
+        self._outputs = Outputs(self._scheduler, self._eos_token_ids, self._end)
         self._num_steps = 0
-        self._num_drafted = 0
-        self._num_accepted = 0
         self._step_s = 0.0
         self._batch_tokens = 0
 
@@ -240,14 +230,8 @@ class Engine:
             self._runner.copy(copies)
         self._scrub()
         answers = self._runner.execute(batch)
-        if len(answers) != len(batch):
-            raise IntegrityError(f"the runner gave {len(answers)} answers for {len(batch)} rows")
         self._batch_tokens = sum([item.num_tokens + len(item.drafts) for item in batch])
-        for scheduled, own in zip(batch, answers, strict=True):
-            if scheduled.drafts or scheduled.sequence.sampling.num_prompt_logprobs is not None:
-                rows += self._take_several(scheduled, own)
-            else:
-                rows += self._take(scheduled, own)
+        rows += self._outputs.take(batch, answers)
         self._scrub()
         self._num_steps += 1
         self._step_s = self._clock() - started_s
@@ -258,8 +242,7 @@ class Engine:
 
     def take_prompt_rows(self) -> list[PromptRow]:
         """What the steps since the last call found out about prompts."""
-        taken, self._prompt_rows = self._prompt_rows, []
-        return taken
+        return self._outputs.take_prompt_rows()
 
     def _scrub(self) -> None:
         """Zeroes what the pool asks for. Before each step, since a block may have a new owner."""
@@ -281,8 +264,8 @@ class Engine:
             step_s=self._step_s,
             batch_tokens=0 if idle else self._batch_tokens,
             oldest_running_s=self._clock() - running[0].arrival_s if running else 0.0,
-            drafted_tokens=self._num_drafted,
-            accepted_tokens=self._num_accepted,
+            drafted_tokens=self._outputs.num_drafted,
+            accepted_tokens=self._outputs.num_accepted,
         )
 
     def check_idle(self) -> None:
@@ -293,126 +276,7 @@ class Engine:
         """Raises IntegrityError unless every block is where it should be. O(blocks)."""
         self._scheduler.check_integrity()
 
-    # --- one sequence -------------------------------------------------------------------------
-
-    def _take(
-        self, scheduled: ScheduledSequence, answers: list[SampledToken | RowFailure]
-    ) -> list[Row]:
-        """What was computed of one sequence without drafts or scores: one token, or none yet."""
-        if len(answers) != scheduled.samples:
-            raise _wrong_number(answers, int(scheduled.samples))
-        if not answers:
-            self._scheduler.computed(scheduled)
-            return []
-        answer = answers[0]
-        if isinstance(answer, RowFailure):
-            return [self._fail(scheduled.sequence, answer)]
-        self._scheduler.computed(scheduled)
-        return self._append(scheduled.sequence, answer)
-
-    def _take_several(
-        self, scheduled: ScheduledSequence, answers: list[SampledToken | RowFailure]
-    ) -> list[Row]:
-        """The scores of a prompt, and tokens as far as the drafts were right."""
-        sequence, drafts, num_scored = scheduled.sequence, scheduled.drafts, scheduled.num_scored
-        num_expected = num_scored + len(scheduled.places)
-        if len(answers) != num_expected:
-            raise _wrong_number(answers, num_expected)
-        for answer in answers[: num_scored + 1]:
-            if isinstance(answer, RowFailure):
-                return [self._fail(sequence, answer)]
-        self._scheduler.computed(scheduled)
-        if num_scored:
-            self._give_scores(sequence, answers[:num_scored])
-            answers = answers[num_scored:]
-        if not sequence.max_tokens and not sequence.num_owed_tokens:
-            self._end(sequence, "length")
-            cached = sequence.num_cached_tokens
-            return [Row(sequence.request, sequence.choice, None, "length", None, None, cached)]
-        self._num_drafted += len(drafts)
-        rows: list[Row] = []
-        for index, answer in enumerate(answers):
-            if isinstance(answer, RowFailure):
-                break  # behind a draft: the next step computes it again, and then it counts
-            if index:
-                self._scheduler.accepted(sequence)
-                self._num_accepted += 1
-            rows += self._append(sequence, answer)
-            is_over = sequence.finish is not None or index == len(drafts)
-            if is_over or answer.token_id != drafts[index]:
-                break
-        return rows
-
-    def _give_scores(self, sequence: Sequence, answers: list[SampledToken | RowFailure]) -> None:
-        """To choices that wait, too: theirs is the same prompt, and it is scored once."""
-        scores = [answer for answer in answers if isinstance(answer, SampledToken)]
-        logprobs = [score.logprob or 0.0 for score in scores]
-        tops = [score.top_logprobs or [] for score in scores]
-        num_before = sequence.num_scored_tokens
-        for other in self._requests[sequence.request]:
-            is_waiting = not other.block_table
-            if other is sequence or (is_waiting and other.num_scored_tokens == num_before):
-                other.num_scored_tokens += len(scores)
-                self._prompt_rows.append(PromptRow(other.request, other.choice, logprobs, tops))
-
-    def _append(self, sequence: Sequence, sampled: SampledToken) -> list[Row]:
-        num_output_tokens = len(sequence.token_ids) - sequence.num_prompt_tokens
-        cached = None if num_output_tokens else sequence.num_cached_tokens
-        finish = self._finish_reason(sequence, num_output_tokens + 1, sampled.token_id)
-        if finish != "stop" and (constraint := sequence.constraint) is not None:
-            if not constraint.accept(sampled.token_id):
-                # The mask allowed the token: only a limit was met.
-                return [self._fail(sequence, RowFailure(GRAMMAR_TOO_COMPLEX, is_callers=True))]
-            is_complete = constraint.is_over
-        else:
-            is_complete = False
-        sequence.token_ids.append(sampled.token_id)
-        token = Row(
-            sequence.request,
-            sequence.choice,
-            sampled.token_id,
-            None if is_complete else finish,
-            sampled.logprob,
-            sampled.top_logprobs,
-            cached,
-        )
-        if is_complete:
-            # In a row of its own: a token that ends with `stop` would not belong to the text.
-            self._end(sequence, "stop")
-            return [token, Row(sequence.request, sequence.choice, None, "stop", None, None, None)]
-        if finish is not None:
-            self._end(sequence, finish)
-        return [token]
-
-    def _finish_reason(
-        self, sequence: Sequence, num_output_tokens: int, token_id: int
-    ) -> FinishReason | None:
-        """What this token, which is not appended yet, ends the sequence with as its last one."""
-        sampling = sequence.sampling
-        if num_output_tokens >= sampling.min_tokens:
-            if token_id in self._eos_token_ids and not sampling.ignore_eos:
-                return "stop"
-            if token_id in sampling.stop_token_ids:
-                return "stop"
-        return "length" if num_output_tokens >= sequence.max_tokens else None
-
-    def _fail(self, sequence: Sequence, failure: RowFailure) -> Row:
-        """Ends one sequence whose row could not be computed; the others live on.
-
-        If the cause lies in its blocks, whoever reused them would fail too: the cache drops them. A
-        fault of the caller's does not lie there, and must not cost others what they share.
-        """
-        level = logging.INFO if failure.is_callers else logging.ERROR
-        log.log(
-            level, "request %d choice %d: %s", sequence.request, sequence.choice, failure.message
-        )
-        is_first = sequence.num_output_tokens == 0
-        if not failure.is_callers:
-            self._scheduler.kv_cache.unregister(sequence)
-        self._end(sequence, "error")
-        cached = sequence.num_cached_tokens if is_first else None
-        message = failure.message if failure.is_callers else None
-        return Row(sequence.request, sequence.choice, None, "error", None, None, cached, message)
+    # --- endings ------------------------------------------------------------------------------
 
     def _end_expired(self, now_s: float) -> list[Row]:
         """Ends the sequences whose deadline has passed, waiting or running."""
@@ -448,10 +312,6 @@ def _drafter(max_drafts: int | None, device: str) -> Drafter | None:
     if max_drafts is None:
         max_drafts = DEFAULT_DRAFT_TOKENS
     return Drafter(max_drafts, break_even_rows(device)) if max_drafts else None
-
-
-def _wrong_number(answers: list[SampledToken | RowFailure], num_expected: int) -> IntegrityError:
-    return IntegrityError(f"the runner gave {len(answers)} answers, not {num_expected}")
 
 
 def _default_batch_tokens(device: str) -> int:

@@ -35,8 +35,8 @@ over leaves the other at least as much as it gets, and between running sequences
 service that decides, or else their age.
 
 Does not know: tensors, clocks, sampling, or when a sequence is finished. Its owner calls
-`schedule`, computes, then calls `computed` for each scheduled sequence and `end` for those that are
-done, and for those that `expired` names.
+`schedule`, computes, then calls `computed` and `end` for those that are done, and for those that
+`expired` names.
 """
 
 from __future__ import annotations
@@ -64,7 +64,8 @@ class _Step:
     """One step while it is being decided."""
 
     budget: int
-    decodes: dict[Sequence, ScheduledSequence] = field(default_factory=dict)
+    decodes: dict[Sequence, tuple[int, ...]] = field(default_factory=dict)
+    """Streams, and the drafts behind the one token that each owes."""
     prefills: dict[Sequence, int] = field(default_factory=dict)
     """How many of their owed tokens are in the batch so far."""
     unbacked: dict[Sequence, int] = field(default_factory=dict)
@@ -74,6 +75,29 @@ class _Step:
     lacked_blocks: bool = False
     at_quota: set[str] = field(default_factory=set)
     """Tenants that wait for blocks of their own."""
+
+
+@dataclass(slots=True)
+class _Streams:
+    """What was made for the streams of one step. It serves the next one if they are the same."""
+
+    sequences: list[Sequence]
+    items: list[ScheduledSequence]
+    """Without drafts."""
+    num_rows: Counter[str]
+    """By tenant."""
+
+    @classmethod
+    def of(cls, sequences: list[Sequence]) -> _Streams:
+        items = [ScheduledSequence(sequence, 1) for sequence in sequences]
+        return cls(sequences, items, Counter([sequence.tenant for sequence in sequences]))
+
+    def batch(self, decodes: dict[Sequence, tuple[int, ...]]) -> list[ScheduledSequence]:
+        """The items of a step with these sequences and their drafts."""
+        return [
+            ScheduledSequence(sequence, 1, drafts) if drafts else item
+            for (sequence, drafts), item in zip(decodes.items(), self.items, strict=True)
+        ]
 
 
 @dataclass(slots=True)
@@ -112,6 +136,7 @@ class Scheduler:
         self._policy = policy
         self._drafter = drafter
         self._max_batch_tokens = max_batch_tokens
+        self._streams = _Streams.of([])
 
     @property
     def num_preemptions(self) -> int:
@@ -129,6 +154,7 @@ class Scheduler:
     def end(self, sequence: Sequence) -> None:
         """The sequence is finished or aborted, wherever it is: its blocks are free at once."""
         self.rows.end(sequence)
+        self._streams = _Streams.of([])  # an ended sequence is not held on to
         if self._drafter is not None:
             self._drafter.forget(sequence)
 
@@ -139,6 +165,9 @@ class Scheduler:
     def check_integrity(self) -> None:
         """Raises IntegrityError unless blocks and sequences agree. O(blocks)."""
         self.rows.check_integrity()
+        for kept in self._streams.items:
+            if kept.sequence.num_owed_tokens == 1 and kept != ScheduledSequence(kept.sequence, 1):
+                raise IntegrityError("what is kept of a stream is not what would be made anew")
 
     def schedule(self) -> list[ScheduledSequence]:
         """The next step's batch; the block tables cover it. Empty only if no sequence is left."""
@@ -146,11 +175,13 @@ class Scheduler:
         self.rows.pace.begin_step()
         if self.waiting:
             self.rows.make_room()
-        decoding: list[Sequence] = []
+        # Mostly all are streams. What is done for each of them is kept to list comprehensions: a
+        # call for each costs more than everything in it.
+        running = self.running
+        decoding = [s for s in running if len(s.token_ids) - s.num_computed_tokens == 1]
         prompts: list[Sequence] = []
-        for sequence in self.running:
-            owes_one = len(sequence.token_ids) - sequence.num_computed_tokens == 1
-            (decoding if owes_one else prompts).append(sequence)
+        if len(decoding) < len(running):
+            prompts = [s for s in running if len(s.token_ids) - s.num_computed_tokens != 1]
         step = _Step(self._max_batch_tokens)
         # The elder's part is set aside: not even a hundred streams may hold it up.
         num_elder_tokens = 0
@@ -166,28 +197,32 @@ class Scheduler:
         if prompts or self.waiting:
             self._schedule_prompts(step, prompts, num_elder_tokens)
         if left_over and step.budget:
+            # Without those that ran until others took their blocks.
+            left_over = [sequence for sequence in left_over if sequence.block_table]
             self._schedule_decodes(step, left_over, step.budget)
         if self._drafter is not None and step.decodes and step.budget:
             self._schedule_drafts(step, self._drafter)
+        if (sequences := list(step.decodes)) != self._streams.sequences:
+            self._streams = _Streams.of(sequences)
         self._account(step, decoding, prompts)
-        batch = list(step.decodes.values())
+        batch = self._streams.batch(step.decodes)
         batch += [ScheduledSequence(sequence, num) for sequence, num in step.prefills.items()]
         return batch
 
-    def computed(self, scheduled: ScheduledSequence) -> None:
-        """The step wrote these tokens' keys and values. Call before the new token is added."""
-        self._computed(scheduled.sequence, scheduled.num_tokens)
+    def computed(self, batch: Iterable[ScheduledSequence]) -> None:
+        """The step wrote these tokens' keys and values. Call before new tokens are added."""
+        size = self.kv_cache.block_size_tokens
+        for scheduled in batch:
+            sequence = scheduled.sequence
+            before = sequence.num_computed_tokens
+            sequence.num_computed_tokens = after = before + scheduled.num_tokens
+            if after // size > before // size:
+                self.kv_cache.commit(sequence)
 
     def accepted(self, sequence: Sequence) -> None:
         """The last token is the draft that the step computed: so its keys and values are there.
         Call before the token behind it is added."""
-        self._computed(sequence, 1)
-
-    def _computed(self, sequence: Sequence, num_tokens: int) -> None:
-        before, size = sequence.num_computed_tokens, self.kv_cache.block_size_tokens
-        sequence.num_computed_tokens = after = before + num_tokens
-        if after // size > before // size:
-            self.kv_cache.commit(sequence)
+        self.computed((ScheduledSequence(sequence, 1),))
 
     # --- streams ------------------------------------------------------------------------------
 
@@ -200,13 +235,18 @@ class Scheduler:
             chosen = self._fewer(decoding, budget)
             left_over = sorted(set(decoding).difference(chosen), key=age_order)
             decoding = chosen
-        try_grow = self.kv_cache.try_grow
-        for sequence in decoding:
-            if not sequence.block_table:  # was running until one before it took its blocks
-                continue
-            if try_grow(sequence, 1) or self._try_grow_at_the_cost_of_others(step, sequence, 1):
-                step.decodes[sequence] = ScheduledSequence(sequence, 1)
-                step.budget -= 1
+        step.decodes.update(dict.fromkeys(decoding, ()))
+        step.budget -= len(decoding)
+        size = self.kv_cache.block_size_tokens
+        for sequence in [s for s in decoding if len(s.token_ids) > len(s.block_table) * size]:
+            if sequence not in step.decodes:
+                continue  # was running until one before it took its blocks
+            if not (
+                self.kv_cache.try_grow(sequence, 1)
+                or self._try_grow_at_the_cost_of_others(step, sequence, 1)
+            ):
+                del step.decodes[sequence]
+                step.budget += 1
         return left_over
 
     def _fewer(self, decoding: list[Sequence], num_rows: int) -> list[Sequence]:
@@ -233,7 +273,7 @@ class Scheduler:
         num_rows = len(step.decodes) + sum(step.prefills.values())
         for sequence, drafts in drafter.draft(step.decodes, num_rows, step.budget):
             if drafts := drafts[: self._num_drafts_held(sequence, len(drafts))]:
-                step.decodes[sequence] = ScheduledSequence(sequence, 1, drafts)
+                step.decodes[sequence] = drafts
                 step.budget -= len(drafts)
 
     def _num_drafts_held(self, sequence: Sequence, num_drafts: int) -> int:
@@ -437,11 +477,11 @@ class Scheduler:
     def _account(self, step: _Step, decoding: list[Sequence], prompts: list[Sequence]) -> None:
         """What is in the batch will be computed: it is charged. What is not remains wanted."""
         fairness, policy = self.fairness, self._policy
-        for tenant, num_rows in Counter([s.tenant for s in step.decodes]).items():
+        for tenant, num_rows in self._streams.num_rows.items():
             fairness.charge(tenant, num_rows * policy.output_weight)
-        for sequence, scheduled in step.decodes.items():
-            if scheduled.drafts:
-                fairness.charge(sequence.tenant, len(scheduled.drafts) * policy.prompt_weight)
+        for sequence, drafts in step.decodes.items():
+            if drafts:
+                fairness.charge(sequence.tenant, len(drafts) * policy.prompt_weight)
         cut_short = {s.tenant for s in prompts if s.block_table and s not in step.prefills}
         for sequence, num_tokens in step.prefills.items():
             service = num_tokens * policy.prompt_weight

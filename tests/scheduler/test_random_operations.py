@@ -159,7 +159,7 @@ class Machine:
         self.note_sharing(batch)
         for item in batch:
             sequence, samples = item.sequence, item.samples
-            self.scheduler.computed(item)
+            self.scheduler.computed([item])
             if samples:
                 text = self.oracle.live[sequence]
                 sequence.token_ids.append(abs(text.fingerprints[-1]) % 5)

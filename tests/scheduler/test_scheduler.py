@@ -53,7 +53,7 @@ def run_step(scheduler: Scheduler) -> list[ScheduledSequence]:
     batch = scheduler.schedule()
     for item in batch:
         samples = item.samples
-        scheduler.computed(item)
+        scheduler.computed([item])
         if samples:
             item.sequence.token_ids.append(7)
     scheduler.check_integrity()
@@ -395,7 +395,7 @@ def run_random_step(scheduler: Scheduler, random_: random.Random) -> list[Schedu
     scheduler.check_integrity()
     for item in batch:
         samples = item.samples
-        scheduler.computed(item)
+        scheduler.computed([item])
         if samples:
             item.sequence.token_ids.append(random_.randrange(2))
     scheduler.check_integrity()

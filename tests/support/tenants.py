@@ -52,7 +52,7 @@ def run_step(scheduler: Scheduler) -> dict[int, int]:
 def finish_step(scheduler: Scheduler, batch: list[ScheduledSequence]) -> None:
     for item in batch:
         samples = item.samples
-        scheduler.computed(item)
+        scheduler.computed([item])
         if samples:
             item.sequence.token_ids.append(7)
     scheduler.check_integrity()

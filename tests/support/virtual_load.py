@@ -92,7 +92,7 @@ def simulate(
         outcome.num_steps += 1
         for item in batch:
             samples, sequence = item.samples, item.sequence
-            scheduler.computed(item)
+            scheduler.computed([item])
             if not samples:
                 continue
             arrival = origin[sequence]
