@@ -18,8 +18,9 @@ import dataclasses
 import struct
 import sys
 from array import array
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Literal, NamedTuple
 
 import orjson
@@ -162,6 +163,20 @@ class Row(NamedTuple):
     it was no fault of the request's."""
 
 
+RowFields = tuple[
+    int,
+    int,
+    int | None,
+    FinishReason | None,
+    float | None,
+    list[tuple[int, float]] | None,
+    int | None,
+    str | None,
+]
+row_of: Callable[[RowFields], Row] = partial(tuple.__new__, Row)
+"""The `Row` of these fields, in 0.2 instead of 0.4 µs: one is made for each token of each step."""
+
+
 class PromptRow(NamedTuple):
     """How likely some tokens of a choice's prompt are, each behind those before it.
 
@@ -299,7 +314,7 @@ def encode(message: Message, payload: bytes = b"") -> bytes:
     # orjson writes dataclasses itself but not tuple subclasses: rows go out as plain arrays.
     if isinstance(message, Step):
         for name in ("rows", "prompt_rows"):
-            fields[name] = [tuple(row) for row in fields[name]]
+            fields[name] = list(map(tuple, fields[name]))
     header = orjson.dumps(fields)
     return _LENGTHS.pack(len(header), len(payload)) + header + payload
 

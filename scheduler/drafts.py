@@ -25,7 +25,7 @@ Does not know: budgets of others, blocks, tensors, or whether a draft was right.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection
 
 import numpy as np
 
@@ -45,8 +45,10 @@ _WEIGHT = 0.2
 """Of one comparison in the moving average that `chance` is."""
 _LOOK_EVERY = 8
 """Tokens between two guesses of a sequence whose guesses would not pay: fewer than a guess has, so
-that each still tells something. It takes 3 µs per sequence and step from the host (one core of a
-2.5 GHz CPU, 2026-11)."""
+that they leave no gaps."""
+_LOOKS = 8
+"""In one step, about: in large batches, where only a text that is being copied could pay, fewer
+tokens are compared. A look takes 5 µs of the host's time (2.5 GHz, 2026-11-26)."""
 _BREAK_EVEN_ROWS_CPU = 16
 """Rows with which a step takes twice as long as with one: 16 sequences of 200 tokens, bf16,
 2 threads of a shared CPU with AVX-512, 2026-11, for the bundled model and for one of 494 M
@@ -71,12 +73,11 @@ class Drafter:
         self._lookups: dict[Sequence, _Lookup] = {}
 
     def draft(
-        self, sequences: Iterable[Sequence], num_rows: int, budget: int
+        self, sequences: Collection[Sequence], num_rows: int, budget: int
     ) -> list[tuple[Sequence, tuple[int, ...]]]:
         """Drafts that are worth their rows in a step of `num_rows`, `budget` of them at most.
 
-        Each sequence owes one token. The likeliest guesses come first. About two microseconds for a
-        sequence without a grammar.
+        Each sequence owes one token. The likeliest guesses come first.
         """
         guesses: list[tuple[float, list[int], Sequence]] = []
         least_chance = num_rows / (self._break_even_rows + num_rows)
@@ -109,14 +110,15 @@ class Drafter:
             num_rows += 1
         return most
 
-    def _hopeful(self, sequences: Iterable[Sequence], least_chance: float) -> list[Sequence]:
+    def _hopeful(self, sequences: Collection[Sequence], least_chance: float) -> list[Sequence]:
         """Below `least_chance` no guess would pay, and it is enough to look now and then whether
-        that has changed."""
+        that has changed; not at all in the same step."""
         lookup_of = self._lookups.get
+        look_every = max(_LOOK_EVERY, len(sequences) // _LOOKS)
         return [
             sequence
             for sequence in sequences
-            if len(sequence.token_ids) % _LOOK_EVERY == 0
+            if (len(sequence.token_ids) + sequence.request) % look_every == 0
             or sequence.constraint is not None
             or (lookup := lookup_of(sequence)) is None
             or lookup.chance > least_chance

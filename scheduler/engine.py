@@ -230,7 +230,7 @@ class Engine:
             self._runner.copy(copies)
         self._scrub()
         answers = self._runner.execute(batch)
-        self._batch_tokens = sum([item.num_tokens + len(item.drafts) for item in batch])
+        self._batch_tokens = sum([item.num_rows for item in batch])
         rows += self._outputs.take(batch, answers)
         self._scrub()
         self._num_steps += 1

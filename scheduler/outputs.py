@@ -18,7 +18,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 
-from anzoth.frames import FinishReason, PromptRow, Row
+from anzoth.frames import FinishReason, PromptRow, Row, row_of
 from anzoth.scheduler.block_pool import IntegrityError
 from anzoth.scheduler.constraint import GRAMMAR_TOO_COMPLEX
 from anzoth.scheduler.scheduler import Scheduler
@@ -139,14 +139,17 @@ class Outputs:
             is_complete = constraint.is_over
         sequence.token_ids.append(token_id)
         rows.append(
-            Row(
-                sequence.request,
-                sequence.choice,
-                token_id,
-                None if is_complete else finish,
-                answer.logprob,
-                answer.top_logprobs,
-                None if num_before else sequence.num_cached_tokens,
+            row_of(
+                (
+                    sequence.request,
+                    sequence.choice,
+                    token_id,
+                    None if is_complete else finish,
+                    answer.logprob,
+                    answer.top_logprobs,
+                    None if num_before else sequence.num_cached_tokens,
+                    None,
+                )
             )
         )
         if is_complete:

@@ -94,6 +94,8 @@ class _Streams:
 
     def batch(self, decodes: dict[Sequence, tuple[int, ...]]) -> list[ScheduledSequence]:
         """The items of a step with these sequences and their drafts."""
+        if not any(decodes.values()):
+            return self.items.copy()
         return [
             ScheduledSequence(sequence, 1, drafts) if drafts else item
             for (sequence, drafts), item in zip(decodes.items(), self.items, strict=True)
@@ -235,7 +237,7 @@ class Scheduler:
             chosen = self._fewer(decoding, budget)
             left_over = sorted(set(decoding).difference(chosen), key=age_order)
             decoding = chosen
-        step.decodes.update(dict.fromkeys(decoding, ()))
+        step.decodes = dict.fromkeys([*step.decodes, *decoding], ())
         step.budget -= len(decoding)
         size = self.kv_cache.block_size_tokens
         for sequence in [s for s in decoding if len(s.token_ids) > len(s.block_table) * size]:

@@ -102,6 +102,7 @@ class ScheduledSequence:
     sequence: Sequence
     num_tokens: int
     drafts: tuple[int, ...] = field(default=(), repr=False)
+    num_rows: int = field(init=False)
     places: list[Place] = field(init=False, repr=False)
     """Where tokens are drawn, in order."""
     num_scored: int = field(init=False)
@@ -109,6 +110,7 @@ class ScheduledSequence:
 
     def __post_init__(self) -> None:
         sequence = self.sequence
+        self.num_rows = self.num_tokens + len(self.drafts)
         stop = sequence.num_computed_tokens + self.num_tokens
         self.places = []
         if stop == len(sequence.token_ids) and sequence.max_tokens > 0:
@@ -119,10 +121,6 @@ class ScheduledSequence:
         if sequence.sampling.num_prompt_logprobs is not None:
             stop = min(stop, sequence.num_prompt_tokens - 1)
             self.num_scored = max(stop - sequence.num_scored_tokens, 0)
-
-    @property
-    def num_rows(self) -> int:
-        return self.num_tokens + len(self.drafts)
 
     @property
     def samples(self) -> bool:

@@ -32,6 +32,7 @@ from anzoth.frames import (
     Row,
     Step,
     Submit,
+    row_of,
 )
 from anzoth.scheduler.admission import Refusal
 from anzoth.scheduler.compile_queue import CompileQueue, Result
@@ -259,7 +260,7 @@ class _Server:
         finished: set[int] = set()
         for row in rows:
             connection, number = self._routes[row.request]
-            rows_of[connection].append(Row(number, *row[1:]))
+            rows_of[connection].append(row_of((number, *row[1:])))
             if row.finish is not None:
                 finished.add(row.request)
         prompt_rows_of: dict[Connection, list[PromptRow]] = {}

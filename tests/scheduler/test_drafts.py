@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 
 import pytest
@@ -11,9 +12,9 @@ from anzoth.scheduler.drafts import Drafter, break_even_rows
 from anzoth.scheduler.sequence import Sequence
 
 
-def make_sequence(token_ids: list[int], max_tokens: int = 1000) -> Sequence:
+def make_sequence(token_ids: list[int], max_tokens: int = 1000, request: int = 0) -> Sequence:
     return Sequence(
-        request=0,
+        request=request,
         choice=0,
         tenant="t",
         cache_salt="salt",
@@ -112,6 +113,22 @@ def test_guesses_that_fail_are_given_up_and_taken_up_again_when_they_come_true()
     counts = grow(drafter, sequence, right, num_rows=4)
     assert counts[0] == 0
     assert counts[-1] >= 8
+
+
+def test_looks_at_hopeless_sequences_are_few_in_each_step_and_reach_everybody() -> None:
+    drafter = Drafter(16, break_even_rows=1)
+    fresh = itertools.count(1000)
+    sequences = [make_sequence([next(fresh) for _ in range(9)], request=i) for i in range(256)]
+    looked_at = []
+    for _ in range(33):
+        assert drafter.draft(sequences, len(sequences), 99) == []
+        for sequence in sequences:
+            sequence.token_ids.append(next(fresh))
+        ends = [drafter._lookups[sequence]._num_indexed + 1 for sequence in sequences]
+        looked_at.append({i for i in range(256) if ends[i] == len(sequences[i].token_ids)})
+    assert len(looked_at[0]) == 256  # nothing is known of anybody
+    assert all(len(some) == 8 for some in looked_at[1:])
+    assert len(set().union(*looked_at[1:])) == 256
 
 
 def test_the_more_rows_a_step_has_the_surer_a_draft_must_be() -> None:
