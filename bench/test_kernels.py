@@ -6,6 +6,7 @@ computes. Shapes are those of a 0.1 billion parameter decoder unless a test says
 """
 
 import json
+from array import array
 
 import numpy as np
 import pytest
@@ -127,7 +128,7 @@ def test_decoder_step(benchmark, runner, num_sequences, num_tokens, context_len,
                 sampling=params,
                 arrival_s=0.0,
                 num_computed_tokens=context_len - num_tokens,
-                block_table=list(range(i * blocks_each, (i + 1) * blocks_each)),
+                block_table=array("q", range(i * blocks_each, (i + 1) * blocks_each)),
             ),
             num_tokens,
         )

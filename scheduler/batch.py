@@ -1,8 +1,8 @@
 """Which tensors does one step need?
 
 The owed tokens of all scheduled sequences are laid end to end, decodes and prompt chunks alike, and
-padded to a row count the kernels like (kernels/paging.padded_rows). Work per sequence is a list
-slice; everything per token is numpy.
+padded to a row count the kernels like (kernels/paging.padded_rows). What is done for each sequence
+is a step of a list comprehension; everything per token or block is numpy.
 
 Does not know: models, layers, or how the batch was chosen. It changes no sequence.
 """
@@ -11,7 +11,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import chain
 
 import numpy as np
 import torch
@@ -40,15 +39,14 @@ def build_batch(scheduled: Sequence[ScheduledSequence], block_size_tokens: int) 
     """Tensors for computing positions [computed, computed + num_rows) of each sequence."""
     num_tokens_S = np.array([item.num_rows for item in scheduled], dtype=np.int64)
     computed_S = np.array([item.sequence.num_computed_tokens for item in scheduled], dtype=np.int64)
+    context_lens = computed_S + num_tokens_S
     query_starts = np.zeros(len(scheduled) + 1, dtype=np.int64)
     np.cumsum(num_tokens_S, out=query_starts[1:])
     num_tokens = int(query_starts[-1])
     num_rows = padded_rows(num_tokens)
 
     token_ids_T = np.zeros(num_rows, dtype=np.int64)
-    token_ids_T[:num_tokens] = np.fromiter(
-        chain.from_iterable(_tokens(item) for item in scheduled), np.int64, num_tokens
-    )
+    token_ids_T[:num_tokens] = _tokens(scheduled)
     sequence_of_row = np.repeat(np.arange(len(scheduled)), num_tokens_S)
     positions_T = np.zeros(num_rows, dtype=np.int64)
     positions_T[:num_tokens] = (
@@ -56,55 +54,66 @@ def build_batch(scheduled: Sequence[ScheduledSequence], block_size_tokens: int) 
     )
     layout = PagedLayout(
         query_starts=query_starts,
-        context_lens=computed_S + num_tokens_S,
-        block_tables=_block_tables(scheduled, computed_S + num_tokens_S, block_size_tokens),
+        context_lens=context_lens,
+        block_tables=_block_tables(scheduled, -(-context_lens // block_size_tokens)),
         block_size_tokens=block_size_tokens,
         num_rows=num_rows,
     )
-    sample_rows = _sample_rows(scheduled, query_starts)
     return Batch(
         token_ids_T=torch.from_numpy(token_ids_T),
         positions_T=torch.from_numpy(positions_T),
         slots=torch.from_numpy(slots_of(layout, sequence_of_row, positions_T[:num_tokens])),
         layout=layout,
-        sample_rows_R=torch.from_numpy(sample_rows),
+        sample_rows_R=torch.from_numpy(_sample_rows(scheduled, query_starts[1:])),
         score_rows=[
-            range(stop - item.num_scored, stop)
-            for item, start in zip(scheduled, query_starts.tolist(), strict=False)
-            for stop in [start + _num_prompt_rows(item)]
+            _score_rows(item, start) if item.num_scored else _NO_ROWS
+            for item, start in zip(scheduled, query_starts[:-1].tolist(), strict=True)
         ],
     )
 
 
-def _tokens(item: ScheduledSequence) -> list[int]:
-    first = item.sequence.num_computed_tokens
-    return [*item.sequence.token_ids[first : first + item.num_tokens], *item.drafts]
+def _tokens(scheduled: Sequence[ScheduledSequence]) -> list[int]:
+    token_ids: list[int] = []
+    for item in scheduled:
+        known, first = item.sequence.token_ids, item.sequence.num_computed_tokens
+        if item.num_rows == 1:
+            token_ids.append(known[first])
+        else:
+            token_ids += known[first : first + item.num_tokens]
+            token_ids += item.drafts
+    return token_ids
 
 
-def _num_prompt_rows(item: ScheduledSequence) -> int:
-    """Leading rows with a token of the prompt that another one follows."""
+def _score_rows(item: ScheduledSequence, start: int) -> range:
+    """The last of the leading rows with a token of the prompt that another one follows."""
     sequence = item.sequence
-    return min(item.num_tokens, sequence.num_prompt_tokens - 1 - sequence.num_computed_tokens)
+    stop = start + min(
+        item.num_tokens, sequence.num_prompt_tokens - 1 - sequence.num_computed_tokens
+    )
+    return range(stop - item.num_scored, stop)
 
 
-def _sample_rows(scheduled: Sequence[ScheduledSequence], query_starts: np.ndarray) -> np.ndarray:
-    stops = query_starts[1:].tolist()
-    rows: list[int] = []
-    for item, stop in zip(scheduled, stops, strict=True):
-        if item.samples:
-            rows.extend(range(stop - 1 - len(item.drafts), stop))
-    if rows:
-        rows += rows[-1:] * (padded_rows(len(rows)) - len(rows))
-    return np.array(rows, dtype=np.int64)
+def _sample_rows(scheduled: Sequence[ScheduledSequence], stops: np.ndarray) -> np.ndarray:
+    """The last rows of each sequence, as many as it has places."""
+    num_places_S = np.array([len(item.places) for item in scheduled], dtype=np.int64)
+    num_places = int(num_places_S.sum())
+    if not num_places:
+        return np.zeros(0, dtype=np.int64)
+    rows = np.arange(num_places) + np.repeat(stops - np.cumsum(num_places_S), num_places_S)
+    return np.pad(rows, (0, padded_rows(num_places) - num_places), mode="edge")
 
 
-def _block_tables(
-    scheduled: Sequence[ScheduledSequence], context_lens: np.ndarray, block_size_tokens: int
-) -> np.ndarray:
+def _block_tables(scheduled: Sequence[ScheduledSequence], num_blocks_S: np.ndarray) -> np.ndarray:
     """[S, B]: the blocks that each context reaches into; entries past them are never used."""
-    num_blocks_S = -(-context_lens // block_size_tokens)
-    tables = np.zeros((len(scheduled), int(num_blocks_S.max())), dtype=np.int64)
-    for row, item, num_blocks in zip(tables, scheduled, num_blocks_S.tolist(), strict=True):
-        assert len(item.sequence.block_table) >= num_blocks, "scheduled without enough blocks"
-        row[:num_blocks] = item.sequence.block_table[:num_blocks]
-    return tables
+    tables = [
+        item.sequence.block_table[:num_blocks]
+        for item, num_blocks in zip(scheduled, num_blocks_S.tolist(), strict=True)
+    ]
+    blocks = np.frombuffer(b"".join(tables), dtype=np.int64)
+    assert len(blocks) == num_blocks_S.sum(), "scheduled without enough blocks"
+    tables_SB = np.zeros((len(scheduled), int(num_blocks_S.max())), dtype=np.int64)
+    tables_SB[np.arange(tables_SB.shape[1]) < num_blocks_S[:, None]] = blocks
+    return tables_SB
+
+
+_NO_ROWS = range(0)

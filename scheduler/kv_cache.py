@@ -210,7 +210,7 @@ class KVCache:
     def release(self, sequence: Sequence) -> None:
         """Takes all blocks back; nothing is computed any more, but registered prefixes stay."""
         self.pool.free(sequence.block_table)
-        sequence.block_table.clear()
+        del sequence.block_table[:]
         sequence.num_computed_tokens = 0
 
     def forget(self, sequence: Sequence) -> None:

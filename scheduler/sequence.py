@@ -18,6 +18,7 @@ Does not know: blocks beyond its own table, tensors, or who asked.
 
 from __future__ import annotations
 
+from array import array
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -41,8 +42,9 @@ class Sequence:
     sampling: SamplingParams
     arrival_s: float
     num_computed_tokens: int = 0
-    block_table: list[int] = field(default_factory=list)
-    """Physical block of each run of `block_size_tokens` positions, in order."""
+    block_table: array[int] = field(default_factory=lambda: array("q"))
+    """Physical block of each run of `block_size_tokens` positions, in order; int64, as kernels want
+    it, so that a step need not convert the tables of all sequences."""
     num_cached_tokens: int = 0
     """Prompt tokens that a prefix hit saved at first admission: what `usage` reports."""
     num_scored_tokens: int = 0

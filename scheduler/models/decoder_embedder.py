@@ -10,6 +10,7 @@ Does not know: checkpoints, tokenizers, or who asks.
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Sequence
 
 import torch
@@ -87,7 +88,7 @@ def _scheduled(texts: Sequence[Text]) -> tuple[list[ScheduledSequence], int]:
             max_tokens=1,
             sampling=SamplingParams(),
             arrival_s=0.0,
-            block_table=list(range(first, num_blocks)),
+            block_table=array("q", range(first, num_blocks)),
         )
         scheduled.append(ScheduledSequence(sequence, len(text)))
     return scheduled, num_blocks

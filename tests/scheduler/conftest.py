@@ -218,7 +218,7 @@ class Driver:
             arrival_s=0.0,
         )
         num_blocks = -(-(len(prompt) + max_tokens) // self.runner.block_size_tokens)
-        sequence.block_table = [self.free.pop() for _ in range(num_blocks)]
+        sequence.block_table.extend(self.free.pop() for _ in range(num_blocks))
         self.sequences.append(sequence)
         self.answers.append([])
         return sequence

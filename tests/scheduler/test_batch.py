@@ -1,5 +1,7 @@
 """The tensors of a step, on a step small enough to write down."""
 
+from array import array
+
 import numpy as np
 
 from anzoth.frames import SamplingParams
@@ -19,7 +21,7 @@ def _item(token_ids, num_computed, num_tokens, block_table):
         sampling=SamplingParams(),
         arrival_s=0.0,
         num_computed_tokens=num_computed,
-        block_table=block_table,
+        block_table=array("q", block_table),
     )
     return ScheduledSequence(sequence, num_tokens)
 

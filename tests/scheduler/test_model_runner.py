@@ -4,6 +4,7 @@ import copy
 import dataclasses
 import shutil
 import threading
+from array import array
 from types import SimpleNamespace
 
 import numpy as np
@@ -87,7 +88,7 @@ def test_a_sequence_that_lost_its_blocks_is_recomputed_elsewhere_to_the_same_end
     while sequence.num_output_tokens < 13:
         driver.step()
     lost = sequence.block_table
-    sequence.block_table = [driver.free.pop() for _ in lost]
+    sequence.block_table = array("q", [driver.free.pop() for _ in lost])
     sequence.num_computed_tokens = 0
     for layer in runner.kv_cache.layers:
         for block in lost:
