@@ -270,7 +270,7 @@ class KVCache:
                 raise IntegrityError("a KV block that admission counted as available is not")
             self.pool.will_overwrite(copy[0])
             self._copies[copy[0]] = self._copies.get(source, source)
-            sequence.block_table += copy
+            sequence.block_table.extend(copy)
             sequence.num_computed_tokens = limit
             return
 
