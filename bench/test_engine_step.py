@@ -17,7 +17,8 @@ import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
 
 from anzoth.config import EngineConfig
-from anzoth.frames import SamplingParams, Submit
+from anzoth.frames import SamplingParams, Step, Submit, encode
+from anzoth.scheduler.batch import build_batch
 from anzoth.scheduler.engine import Engine
 from anzoth.scheduler.sequence import RowFailure, SampledToken, ScheduledSequence
 
@@ -56,14 +57,30 @@ class CountingRunner:
         return [[next(self.answers) for _ in item.places] for item in batch]
 
 
-def make_engine(num_sequences: int) -> Engine:
+class TensorRunner(CountingRunner):
+    """Also builds what the model would be given."""
+
+    def execute(self, batch: list[ScheduledSequence]) -> list[list[SampledToken | RowFailure]]:
+        build_batch(batch, self.block_size_tokens)
+        return super().execute(batch)
+
+
+def make_engine(num_sequences: int, runner: CountingRunner | None = None) -> Engine:
     config = EngineConfig(
         max_running_sequences=num_sequences,
         max_batch_tokens=8192,
         max_queued_requests=1 << 20,
         max_queued_tokens=1 << 30,
     )
-    return Engine(CountingRunner(), config, time.monotonic)
+    return Engine(runner or CountingRunner(), config, time.monotonic)
+
+
+def start_decoding(engine: Engine, num_sequences: int, num_waiting: int = 0) -> None:
+    """Takes all rows, by sequences of different lengths."""
+    for number in range(num_sequences + num_waiting):
+        submit(engine, list(range(number, number + 100 + number % 16)))
+    while engine.stats().running < num_sequences or engine.stats().batch_tokens > num_sequences:
+        engine.step()
 
 
 def submit(engine: Engine, prompt: list[int], max_tokens: int = MAX_TOKENS) -> int:
@@ -77,12 +94,22 @@ def submit(engine: Engine, prompt: list[int], max_tokens: int = MAX_TOKENS) -> i
 def test_decode_step(benchmark: BenchmarkFixture, num_sequences: int, num_waiting: int) -> None:
     """All rows are taken by decoding sequences of different lengths; others may wait behind."""
     engine = make_engine(num_sequences)
-    for number in range(num_sequences + num_waiting):
-        submit(engine, list(range(number, number + 100 + number % 16)))
-    while engine.stats().running < num_sequences or engine.stats().batch_tokens > num_sequences:
-        engine.step()
+    start_decoding(engine, num_sequences, num_waiting)
     rows = benchmark.pedantic(engine.step, rounds=ROUNDS, warmup_rounds=WARMUP_ROUNDS)
     assert len(rows) == num_sequences
+
+
+@pytest.mark.parametrize("num_sequences", [64, 256])
+def test_host_part_of_a_decode_step(benchmark: BenchmarkFixture, num_sequences: int) -> None:
+    """What is done beside the model and the sampler: the step, its tensors, the gateway's frame."""
+    engine = make_engine(num_sequences, TensorRunner())
+    start_decoding(engine, num_sequences)
+
+    def step() -> bytes:
+        return encode(Step(engine.stats(), tuple(engine.step())))
+
+    frame = benchmark.pedantic(step, rounds=ROUNDS, warmup_rounds=WARMUP_ROUNDS)
+    assert len(frame) > 10 * num_sequences
 
 
 @pytest.mark.parametrize("num_cached_tokens", [0, 32_000])
