@@ -171,6 +171,7 @@ class Supervisor:
                 "data_dir": str(server.data_dir),
                 "drain_s": server.drain_s,
                 "http": configuration.to_json(self._config.http),
+                "journal": configuration.to_json(self._config.journal),
                 "models": host.offered(),
                 "models_must_load": host.must_load,
                 "log_level": server.log_level,

@@ -11,3 +11,7 @@ SELECT set_config('app.kid', $1, true);
 -- name: set_deleted_tenants
 -- For this transaction only: deleted tenants are seen, whoever they were.
 SELECT set_config('app.deleted_tenants', $1, true);
+
+-- name: set_journal
+-- For this transaction only: which journal's cursor exists.
+SELECT set_config('app.journal', $1, true);
