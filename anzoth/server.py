@@ -146,6 +146,7 @@ async def _build(
         ledger=ledger,
         metrics=metrics,
         health=Health(models, database, ledger),
+        audit=AuditReader(database),
         denials=denials,
     )
 
