@@ -253,7 +253,11 @@ class Postgres:
         self.dsn = cluster.dsn_of(data_dir)
         self._data_dir = data_dir
         self._warden: subprocess.Popen[bytes] | None = None
-        self.is_up = False
+        self.up = asyncio.Event()
+
+    @property
+    def is_up(self) -> bool:
+        return self.up.is_set()
 
     async def start(self) -> None:
         self._warden = subprocess.Popen(  # noqa: ASYNC220  # a fork, beside which nothing waits
@@ -268,10 +272,10 @@ class Postgres:
         async with asyncio.timeout(_TIMEOUT_S):
             while not await embedded.can_connect(self.dsn):  # noqa: ASYNC110
                 await asyncio.sleep(0.02)
-        self.is_up = True
+        self.up.set()
 
     def kill(self) -> None:
-        self.is_up = False
+        self.up.clear()
         folder = cluster.folder_of(self._data_dir.absolute())
         postmaster = (folder / "data" / "postmaster.pid").read_text().split()[0]
         os.kill(int(postmaster), signal.SIGKILL)
@@ -311,8 +315,10 @@ class Killer:
             while self.num_killed.total() < num_kills:
                 # Some within the start, others when the load is there.
                 is_early = self.random.random() < 0.25
+                if not self.postgres.is_up and self.random.random() < 0.7:
+                    await self.postgres.up.wait()  # without it a new gateway knows no key
                 await asyncio.sleep(self.random.uniform(0, 0.15 if is_early else 0.6))
-                self._keep_segments()
+                self.keep_segments()
                 victims = self.random.choices(["gateway", "postgres", "both"], [75, 15, 10])[0]
                 if not self.postgres.is_up:
                     victims = "gateway"
@@ -321,11 +327,11 @@ class Killer:
                     group.create_task(self.postgres.restart())
                 if victims != "postgres":
                     os.kill(self.pid, signal.SIGKILL)
-                    self._keep_segments()
+                    self.keep_segments()
                     self.start_gateway()
                 self.num_killed[victims] += 1
 
-    def _keep_segments(self) -> None:
+    def keep_segments(self) -> None:
         """Before they are shipped and deleted: to ship them again later."""
         for number in segment_numbers(self.journal):
             kept = segment_path(self.archive, number)
@@ -474,7 +480,7 @@ async def _run(
             load.is_over = True
         took_s = time.monotonic() - began_s
         await _until_quiet(address)
-        killer._keep_segments()
+        killer.keep_segments()
         violations, num_rows = await _violations(postgres.dsn, witness, load.seen)
         sums = await _sums(postgres.dsn)
         os.kill(killer.pid, signal.SIGTERM)
