@@ -526,6 +526,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--in-memory", action="store_true", help="the data directory in /dev/shm")
     arguments = parser.parse_args()
+    logging.getLogger("asyncio").setLevel(logging.CRITICAL)  # what is written to the dead
     with _folder(arguments.in_memory) as folder, socket.socket() as listening:
         listening.bind(("127.0.0.1", 0))
         listening.listen(1024)

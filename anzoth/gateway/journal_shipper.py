@@ -37,7 +37,8 @@ _MAX_BATCH_BYTES = 256 << 10
 _PAUSES_S = (0.25, 0.5, 1.0, 2.0)
 """After one, two, three, more failures in a row."""
 
-NOT_NOW = (DatabaseDown, asyncpg.PostgresError)
+NOT_NOW = (DatabaseDown, asyncpg.PostgresError, OSError)
+"""OSError: of the disk."""
 _BAD_ROW = (asyncpg.DataError, asyncpg.IntegrityConstraintViolationError)
 
 _log = logging.getLogger(__name__)
@@ -90,7 +91,7 @@ class Shipper:
                 failures = 0
             except NOT_NOW as error:
                 log = _log.debug if failures else _log.warning
-                log("%d usage rows wait for the database: %s", self.num_unshipped, error)
+                log("%d usage rows wait: %s", self.num_unshipped, error)
                 pause_s = _PAUSES_S[min(failures, len(_PAUSES_S) - 1)]
                 failures += 1
             await asyncio.sleep(pause_s)
