@@ -1,6 +1,6 @@
 """Does the usage ledger survive kill -9, whatever is killed and when?
 
-    python bench/kill_ledger.py --kills 1000          some fifteen minutes on two cores
+    python bench/kill_ledger.py --kills 1000          a quarter of an hour or more
     python bench/kill_ledger.py --kills 20 --seed 7   another course of events
 
 A real gateway and a real Postgres run under the load of many clients; at random moments one of
@@ -63,6 +63,7 @@ NUM_REPLAYS = 10
 TOKEN_S = 0.002
 _DIGITS, _BASE, _FIRST_ID = 4, 200, 50
 _TIMEOUT_S = 60.0
+_IDLE_S = 10.0
 _SETTINGS_FD = 0
 
 
@@ -125,6 +126,7 @@ class Witness(EnginePeer):
         super().__post_init__()
         self.sampled: Counter[int] = Counter()
         self.asked: set[int] = set()
+        self.num_running = 0
 
     async def _generate(
         self, writer: asyncio.StreamWriter, submit: Submit, prompt: list[int]
@@ -132,13 +134,24 @@ class Witness(EnginePeer):
         self.submits.clear()
         number = number_of(prompt)
         self.asked.add(number)
-        for position, said in enumerate(self.script(submit, prompt, 0)):
-            if writer.is_closing():  # the gateway is gone
-                return
-            self.sampled[number] += 1
-            row = self._row(submit.request, 0, position, said)
-            writer.write(encode(Step(stats(position + 1), (row,))))
-            await asyncio.sleep(TOKEN_S)
+        self.num_running += 1
+        try:
+            for position, said in enumerate(self.script(submit, prompt, 0)):
+                if writer.is_closing():  # the gateway is gone
+                    return
+                self.sampled[number] += 1
+                row = self._row(submit.request, 0, position, said)
+                writer.write(encode(Step(stats(position + 1), (row,))))
+                await asyncio.sleep(TOKEN_S)
+        finally:
+            self.num_running -= 1
+
+    async def busy(self) -> None:
+        """Returns when a request runs, or after a while without any."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_IDLE_S):
+                while not self.num_running:  # noqa: ASYNC110
+                    await asyncio.sleep(0.002)
 
 
 def prompt_of(number: int) -> list[int]:
@@ -253,11 +266,7 @@ class Postgres:
         self.dsn = cluster.dsn_of(data_dir)
         self._data_dir = data_dir
         self._warden: subprocess.Popen[bytes] | None = None
-        self.up = asyncio.Event()
-
-    @property
-    def is_up(self) -> bool:
-        return self.up.is_set()
+        self.is_up = False
 
     async def start(self) -> None:
         self._warden = subprocess.Popen(  # noqa: ASYNC220  # a fork, beside which nothing waits
@@ -272,10 +281,10 @@ class Postgres:
         async with asyncio.timeout(_TIMEOUT_S):
             while not await embedded.can_connect(self.dsn):  # noqa: ASYNC110
                 await asyncio.sleep(0.02)
-        self.up.set()
+        self.is_up = True
 
     def kill(self) -> None:
-        self.up.clear()
+        self.is_up = False
         folder = cluster.folder_of(self._data_dir.absolute())
         postmaster = (folder / "data" / "postmaster.pid").read_text().split()[0]
         os.kill(int(postmaster), signal.SIGKILL)
@@ -301,6 +310,7 @@ class Killer:
     nursery: Nursery
     settings: dict[str, Any]
     postgres: Postgres
+    witness: Witness
     random: random.Random
     journal: Path
     archive: Path
@@ -313,11 +323,10 @@ class Killer:
     async def run(self, num_kills: int) -> None:
         async with asyncio.TaskGroup() as group:
             while self.num_killed.total() < num_kills:
-                # Some within the start, others when the load is there.
-                is_early = self.random.random() < 0.25
-                if not self.postgres.is_up and self.random.random() < 0.7:
-                    await self.postgres.up.wait()  # without it a new gateway knows no key
-                await asyncio.sleep(self.random.uniform(0, 0.15 if is_early else 0.6))
+                # Some within the start, others when requests run again.
+                if self.random.random() < 0.75:
+                    await self.witness.busy()
+                await asyncio.sleep(self.random.uniform(0, 0.3))
                 self.keep_segments()
                 victims = self.random.choices(["gateway", "postgres", "both"], [75, 15, 10])[0]
                 if not self.postgres.is_up:
@@ -468,7 +477,7 @@ async def _run(
             "models_must_load": True,
             "log_level": "critical",
         }
-        killer = Killer(nursery, settings, postgres, chosen, data_dir / "journal", archive)
+        killer = Killer(nursery, settings, postgres, witness, chosen, data_dir / "journal", archive)
         killer.start_gateway()
         address = listening.getsockname()[:2]
         await _until_quiet(address)
