@@ -75,6 +75,22 @@ class HttpConfig:
 
 
 @dataclass(slots=True, frozen=True)
+class JournalConfig:
+    """Section [journal]: usage that is not yet in the database (see `gateway/ledger.py`)."""
+
+    max_backlog_mib: int = 1024
+    """How much of it there may be: what an outage of the database may last, at about 1 KiB for each
+    request. The disk holds at most a little more."""
+    when_full: str = "refuse"
+    """`refuse`: requests get a 503 until the database is back. `serve`: they are served, and their
+    usage is counted in a metric and the log only."""
+    wait_for_disk: bool = True
+    """An answer's first byte waits until the request's beginning is on the disk, while the engine
+    already works. False: what a power failure takes is bounded (0.1 s), and what a crash of the
+    process takes is nothing, as ever."""
+
+
+@dataclass(slots=True, frozen=True)
 class EngineConfig:
     """Section [engine]: one engine process. `None` means: chosen from the machine at start."""
 
@@ -145,6 +161,7 @@ class Config:
 
     server: ServerConfig = field(default_factory=ServerConfig)
     http: HttpConfig = field(default_factory=HttpConfig)
+    journal: JournalConfig = field(default_factory=JournalConfig)
     engine: EngineConfig = field(default_factory=EngineConfig)
     accounts: AccountsConfig = field(default_factory=lambda: AccountsConfig("open"))
     oidc: tuple[OidcConfig, ...] = ()
@@ -186,7 +203,8 @@ def load(
     Raises ConfigError.
     """
     document = _read_toml(file)
-    if unknown := set(document) - {"server", "http", "engine", "accounts", "oidc", "models"}:
+    known = {"server", "http", "journal", "engine", "accounts", "oidc", "models"}
+    if unknown := set(document) - known:
         raise ConfigError(f"{file}: unknown section [{sorted(unknown)[0]}]")
     given = dict(overrides or {})
     pairs = given.pop("models", None) or environ.get("ANZOTH_MODELS", "").split()
@@ -200,6 +218,7 @@ def load(
     return Config(
         server=server,
         http=section(HttpConfig, document.get("http", {}), {}, environ, "ANZOTH_HTTP_"),
+        journal=_journal(document, environ),
         engine=engine,
         accounts=accounts,
         oidc=providers_of(document.get("oidc"), accounts),
@@ -223,6 +242,15 @@ def load_engine(file: Path | None = None, environ: Mapping[str, str] = os.enviro
 
 def _engine(document: Mapping[str, typing.Any], environ: Mapping[str, str]) -> EngineConfig:
     return section(EngineConfig, document.get("engine", {}), {}, environ, "ANZOTH_ENGINE_")
+
+
+def _journal(document: Mapping[str, typing.Any], environ: Mapping[str, str]) -> JournalConfig:
+    made = section(JournalConfig, document.get("journal", {}), {}, environ, "ANZOTH_JOURNAL_")
+    if made.when_full not in ("refuse", "serve"):
+        raise ConfigError(f"when_full is {made.when_full!r}; expected 'refuse' or 'serve'")
+    if not made.max_backlog_mib:
+        raise ConfigError("max_backlog_mib is 0; expected at least 1")
+    return made
 
 
 def _server(

@@ -303,6 +303,12 @@ class DatabaseUnavailable(CapacityUnavailable):
     code = "database_unavailable"
 
 
+class LedgerUnavailable(CapacityUnavailable):
+    """Usage cannot be written down at the moment, so nothing is served. Please retry."""
+
+    code = "ledger_unavailable"
+
+
 class DeadlineExceeded(AnzothError):
     """The answer was not complete within the time that the request gave it."""
 

@@ -3,12 +3,13 @@
     python -m anzoth.server
 
 Settings come from the supervisor (see `anzoth.child`): `listen_fd`, `control_socket`, `dsn`,
-`data_dir`, `drain_s`, `http`, `accounts`, `oidc`, `models`, `models_must_load`, `log_level`. The
-listening socket is the supervisor's, so that a gateway which is started again finds the connections
-that came meanwhile.
+`data_dir`, `drain_s`, `http`, `journal`, `accounts`, `oidc`, `models`, `models_must_load`,
+`log_level`. The listening socket is the supervisor's, so that a gateway which is started again
+finds the connections that came meanwhile.
 
 Stopping (SIGTERM): readiness fails, no new connection is accepted, running requests finish within
-`drain_s` or are ended with an error, the ledger is flushed. A second SIGTERM ends the wait.
+`drain_s` or are ended with an error, the ledger is flushed; what the database cannot take then
+stays in the journal. A second SIGTERM ends the wait.
 
 Does not know: how any of its parts does its work.
 """
@@ -29,7 +30,7 @@ from anzoth import child, control
 from anzoth.account_config import AccountsConfig, OidcConfig
 from anzoth.api.app import App
 from anzoth.api.call import Services
-from anzoth.config import ConfigError, HttpConfig, from_json
+from anzoth.config import ConfigError, HttpConfig, JournalConfig, from_json
 from anzoth.db.pool import Database
 from anzoth.errors import CapacityUnavailable
 from anzoth.gateway import keys
@@ -117,10 +118,11 @@ async def _build(
 ) -> Services:
     """All parts, running; `stack` ends them in the reverse order.
 
-    Raises ConfigError for what starting again cannot mend: a pepper that is unusable.
+    Raises ConfigError for what starting again cannot mend: a pepper or journal that is unusable.
     """
+    data_dir = Path(settings["data_dir"])
     try:
-        pepper = keys.load_pepper(Path(settings["data_dir"]))
+        pepper = keys.load_pepper(data_dir)
     except (OSError, ValueError) as error:
         raise ConfigError(str(error)) from error
     database = await Database.open(settings["dsn"])
@@ -134,7 +136,8 @@ async def _build(
         [from_json(OidcConfig, provider) for provider in settings["oidc"]],
     )
     stack.callback(accounts.close)
-    ledger = Ledger(database)
+    journal = from_json(JournalConfig, settings["journal"])
+    ledger = await Ledger.open(database, data_dir, journal, metrics)
     stack.push_async_callback(ledger.close, _LEDGER_FLUSH_S)
     denials = Denials(database)
     stack.push_async_callback(denials.close)
@@ -148,11 +151,11 @@ async def _build(
         authenticator=authenticator,
         accounts=accounts,
         models=models,
-        generator=Generator(limiter, metrics),
-        embedder=Embedder(limiter, metrics),
+        generator=Generator(limiter, ledger, metrics),
+        embedder=Embedder(limiter, ledger, metrics),
         ledger=ledger,
         metrics=metrics,
-        health=Health(models, database),
+        health=Health(models, database, ledger),
         audit=AuditReader(database),
         denials=denials,
     )

@@ -15,6 +15,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, gene
 from anzoth.frames import Stats
 
 _LATENCY_BUCKETS_S = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
+_COMMIT_BUCKETS_S = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.5, 1.0, 5.0)
 _TOKEN_GAP_BUCKETS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0)
 
 
@@ -60,6 +61,25 @@ class Metrics:
             buckets=_TOKEN_GAP_BUCKETS_S,
             registry=registry,
         )
+        self._journal_commit = Histogram(
+            "anzoth_journal_commit_seconds",
+            "Duration of one group commit of the usage journal.",
+            buckets=_COMMIT_BUCKETS_S,
+            registry=registry,
+        )
+        self._journal_backlog = Gauge(
+            "anzoth_journal_backlog_bytes",
+            "Of the usage journal, not yet in the database.",
+            registry=registry,
+        )
+        self._journal_rows = Gauge(
+            "anzoth_journal_unshipped_rows",
+            "Usage rows not yet in the database.",
+            registry=registry,
+        )
+        self._usage_lost = Counter(
+            "anzoth_usage_lost", "Requests whose usage was not written down.", registry=registry
+        )
         self._engine_up = Gauge(
             "anzoth_engine_up", "1 while the engine answers.", model, registry=registry
         )
@@ -95,6 +115,16 @@ class Metrics:
         if gap is None:
             gap = self._token_gap_of[model] = self._token_gap.labels(model)
         gap.observe(after_s)
+
+    def journal_committed(self, after_s: float) -> None:
+        self._journal_commit.observe(after_s)
+
+    def journal_state(self, backlog_bytes: int, num_unshipped: int) -> None:
+        self._journal_backlog.set(backlog_bytes)
+        self._journal_rows.set(num_unshipped)
+
+    def usage_lost(self) -> None:
+        self._usage_lost.inc()
 
     def engine_up(self, model: str, up: bool) -> None:
         self._engine_up.labels(model).set(up)

@@ -21,17 +21,22 @@ async def healthz(call: Call) -> Answer:
 
 
 async def readyz(call: Call) -> Answer:
-    """200 when every component is ready, else 503; either way all of them with their states."""
+    """200 when every component is ready or degraded, else 503; always all of them with their
+    states."""
     components = await call.services.health.components()
-    is_ready = all(component.state == "ready" for component in components.values())
+    states = {component.state for component in components.values()}
+    status = "ready" if states == {"ready"} else "not ready"
+    if states == {"ready", "degraded"}:
+        status = "degraded"
     body = {
-        "status": "ready" if is_ready else "not ready",
+        "status": status,
         "components": {
             name: {"state": component.state, **component.facts}
             for name, component in components.items()
         },
     }
-    return Response(200 if is_ready else 503, orjson.dumps(body), headers=[_NO_STORE])
+    code = 503 if status == "not ready" else 200
+    return Response(code, orjson.dumps(body), headers=[_NO_STORE])
 
 
 async def metrics(call: Call) -> Answer:

@@ -1,9 +1,9 @@
 """How does the gateway reach the database, and as whom?
 
 Every statement runs inside a transaction that names its tenant, or the key or the person that is
-being authenticated, or asks who was deleted; there is no way to get a connection without one. The
-name is local to the transaction, so nothing of it is left on a pooled connection, however the block
-ended.
+being authenticated, or the usage journal that is being shipped, or asks who was deleted; there is
+no way to get a connection without one. The name is local to the transaction, so nothing of it is
+left on a pooled connection, however the block ended.
 
 Does not know: any statement but those that set the name (see `store`).
 """
@@ -142,6 +142,13 @@ class Database:
         """A transaction that sees which tenants were deleted, and nothing else. Raises
         DatabaseDown."""
         async with self._transaction("set_deleted_tenants", "on") as connection:
+            yield connection
+
+    @contextlib.asynccontextmanager
+    async def journal(self, writer_id: uuid.UUID) -> AsyncIterator[Connection]:
+        """A transaction that sees the cursor of this usage journal, and no tenant's rows until
+        `usage_rows.ship` names the tenants of those that it inserts. Raises DatabaseDown."""
+        async with self._transaction("set_journal", str(writer_id)) as connection:
             yield connection
 
     @contextlib.asynccontextmanager

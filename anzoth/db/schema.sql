@@ -115,6 +115,15 @@ CREATE TABLE anzoth.audit_heads (
     PRIMARY KEY (chain, seq)
 );
 
+-- How far each gateway's usage journal has been written into anzoth.usage. Moved in the transaction
+-- that inserts the rows.
+CREATE TABLE anzoth.journal_cursors (
+    writer_id uuid PRIMARY KEY,             -- of one data directory's journal
+    segment bigint NOT NULL,
+    "offset" bigint NOT NULL,
+    moved_at timestamptz NOT NULL DEFAULT now()
+);
+
 ALTER TABLE anzoth.tenants ENABLE ROW LEVEL SECURITY;
 ALTER TABLE anzoth.tenants FORCE ROW LEVEL SECURITY;
 ALTER TABLE anzoth.projects ENABLE ROW LEVEL SECURITY;
@@ -127,6 +136,8 @@ ALTER TABLE anzoth.audit_log ENABLE ROW LEVEL SECURITY;
 ALTER TABLE anzoth.audit_log FORCE ROW LEVEL SECURITY;
 ALTER TABLE anzoth.audit_heads ENABLE ROW LEVEL SECURITY;
 ALTER TABLE anzoth.audit_heads FORCE ROW LEVEL SECURITY;
+ALTER TABLE anzoth.journal_cursors ENABLE ROW LEVEL SECURITY;
+ALTER TABLE anzoth.journal_cursors FORCE ROW LEVEL SECURITY;
 
 CREATE POLICY own ON anzoth.tenants TO anzoth_app
     USING (id = nullif(current_setting('app.tenant', true), '')::uuid)
@@ -174,6 +185,12 @@ CREATE POLICY appended ON anzoth.audit_log TO anzoth_app
         AND (tenant_id IS NULL OR nullif(current_setting('app.tenant', true), '') IS NULL)
     );
 
+-- A journal holds rows of many tenants, and its cursor moves in one transaction with all of them.
+-- That transaction names tenant after tenant, and each insert is held to the one it named.
+CREATE POLICY own ON anzoth.journal_cursors TO anzoth_app
+    USING (writer_id = nullif(current_setting('app.journal', true), '')::uuid)
+    WITH CHECK (writer_id = nullif(current_setting('app.journal', true), '')::uuid);
+
 -- The operator's commands see every tenant.
 CREATE POLICY every_tenant ON anzoth.tenants TO anzoth_operator USING (true) WITH CHECK (true);
 CREATE POLICY every_tenant ON anzoth.projects TO anzoth_operator USING (true) WITH CHECK (true);
@@ -181,11 +198,15 @@ CREATE POLICY every_tenant ON anzoth.api_keys TO anzoth_operator USING (true) WI
 CREATE POLICY every_tenant ON anzoth.usage TO anzoth_operator USING (true) WITH CHECK (true);
 CREATE POLICY every_tenant ON anzoth.audit_log TO anzoth_operator USING (true) WITH CHECK (true);
 CREATE POLICY every_tenant ON anzoth.audit_heads TO anzoth_operator USING (true) WITH CHECK (true);
+CREATE POLICY every_tenant ON anzoth.journal_cursors TO anzoth_operator
+    USING (true) WITH CHECK (true);
 
 GRANT USAGE ON SCHEMA anzoth TO anzoth_app, anzoth_operator;
 GRANT SELECT ON anzoth.tenants, anzoth.projects, anzoth.api_keys, anzoth.usage TO anzoth_app, anzoth_operator;
 GRANT UPDATE (last_used_at) ON anzoth.api_keys TO anzoth_app;
 GRANT INSERT ON anzoth.usage TO anzoth_app;
+GRANT SELECT, INSERT, UPDATE ON anzoth.journal_cursors TO anzoth_app;
+GRANT SELECT ON anzoth.journal_cursors TO anzoth_operator;
 GRANT INSERT, UPDATE ON anzoth.tenants, anzoth.projects, anzoth.api_keys TO anzoth_operator;
 GRANT SELECT, INSERT ON anzoth.audit_log TO anzoth_app, anzoth_operator;
 GRANT SELECT ON anzoth.audit_heads TO anzoth_app;

@@ -97,6 +97,7 @@ class Choice:
         "_reasoning",
         "_stops",
         "last_token_s",
+        "num_delivered",
         "num_tokens",
     )
 
@@ -108,6 +109,8 @@ class Choice:
     ) -> None:
         """`reasoning`: of a model that reasons."""
         self.num_tokens = 0
+        self.num_delivered = 0
+        """Of a stream: its tokens when it was last given text."""
         self.last_token_s: float | None = None
         self._detokenizer = detokenizer
         self._stops = stops

@@ -24,6 +24,7 @@ from anzoth.errors import (
     UnsupportedParameter,
 )
 from anzoth.frames import Hello
+from anzoth.gateway.ledger import Ledger
 from anzoth.gateway.limits import Limiter, Reservation
 from anzoth.gateway.models import ServedModel
 from anzoth.gateway.principal import Principal
@@ -52,10 +53,11 @@ class EmbeddingRequest:
 class Embedder:
     """Makes vectors of requests."""
 
-    __slots__ = ("_limiter", "_metrics")
+    __slots__ = ("_ledger", "_limiter", "_metrics")
 
-    def __init__(self, limiter: Limiter, metrics: Metrics) -> None:
+    def __init__(self, limiter: Limiter, ledger: Ledger, metrics: Metrics) -> None:
         self._limiter = limiter
+        self._ledger = ledger
         self._metrics = metrics
 
     def reserve(
@@ -85,12 +87,14 @@ class Embedder:
         compute; nothing is then charged.
         """
         try:
+            self._ledger.begin(usage, 0)
             vectors = await model.engine.embed(
                 request.inputs,
                 dimensions=request.dimensions,
                 second_at=request.second_at,
                 tenant=principal.tenant,
             )
+            await self._ledger.begun(usage)
         except asyncio.CancelledError:
             self._settle(model, request, reservation, usage)
             raise

@@ -27,6 +27,8 @@ from anzoth.gateway.generation_request import (
     check_vocabulary,
     output_limit,
 )
+from anzoth.gateway.journal_counts import CACHED, COMPLETION, DELIVERED, PROMPT
+from anzoth.gateway.ledger import Ledger
 from anzoth.gateway.limits import Limiter, Reservation
 from anzoth.gateway.models import ServedModel
 from anzoth.gateway.principal import Principal, TenantHandle
@@ -145,6 +147,8 @@ class Generation:
         """
         self._early.replay(consumer)
         self._consumer = consumer
+        for choice in self._choices:
+            self._count_delivered(choice)
         try:
             # No timeout: the engine client ends every request of an engine without progress.
             await self._over.wait()
@@ -238,6 +242,7 @@ class Generation:
         logprobs = choice.take_logprobs(is_last=ending is not None)
         if text or logprobs:
             self._consumer.text(choice_index, text, logprobs)
+            self._count_delivered(choice)
         # The consumer may have ended the choice itself, with this text.
         if ending is not None and choice_index in self._open:
             self._finish(choice_index, row, ending)
@@ -254,12 +259,23 @@ class Generation:
     def _begin(self, choice_index: int, num_cached_tokens: int) -> None:
         """Choices of one prompt share it, and it is counted once: so are its cached tokens."""
         prompt, choice = divmod(choice_index, self._request.num_choices)
-        self._begun.add(prompt)
+        counts = self._usage.counts
+        if prompt not in self._begun:
+            self._begun.add(prompt)
+            counts[PROMPT] += len(self._request.prompts[prompt])
         if choice == 0:
             self.num_cached_tokens += num_cached_tokens
+            counts[CACHED] += num_cached_tokens
+
+    def _count_delivered(self, choice: Choice) -> None:
+        """What a stream was given is on its way to the client."""
+        if self._usage.streamed and self._consumer is not self._early:
+            self._usage.counts[DELIVERED] += choice.num_tokens - choice.num_delivered
+            choice.num_delivered = choice.num_tokens
 
     def _count(self, choice: Choice, now_s: float) -> None:
         choice.num_tokens += 1
+        self._usage.counts[COMPLETION] += 1  # before any of it can reach the client
         if choice.last_token_s is not None:
             self._metrics.next_token(self.model.name, now_s - choice.last_token_s)
         elif self._usage.ttft_ms is None:
@@ -309,10 +325,11 @@ class _PromptListener:
 class Generator:
     """Begins generations: everything that can still be refused with an HTTP status."""
 
-    __slots__ = ("_limiter", "_metrics")
+    __slots__ = ("_ledger", "_limiter", "_metrics")
 
-    def __init__(self, limiter: Limiter, metrics: Metrics) -> None:
+    def __init__(self, limiter: Limiter, ledger: Ledger, metrics: Metrics) -> None:
         self._limiter = limiter
+        self._ledger = ledger
         self._metrics = metrics
 
     async def begin(
@@ -325,13 +342,15 @@ class Generator:
     ) -> Generation:
         """The generation, admitted by the engine; the caller must `run` or `close` it.
 
-        Raises ModelUnavailable, InvalidValue, ContextLengthExceeded, RateLimited,
-        CapacityUnavailable or DeadlineExceeded; nothing is then reserved or running, and nothing
-        charged, unless the engine took it and gave it up at once.
+        Its beginning is then on the disk. Raises ModelUnavailable, InvalidValue,
+        ContextLengthExceeded, RateLimited, CapacityUnavailable or DeadlineExceeded; nothing is
+        then reserved or running, and nothing charged, unless the engine took it and gave it up at
+        once.
         """
         hello = model.engine.require_ready()
         check_vocabulary(request, hello)
         max_tokens = output_limit(request, hello, principal)
+        max_completion_tokens = max_tokens * request.num_choices * len(request.prompts)
         generation = Generation(
             model,
             hello.fingerprint,
@@ -339,7 +358,7 @@ class Generator:
             self._limiter.reserve(
                 principal,
                 sum(map(len, request.prompts)),
-                max_tokens * request.num_choices * len(request.prompts),
+                max_completion_tokens,
             ),
             usage,
             received_at_s,
@@ -349,7 +368,9 @@ class Generator:
         if sampling.min_tokens > max_tokens:
             sampling = replace(sampling, min_tokens=max_tokens)
         try:
+            self._ledger.begin(usage, max_completion_tokens)
             await generation.submit(max_tokens, sampling, principal.tenant)
+            await self._ledger.begun(usage)
         except BaseException:
             generation.discard()
             raise

@@ -1,7 +1,9 @@
 """Can this gateway serve, and if not, which part is missing?
 
-    ready     every model's engine answers, the database answers, nobody asked us to stop
-    degraded  (database only) keys that are already known still work
+    ready     every model's engine answers, the database answers, usage can be written down, nobody
+              asked us to stop
+    degraded  (database only) it is away: keys that are already known still work, usage waits in the
+              journal, and other gateways would be no better off
 
 Liveness is another question: a process that can answer at all is alive.
 
@@ -16,12 +18,13 @@ from typing import Literal
 
 from anzoth.db.errors import DatabaseDown
 from anzoth.db.pool import Database
+from anzoth.gateway.ledger import Ledger
 from anzoth.gateway.models import ModelRegistry
 
 _PROBE_INTERVAL_S = 1.0
 """However often somebody asks, the database is not asked more often."""
 
-ComponentState = Literal["ready", "connecting", "warming", "unavailable", "draining"]
+ComponentState = Literal["ready", "connecting", "warming", "degraded", "unavailable", "draining"]
 
 
 @dataclasses.dataclass(slots=True, frozen=True)
@@ -35,18 +38,24 @@ class Component:
 class Health:
     """What `/readyz` reports. One per gateway."""
 
-    def __init__(self, models: ModelRegistry, database: Database) -> None:
+    def __init__(self, models: ModelRegistry, database: Database, ledger: Ledger) -> None:
         self._models = models
         self._database = database
+        self._ledger = ledger
         self._database_is_up = False
         self._probed_at_s = float("-inf")
         self.is_draining = False
 
     async def components(self) -> dict[str, Component]:
-        """By name: the gateway itself, the database, and each engine."""
+        """By name: the gateway itself, the database, the usage journal, and each engine."""
+        ledger = self._ledger
         found = {
             "gateway": Component("draining" if self.is_draining else "ready"),
-            "database": Component("ready" if await self._probe_database() else "unavailable"),
+            "database": Component("ready" if await self._probe_database() else "degraded"),
+            "journal": Component(
+                "ready" if ledger.is_accepting else "unavailable",
+                {"backlog_bytes": ledger.backlog_bytes, "unshipped_rows": ledger.num_unshipped},
+            ),
         }
         for engine in self._models.engines:
             facts: dict[str, object] = {}

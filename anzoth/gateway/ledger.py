@@ -1,15 +1,26 @@
-"""Where do usage records go, and what happens to them when the database is away?
+"""How is each request's usage written down so that nothing that ends takes it along?
 
-`record` puts a record into a bounded queue in memory and returns at once; a writer takes them to
-Postgres at least every 250 ms, one transaction per tenant. Through an outage it keeps what it could
-not write and tries again; the primary key makes a second attempt harmless. When the queue is full,
-the new record is refused, counted, and its numbers are written to the log, from which they can be
-restored by hand.
+    begin ──▶ INTENT ──▶ the engine is asked ──▶ tokens are counted ──▶ record ──▶ SETTLE
+                 │                                 (PROGRESS)                         │
+              on the disk before the first byte of the answer leaves        shipped to Postgres
 
-What it does not survive is the death of this process: up to 250 ms of records, or the backlog of
-an outage. Against that, a journal on disk (an intent before the first byte, progress, settlement;
-group-committed) belongs between `record` and the writer: `record` appends to it, the writer reads
-from it, and the position reached is committed together with the rows. The interface stays.
+DATA_DIR/journal holds it all: `NNN.journal` (see `journal_format`), `live` (`journal_counts`),
+`writer` (the journal's id), `lock`. A request has exactly one row in the database, because its
+INTENT has exactly one end: its SETTLE, or that which the next start writes for it, with the finish
+reason `crashed`, the code `gateway_crashed`, and no duration.
+
+What holds when this process is killed, at any moment: every request that the engine was asked for
+has one row; its completion tokens are at least what its client received, and at most what the
+engine sampled. Its prompt counts once the engine has computed something of it.
+
+What holds when the machine itself goes down: every request of which a byte was sent has one row
+(with `wait_for_disk`; without it, if the request had begun a commit earlier, some 0.1 s). Its
+numbers may be those of its last PROGRESS: up to a second, or 256 tokens and 0.1 s, behind. A
+settlement that was not yet on the disk counts as not written.
+
+Refused requests never had an INTENT; their rows, which count nothing, may be lost by a crash within
+a commit. While the disk fails nothing is begun, and the same while what is not yet in the database
+has reached `max_backlog_mib`, unless `when_full` says to serve without writing down.
 
 Does not know: when a request is over, or what a record means.
 """
@@ -17,135 +28,269 @@ Does not know: when a request is over, or what a record means.
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import errno
+import fcntl
 import logging
+import os
 import time
-from collections import deque
-from collections.abc import Sequence
+import uuid
+from pathlib import Path
 
-import asyncpg
 import orjson
 
-from anzoth.db.errors import DatabaseDown
+from anzoth.config import ConfigError, JournalConfig
 from anzoth.db.pool import Database
-from anzoth.db.store import usage_rows
-from anzoth.gateway.principal import TenantHandle
+from anzoth.db.store.usage_rows import UsageRow
+from anzoth.errors import CapacityUnavailable, LedgerUnavailable
+from anzoth.gateway.journal import MAX_SEGMENT_BYTES, Journal
+from anzoth.gateway.journal_counts import DELIVERED, LiveCounts, read_counts
+from anzoth.gateway.journal_entries import OpenEntries
+from anzoth.gateway.journal_format import Kind, encode_intent, encode_settlement
+from anzoth.gateway.journal_recovery import Recovered, recover
+from anzoth.gateway.journal_shipper import NOT_NOW, Shipper
 from anzoth.gateway.usage import UsageRecord
+from anzoth.telemetry import Metrics
 
-_FLUSH_INTERVAL_S = 0.25
-_MAX_BATCH = 1_000
-_PAUSES_S = (0.25, 0.5, 1.0, 2.0)
-"""After one, two, three, more failures in a row."""
-
-_NOT_NOW = (DatabaseDown, asyncpg.PostgresError)
-_BAD_ROW = (asyncpg.DataError, asyncpg.IntegrityConstraintViolationError)
+NUM_SLOTS = 8192
+"""Requests that may run at once: more than there may be connections."""
+_LOCK_TIMEOUT_S = 5.0
+_RETRY_S = 0.05
+_MAY_PASS = (errno.ENOSPC, errno.EDQUOT, errno.EIO)
+"""Starting again later may help."""
 
 _log = logging.getLogger(__name__)
 
-_Pending = tuple[TenantHandle, usage_rows.UsageRow]
-
 
 class Ledger:
-    """One per gateway. `run` must be running; after it, `close`."""
+    """One per gateway, made by `open`. `run` must be running; after it, `close`."""
 
-    def __init__(self, database: Database, *, max_queued: int = 100_000) -> None:
-        self._database = database
-        self._max_queued = max_queued
-        self._queue: deque[_Pending] = deque()
-        self._arrived = asyncio.Event()
-        self._writing = asyncio.Lock()
-        self.num_refused = 0
-        """Records that found the queue full."""
-        self.num_rejected = 0
-        """Records that the database will never take as they are."""
+    def __init__(
+        self,
+        database: Database,
+        folder: Path,
+        writer: uuid.UUID,
+        recovered: Recovered,
+        config: JournalConfig,
+        metrics: Metrics,
+        *,
+        max_segment_bytes: int = MAX_SEGMENT_BYTES,
+    ) -> None:
+        """Raises OSError."""
+        self._config = config
+        self._metrics = metrics
+        self._journal = Journal(
+            folder,
+            writer,
+            recovered.next_number,
+            max_segment_bytes=max_segment_bytes,
+            before_commit=self._before_commit,
+            after_commit=metrics.journal_committed,
+        )
+        for end in recovered.settlements:
+            payload = encode_settlement(end.row, end.delivered_tokens)
+            self._journal.append(Kind.SETTLE, end.entry, payload)
+        self._entries = OpenEntries(
+            LiveCounts(folder / "live", NUM_SLOTS), (recovered.next_number << 32) + 1
+        )
+        self._shipper = Shipper(
+            database, self._journal, folder, writer, recovered, self._entries.is_pinned
+        )
+        self._shipper.num_unshipped += len(recovered.settlements)
+        self._lock_fd: int | None = None
+        self.num_lost = 0
+        """Records that were not written down, because there was no room or the disk failed."""
+
+    @classmethod
+    async def open(
+        cls,
+        database: Database,
+        data_dir: Path,
+        config: JournalConfig,
+        metrics: Metrics,
+        **options: int,
+    ) -> Ledger:
+        """Settles what an earlier process left open, durably. Raises ConfigError."""
+        folder = data_dir / "journal"
+        try:
+            folder.mkdir(mode=0o700, exist_ok=True)
+            lock_fd = await _lock(folder)
+            try:
+                writer = _writer_id(folder)
+                live = read_counts(folder / "live")
+                recovered = await asyncio.to_thread(recover, folder, live)
+                ledger = cls(database, folder, writer, recovered, config, metrics, **options)
+            except BaseException:
+                os.close(lock_fd)
+                raise
+        except OSError as error:
+            if error.errno in _MAY_PASS:
+                raise
+            raise ConfigError(f"cannot use the usage journal {folder}: {error.strerror}") from error
+        ledger._lock_fd = lock_fd
+        await ledger._journal.commit()
+        if recovered.settlements:
+            _log.warning("%d requests ended with the last process", len(recovered.settlements))
+        return ledger
+
+    # --- what health and metrics say -----------------------------------------------------------
 
     @property
-    def num_queued(self) -> int:
-        return len(self._queue)
+    def num_unshipped(self) -> int:
+        """Rows that are not in the database."""
+        return self._shipper.num_unshipped
+
+    @property
+    def num_rejected(self) -> int:
+        """Rows that the database will never take; they are kept (see `journal_shipper`)."""
+        return self._shipper.num_rejected
+
+    @property
+    def backlog_bytes(self) -> int:
+        """Of the journal, not yet in the database."""
+        return self._shipper.backlog_bytes
+
+    @property
+    def is_full(self) -> bool:
+        return self.backlog_bytes >= self._config.max_backlog_mib << 20
+
+    @property
+    def is_accepting(self) -> bool:
+        """Whether a request can be begun."""
+        return not self._journal.is_failed and (
+            self._config.when_full == "serve" or not self.is_full
+        )
+
+    # --- requests ------------------------------------------------------------------------------
+
+    def begin(self, usage: UsageRecord, max_completion_tokens: int) -> None:
+        """Writes down that an engine is about to be asked. Again for the same record: no effect.
+
+        From here on `usage.counts` outlives this process. Raises LedgerUnavailable, or
+        CapacityUnavailable when too many requests run.
+        """
+        if usage.entry is not None:
+            return
+        if not self.is_accepting:
+            raise LedgerUnavailable()
+        if self.is_full:
+            return  # as `when_full` says
+        entry = self._entries.try_open()
+        if entry is None:
+            raise CapacityUnavailable()
+        payload = encode_intent(_row(usage), entry.slot.index, max_completion_tokens)
+        ticket = self._journal.append(Kind.INTENT, entry.number, payload)
+        self._entries.pin(entry, ticket, self._journal.number)
+        usage.entry, usage.counts = entry, entry.slot.counts
+
+    async def begun(self, usage: UsageRecord) -> None:
+        """Returns when the beginning is on the disk: only then may the answer's first byte leave.
+
+        It costs no time where the engine takes longer than a commit. Raises LedgerUnavailable.
+        """
+        if usage.entry is not None and self._config.wait_for_disk:
+            await self._journal.durable(usage.entry.ticket)
 
     def record(self, usage: UsageRecord) -> None:
-        """Takes the record as it is now. Never blocks and never raises."""
-        row = _row(usage)
-        if len(self._queue) >= self._max_queued:
-            self.num_refused += 1
-            _log_lost("the usage queue is full", row)
+        """Takes the record as it is now: its request is over. Never blocks and never raises."""
+        row, entry = _row(usage), usage.entry
+        if entry is None and (self._journal.is_failed or self.is_full):
+            self.num_lost += 1
+            self._metrics.usage_lost()
+            if row.completion_tokens or row.prompt_tokens:
+                _log_lost(row)
             return
-        self._queue.append((usage.principal.tenant, row))
-        self._arrived.set()
+        delivered = usage.counts[DELIVERED]
+        if not usage.streamed and usage.status == 200:
+            delivered = usage.completion_tokens
+        ticket = self._journal.append(
+            Kind.SETTLE, 0 if entry is None else entry.number, encode_settlement(row, delivered)
+        )
+        self._shipper.num_unshipped += 1
+        if entry is not None:
+            self._entries.close(entry, ticket)
+
+    # --- the background ------------------------------------------------------------------------
 
     async def run(self) -> None:
-        """Writes for ever."""
-        failures = 0
-        while True:
-            await self._arrived.wait()
-            await asyncio.sleep(_FLUSH_INTERVAL_S)  # lets a batch gather
-            self._arrived.clear()
-            try:
-                await self._flush()
-                failures = 0
-            except _NOT_NOW as error:
-                log = _log.debug if failures else _log.warning
-                log("%d usage records wait for the database: %s", len(self._queue), error)
-                pause_s = _PAUSES_S[min(failures, len(_PAUSES_S) - 1)]
-                failures += 1
-                self._arrived.set()
-                await asyncio.sleep(pause_s)
+        """Commits and ships for ever."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._journal.run())
+            group.create_task(self._shipper.run())
 
     async def close(self, deadline_s: float = 10.0) -> int:
-        """Writes what is left, for at most `deadline_s`; returns how many could not be written.
+        """Commits, and ships for at most `deadline_s`; returns how many rows stay in the journal.
 
-        To be called once nothing calls `record` any more. What is lost is written to the log.
+        They are shipped after the next start. To be called once nothing calls `record` any more.
         """
         give_up_at_s = time.monotonic() + deadline_s
-        while self._queue and (left_s := give_up_at_s - time.monotonic()) > 0:
-            try:
-                async with asyncio.timeout(left_s):
-                    await self._flush()
-            except TimeoutError:
-                break
-            except _NOT_NOW:
-                await asyncio.sleep(min(_PAUSES_S[0], left_s))
-        for _, row in self._queue:
-            _log_lost("the gateway ends without a database", row)
-        return len(self._queue)
-
-    async def _flush(self) -> None:
-        """Writes everything that is queued now. Raises DatabaseDown; the rest stays queued."""
-        async with self._writing:
-            while self._queue:
-                batch = [self._queue[i] for i in range(min(_MAX_BATCH, len(self._queue)))]
-                by_tenant: dict[TenantHandle, list[usage_rows.UsageRow]] = {}
-                for tenant, row in batch:
-                    by_tenant.setdefault(tenant, []).append(row)
-                for tenant, rows in by_tenant.items():
-                    await self._write(tenant, rows)
-                # Only now: what an outage interrupts is written again, and skipped if it is there.
-                for _ in batch:
-                    self._queue.popleft()
-
-    async def _write(self, tenant: TenantHandle, rows: Sequence[usage_rows.UsageRow]) -> None:
+        await self._journal.commit()
         try:
-            async with self._database.tenant(tenant) as connection:
-                await usage_rows.insert_usage(connection, rows)
-        except _BAD_ROW as error:
-            if len(rows) == 1:
-                self._reject(rows[0], error)
-                return
-            for row in rows:  # one bad row must not take the others with it, nor stop the writer
-                await self._write(tenant, [row])
+            async with asyncio.timeout(max(0.0, give_up_at_s - time.monotonic())):
+                await self._shipper.ship_all()
+        except (TimeoutError, *NOT_NOW):
+            _log.warning("%d usage rows stay in the journal", self.num_unshipped)
+        self.abandon()
+        return self.num_unshipped
 
-    def _reject(self, row: usage_rows.UsageRow, error: Exception) -> None:
-        self.num_rejected += 1
-        _log_lost(f"the database rejects it ({type(error).__name__})", row)
+    def abandon(self) -> None:
+        """Closes the files as they are, for somebody else to recover."""
+        self._journal.close()
+        if self._lock_fd is not None:
+            os.close(self._lock_fd)
+            self._lock_fd = None
+
+    async def commit(self) -> None:
+        """Everything so far is on the disk, if that works. Not needed while `run` runs."""
+        await self._journal.commit()
+
+    def _before_commit(self) -> None:
+        if (progress := self._entries.try_progress()) is not None:
+            self._journal.append(Kind.PROGRESS, 0, progress)
+        self._entries.unpin(self._journal.durable_ticket)
+        self._metrics.journal_state(self.backlog_bytes, self.num_unshipped)
 
 
-def _row(usage: UsageRecord) -> usage_rows.UsageRow:
+async def _lock(folder: Path) -> int:
+    """One process writes here. A killed one may need a moment to be gone. Raises OSError."""
+    fd = os.open(folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    give_up_at_s = time.monotonic() + _LOCK_TIMEOUT_S
+    while True:
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            if time.monotonic() > give_up_at_s:
+                os.close(fd)
+                raise OSError(error.errno, "another gateway is using it") from None
+            await asyncio.sleep(_RETRY_S)
+        else:
+            return fd
+
+
+def _writer_id(folder: Path) -> uuid.UUID:
+    """Of this journal, made on its first day. Raises OSError."""
+    path = folder / "writer"
+    with contextlib.suppress(FileNotFoundError, ValueError):
+        return uuid.UUID(path.read_text().strip())
+    made = uuid.uuid4()
+    fresh = path.with_suffix(".new")
+    fd = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+    with open(fd, "w") as file:
+        file.write(f"{made}\n")
+        file.flush()
+        os.fsync(fd)
+    fresh.rename(path)
+    return made
+
+
+def _row(usage: UsageRecord) -> UsageRow:
     assert usage.principal.key_id is not None, "only keys run models"
     metadata = None
     if usage.metadata is not None:
         metadata = orjson.dumps(
             {_storable(key): _storable(value) for key, value in usage.metadata.items()}
         ).decode()
-    return usage_rows.UsageRow(
+    return UsageRow(
         tenant_id=usage.principal.tenant.id,
         project_id=usage.principal.project_id,
         request_id=_storable(usage.request_id),
@@ -172,12 +317,11 @@ def _storable(text: str) -> str:
     return text.replace("\0", "\ufffd").encode("utf-8", "replace").decode()
 
 
-def _log_lost(why: str, row: usage_rows.UsageRow) -> None:
+def _log_lost(row: UsageRow) -> None:
     """The numbers and ids only: `end_user` and `metadata` are the customer's words."""
     _log.error(
-        "usage record lost: %s; request=%s tenant=%s key=%s model=%s prompt=%d cached=%d "
+        "usage not written down; request=%s tenant=%s key=%s model=%s prompt=%d cached=%d "
         "completion=%d status=%d started=%s",
-        why,
         row.request_id,
         row.tenant_id,
         row.key_id,

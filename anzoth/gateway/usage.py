@@ -10,6 +10,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
+from anzoth.gateway.journal_counts import Counts, private_counts
+from anzoth.gateway.journal_entries import OpenEntry
 from anzoth.gateway.principal import Principal
 
 
@@ -37,3 +39,7 @@ class UsageRecord:
     duration_ms: int = 0
     end_user: str | None = None
     metadata: dict[str, str] | None = None
+    counts: Counts = field(default_factory=private_counts, repr=False)
+    """What the engine has done so far; kept up to date before any of it can reach the client."""
+    entry: OpenEntry | None = field(default=None, repr=False)
+    """Its place in the journal, once the ledger was told that it begins."""

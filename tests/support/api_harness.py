@@ -164,6 +164,12 @@ class ListedUsage(Ledger):
     def __init__(self) -> None:
         self.records: list[UsageRecord] = []
 
+    def begin(self, usage: UsageRecord, max_completion_tokens: int) -> None:
+        pass
+
+    async def begun(self, usage: UsageRecord) -> None:
+        pass
+
     def record(self, usage: UsageRecord) -> None:
         self.records.append(replace(usage))
 
@@ -375,8 +381,8 @@ async def running_api(
         authenticator=keys,
         accounts=accounts,
         models=registry,
-        generator=Generator(limiter, metrics),
-        embedder=Embedder(limiter, metrics),
+        generator=Generator(limiter, ledger, metrics),
+        embedder=Embedder(limiter, ledger, metrics),
         ledger=ledger,
         metrics=metrics,
         health=AlwaysReady(),

@@ -31,3 +31,7 @@ SELECT set_config('app.identity', $1, true);
 -- name: set_tenant_name
 -- For this transaction only: the tenant of this name is seen.
 SELECT set_config('app.tenant_name', $1, true);
+
+-- name: set_journal
+-- For this transaction only: which journal's cursor exists.
+SELECT set_config('app.journal', $1, true);

@@ -1,11 +1,21 @@
--- The ledger.
+-- The ledger, and how far the gateways' journals are in it.
 
--- name: insert_usage
--- Again after a lost connection: the rows that made it are skipped.
-INSERT INTO anzoth.usage (
-    tenant_id, project_id, request_id, started_at, key_id, endpoint, model, prompt_tokens, cached_tokens,
-    completion_tokens, finish_reason, streamed, status, error_code, ttft_ms, duration_ms, end_user,
-    metadata
-)
-VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18)
+-- name: stage_usage
+-- Where COPY puts rows, on one connection, until they are inserted. Columns that this version does
+-- not know take their defaults.
+CREATE TEMPORARY TABLE IF NOT EXISTS staged_usage (LIKE anzoth.usage INCLUDING DEFAULTS)
+    ON COMMIT DELETE ROWS;
+
+-- name: insert_staged_usage
+-- Rows that are there already are skipped: a journal may be read again from anywhere.
+WITH staged AS (DELETE FROM pg_temp.staged_usage RETURNING *)
+INSERT INTO anzoth.usage SELECT * FROM staged
 ON CONFLICT DO NOTHING;
+
+-- name: find_journal_cursor
+SELECT segment, "offset" FROM anzoth.journal_cursors WHERE writer_id = $1;
+
+-- name: set_journal_cursor
+INSERT INTO anzoth.journal_cursors (writer_id, segment, "offset") VALUES ($1, $2, $3)
+ON CONFLICT (writer_id) DO UPDATE
+    SET segment = excluded.segment, "offset" = excluded."offset", moved_at = now();

@@ -1,6 +1,6 @@
 """What does Anzoth write into the ledger?
 
-Does not know: when, or what happens while the database is away.
+Does not know: when, what happens while the database is away, or what a journal is.
 """
 
 from __future__ import annotations
@@ -10,13 +10,15 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 
+import asyncpg
+
 from anzoth.db import statements
 from anzoth.db.pool import Connection
 
 
 @dataclass(slots=True, frozen=True)
 class UsageRow:
-    """One row of the ledger, in the order of the statement's parameters."""
+    """One row of the ledger: the names of its fields are the names of the columns."""
 
     tenant_id: uuid.UUID
     project_id: uuid.UUID
@@ -40,7 +42,51 @@ class UsageRow:
 
 
 async def insert_usage(connection: Connection, rows: Iterable[UsageRow]) -> None:
-    """Skips rows that are there already."""
+    """Rows of the transaction's tenant. Skips those that are there already.
+
+    Raises asyncpg.DataError for a value that its column cannot hold.
+    """
     names = UsageRow.__slots__
-    parameters = [tuple(getattr(row, name) for name in names) for row in rows]
-    await connection.executemany(statements.load()["insert_usage"], parameters)
+    await connection.execute(statements.load()["stage_usage"])
+    try:
+        await connection.copy_records_to_table(
+            "staged_usage",
+            schema_name="pg_temp",
+            columns=names,
+            records=[tuple(getattr(row, name) for name in names) for row in rows],
+        )
+    except (
+        OverflowError,
+        ValueError,
+        TypeError,
+    ) as error:  # COPY's encoder; the rest has DataError
+        raise asyncpg.DataError(f"a usage row cannot be encoded ({type(error).__name__})") from None
+    await connection.execute(statements.load()["insert_staged_usage"])
+
+
+async def ship(connection: Connection, rows: Iterable[UsageRow]) -> None:
+    """Rows of any tenants, in a transaction of `Database.journal`.
+
+    Each tenant is named before its rows are inserted, in the order of their ids: several gateways
+    that ship at once then never wait for each other in a circle.
+    """
+    by_tenant: dict[uuid.UUID, list[UsageRow]] = {}
+    for row in rows:
+        by_tenant.setdefault(row.tenant_id, []).append(row)
+    for tenant_id in sorted(by_tenant):
+        await connection.execute(statements.load()["set_tenant"], str(tenant_id))
+        await insert_usage(connection, by_tenant[tenant_id])
+
+
+async def find_journal_cursor(
+    connection: Connection, writer_id: uuid.UUID
+) -> tuple[int, int] | None:
+    """Segment and offset. None: nothing of this journal was ever shipped."""
+    row = await connection.fetchrow(statements.load()["find_journal_cursor"], writer_id)
+    return None if row is None else (row["segment"], row["offset"])
+
+
+async def set_journal_cursor(
+    connection: Connection, writer_id: uuid.UUID, segment: int, offset: int
+) -> None:
+    await connection.execute(statements.load()["set_journal_cursor"], writer_id, segment, offset)

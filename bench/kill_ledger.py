@@ -1,0 +1,553 @@
+"""Does the usage ledger survive kill -9, whatever is killed and when?
+
+    python bench/kill_ledger.py --kills 1000          a quarter of an hour or more
+    python bench/kill_ledger.py --kills 20 --seed 7   another course of events
+
+A real gateway and a real Postgres run under the load of many clients; at random moments one of
+them or both are killed with SIGKILL, also in the middle of the start and of the recovery that
+follow. The engine is a stub that is never killed: it knows how many tokens it sampled for each
+request. At the end, and after parts of the journal were shipped again in random order, for every
+request:
+
+    the engine was asked, or a client saw a 200     exactly one row
+    client received <= row's completion tokens <= engine sampled
+    answer received to its end                      the row has all of its tokens
+    sums by tenant                                  unchanged by any replay
+
+The last line is one JSON object; the exit status is 1 if anything was violated. The gateway is the
+product's own `anzoth.server`, forked from a process that has imported it, so that a thousand starts
+do not take a thousand imports.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import json
+import logging
+import os
+import random
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import uuid
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.append(str(ROOT / "tests" / "support"))
+
+from api_harness import MODEL, write_checkpoint  # noqa: E402
+from engine_peer import EnginePeer, Said, stats  # noqa: E402
+
+from anzoth import server  # noqa: E402
+from anzoth.config import HttpConfig, JournalConfig, to_json  # noqa: E402
+from anzoth.db import cluster, embedded, migrate, pool  # noqa: E402
+from anzoth.db.pool import Database  # noqa: E402
+from anzoth.frames import Step, Submit, encode  # noqa: E402
+from anzoth.gateway import directory, keys  # noqa: E402
+from anzoth.gateway.journal import segment_numbers, segment_path  # noqa: E402
+from anzoth.gateway.ledger import Ledger  # noqa: E402
+from anzoth.telemetry import Metrics  # noqa: E402
+
+NUM_TENANTS = 3
+NUM_REPLAYS = 10
+TOKEN_S = 0.002
+_DIGITS, _BASE, _FIRST_ID = 4, 200, 50
+_TIMEOUT_S = 60.0
+_IDLE_S = 10.0
+_SETTINGS_FD = 0
+
+
+# --- the gateway -------------------------------------------------------------------------------
+
+
+class Nursery:
+    """A process that has imported the gateway and forks one when asked."""
+
+    def __init__(self) -> None:
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self.pid = os.fork()
+        if not self.pid:
+            ours.close()
+            with contextlib.suppress(BaseException):
+                _nurse(theirs)
+            os._exit(0)
+        theirs.close()
+        self._socket = ours
+
+    def start(self, settings: dict[str, Any]) -> int:
+        """The new gateway's process id; the one before it was killed, and is gone now."""
+        self._socket.send(json.dumps(settings).encode())
+        return int(self._socket.recv(64))
+
+    def close(self) -> None:
+        self._socket.close()
+        os.waitpid(self.pid, 0)
+
+
+def _nurse(control: socket.socket) -> None:
+    child, keep = 0, -1
+    while settings := control.recv(1 << 16):
+        if child:
+            os.waitpid(child, 0)
+            os.close(keep)
+        readable, keep = os.pipe()
+        os.write(keep, settings + b"\n")
+        child = os.fork()
+        if not child:
+            os.close(keep)
+            os.dup2(readable, _SETTINGS_FD)
+            control.close()
+            server.main()
+            os._exit(0)
+        os.close(readable)
+        control.send(str(child).encode())
+    if child:
+        os.close(keep)
+        os.waitpid(child, 0)
+
+
+# --- the engine, which is the witness ----------------------------------------------------------
+
+
+class Witness(EnginePeer):
+    """Counts what it samples, by the number that stands in the prompt."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.sampled: Counter[int] = Counter()
+        self.asked: set[int] = set()
+        self.num_running = 0
+
+    async def _generate(
+        self, writer: asyncio.StreamWriter, submit: Submit, prompt: list[int]
+    ) -> None:
+        self.submits.clear()
+        number = number_of(prompt)
+        self.asked.add(number)
+        self.num_running += 1
+        try:
+            for position, said in enumerate(self.script(submit, prompt, 0)):
+                if writer.is_closing():  # the gateway is gone
+                    return
+                self.sampled[number] += 1
+                row = self._row(submit.request, 0, position, said)
+                writer.write(encode(Step(stats(position + 1), (row,))))
+                await asyncio.sleep(TOKEN_S)
+        finally:
+            self.num_running -= 1
+
+    async def busy(self) -> None:
+        """Returns when a request runs, or after a while without any."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_IDLE_S):
+                while not self.num_running:  # noqa: ASYNC110
+                    await asyncio.sleep(0.002)
+
+
+def prompt_of(number: int) -> list[int]:
+    return [_FIRST_ID + number // _BASE**digit % _BASE for digit in range(_DIGITS)]
+
+
+def number_of(prompt: Sequence[int]) -> int:
+    return sum((token - _FIRST_ID) * _BASE**digit for digit, token in enumerate(prompt))
+
+
+# --- clients -----------------------------------------------------------------------------------
+
+
+@dataclass(slots=True)
+class Seen:
+    """What one client saw of one request."""
+
+    number: int
+    max_tokens: int
+    status: int | None = None
+    received: int = 0
+    is_whole: bool = False
+
+
+@dataclass(slots=True)
+class Load:
+    """Clients that ask again and again until told to stop."""
+
+    address: tuple[str, int]
+    keys: list[str]
+    random: random.Random
+    seen: list[Seen] = field(default_factory=list)
+    is_over: bool = False
+
+    async def run(self, num_clients: int) -> None:
+        async with asyncio.TaskGroup() as group:
+            for client in range(num_clients):
+                group.create_task(self._client(self.keys[client % len(self.keys)]))
+
+    async def _client(self, key: str) -> None:
+        while not self.is_over:
+            seen = Seen(len(self.seen), self.random.randint(1, 40))
+            self.seen.append(seen)
+            with contextlib.suppress(OSError, TimeoutError, asyncio.IncompleteReadError):
+                async with asyncio.timeout(_TIMEOUT_S):
+                    await self._ask(key, seen)
+            if seen.status != 200:
+                await asyncio.sleep(0.02)
+
+    async def _ask(self, key: str, seen: Seen) -> None:
+        kind = self.random.random()
+        is_streamed = kind < 0.85
+        leaves_after = self.random.randint(0, seen.max_tokens) if kind < 0.1 else None
+        body = json.dumps(
+            {"model": MODEL, "prompt": prompt_of(seen.number), "max_tokens": seen.max_tokens}
+            | {"stream": is_streamed, "user": str(seen.number)}
+        ).encode()
+        reader, writer = await asyncio.open_connection(*self.address)
+        try:
+            writer.write(
+                b"POST /v1/completions HTTP/1.1\r\nHost: x\r\nConnection: close\r\n"
+                b"Content-Type: application/json\r\nAuthorization: Bearer %b\r\n"
+                b"Content-Length: %d\r\n\r\n%b" % (key.encode(), len(body), body)
+            )
+            head = await reader.readuntil(b"\r\n\r\n")
+            seen.status = int(head.split(b" ", 2)[1])
+            if seen.status != 200:
+                return
+            if not is_streamed:
+                answer = json.loads(await _whole_body(reader, head))
+                seen.received, seen.is_whole = len(answer["choices"][0]["text"]), True
+                return
+            async for event in _events(reader):
+                if event == b"[DONE]":
+                    seen.is_whole = True
+                else:
+                    chunk = json.loads(event)
+                    seen.received += sum(len(choice["text"]) for choice in chunk.get("choices", ()))
+                if leaves_after is not None and seen.received >= leaves_after:
+                    return
+        finally:
+            writer.transport.abort()
+
+
+async def _whole_body(reader: asyncio.StreamReader, head: bytes) -> bytes:
+    length = next(
+        int(line.partition(b":")[2])
+        for line in head.lower().split(b"\r\n")
+        if line.startswith(b"content-length:")
+    )
+    return await reader.readexactly(length)
+
+
+async def _events(reader: asyncio.StreamReader):
+    """The payloads of the whole events: what of the last one is missing was not received."""
+    data = b""
+    while size := int(await reader.readline() or b"0", 16):
+        data += (await reader.readexactly(size + 2))[:-2]
+        *events, data = data.split(b"\n\n")
+        for event in events:
+            if event.startswith(b"data: "):
+                yield event.removeprefix(b"data: ")
+
+
+# --- Postgres ----------------------------------------------------------------------------------
+
+
+class Postgres:
+    """The embedded one, whose postmaster is killed now and then."""
+
+    def __init__(self, data_dir: Path) -> None:
+        self.dsn = cluster.dsn_of(data_dir)
+        self._data_dir = data_dir
+        self._warden: subprocess.Popen[bytes] | None = None
+        self.is_up = False
+
+    async def start(self) -> None:
+        self._warden = subprocess.Popen(  # noqa: ASYNC220  # a fork, beside which nothing waits
+            [sys.executable, "-P", "-m", "anzoth.db.warden"],
+            stdin=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+        )
+        assert self._warden.stdin is not None
+        settings = {"data_dir": str(self._data_dir), "log_level": "critical"}
+        self._warden.stdin.write(json.dumps(settings).encode() + b"\n")
+        self._warden.stdin.flush()
+        async with asyncio.timeout(_TIMEOUT_S):
+            while not await embedded.can_connect(self.dsn):  # noqa: ASYNC110
+                await asyncio.sleep(0.02)
+        self.is_up = True
+
+    def kill(self) -> None:
+        self.is_up = False
+        folder = cluster.folder_of(self._data_dir.absolute())
+        postmaster = (folder / "data" / "postmaster.pid").read_text().split()[0]
+        os.kill(int(postmaster), signal.SIGKILL)
+
+    async def restart(self) -> None:
+        assert self._warden is not None
+        await asyncio.to_thread(self._warden.wait)
+        await self.start()
+
+    def stop(self) -> None:
+        if self._warden is not None and self._warden.stdin is not None:
+            self._warden.stdin.close()
+            self._warden.wait()
+
+
+# --- the run -----------------------------------------------------------------------------------
+
+
+@dataclass(slots=True)
+class Killer:
+    """Kills at random moments, and starts what it killed again."""
+
+    nursery: Nursery
+    settings: dict[str, Any]
+    postgres: Postgres
+    witness: Witness
+    random: random.Random
+    journal: Path
+    archive: Path
+    num_killed: Counter[str] = field(default_factory=Counter)
+    pid: int = 0
+
+    def start_gateway(self) -> None:
+        self.pid = self.nursery.start(self.settings)
+
+    async def run(self, num_kills: int) -> None:
+        async with asyncio.TaskGroup() as group:
+            while self.num_killed.total() < num_kills:
+                # Some within the start, others when requests run again.
+                if self.random.random() < 0.75:
+                    await self.witness.busy()
+                await asyncio.sleep(self.random.uniform(0, 0.3))
+                self.keep_segments()
+                victims = self.random.choices(["gateway", "postgres", "both"], [75, 15, 10])[0]
+                if not self.postgres.is_up:
+                    victims = "gateway"
+                if victims != "gateway":
+                    self.postgres.kill()
+                    group.create_task(self.postgres.restart())
+                if victims != "postgres":
+                    os.kill(self.pid, signal.SIGKILL)
+                    self.keep_segments()
+                    self.start_gateway()
+                self.num_killed[victims] += 1
+
+    def keep_segments(self) -> None:
+        """Before they are shipped and deleted: to ship them again later."""
+        for number in segment_numbers(self.journal):
+            kept = segment_path(self.archive, number)
+            if not kept.exists():
+                with contextlib.suppress(FileNotFoundError):
+                    os.link(segment_path(self.journal, number), kept)
+
+
+async def _until_quiet(address: tuple[str, int]) -> None:
+    """Everything is written down, and shipped."""
+    async with asyncio.timeout(_TIMEOUT_S):
+        while True:
+            with contextlib.suppress(OSError, ValueError, KeyError):
+                reader, writer = await asyncio.open_connection(*address)
+                writer.write(b"GET /readyz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+                body = (await reader.read()).partition(b"\r\n\r\n")[2]
+                writer.close()
+                components = json.loads(body)["components"]
+                states = {component["state"] for component in components.values()}
+                if states == {"ready"} and not components["journal"]["unshipped_rows"]:
+                    return
+            await asyncio.sleep(0.05)
+
+
+async def _sums(dsn: str) -> list[tuple[Any, ...]]:
+    async with pool.operator(dsn) as connection:
+        rows = await connection.fetch(
+            "SELECT tenant_id, count(*), sum(prompt_tokens), sum(cached_tokens), "
+            "sum(completion_tokens) FROM anzoth.usage GROUP BY 1 ORDER BY 1"
+        )
+    return [tuple(row) for row in rows]
+
+
+async def _replay(killer: Killer, dsn: str, folder: Path) -> int:
+    """Ships random parts of what the journal ever held, in random order; how many segments."""
+    numbers = segment_numbers(killer.archive)
+    num_shipped = 0
+    database = await Database.open(dsn)
+    for replay in range(NUM_REPLAYS):
+        data_dir = folder / f"replay-{replay}"
+        (data_dir / "journal").mkdir(parents=True)
+        chosen = killer.random.sample(numbers, max(1, len(numbers) // killer.random.randint(1, 9)))
+        writer = killer.journal / "writer"
+        if replay % 2:  # as another gateway's: no cursor stands in the way
+            writer = data_dir / "other"
+            writer.write_text(str(uuid.uuid4()))
+        shutil.copy(writer, data_dir / "journal" / "writer")
+        for place, number in enumerate(chosen, 1):
+            # Under another number: the order in which they are read is random too.
+            shutil.copy(
+                segment_path(killer.archive, number), segment_path(data_dir / "journal", place)
+            )
+        logging.disable(logging.WARNING)
+        ledger = await Ledger.open(database, data_dir, JournalConfig(), Metrics())
+        assert await ledger.close(_TIMEOUT_S) == 0
+        logging.disable(logging.NOTSET)
+        num_shipped += len(chosen)
+    await database.close()
+    return num_shipped
+
+
+async def _violations(dsn: str, witness: Witness, seen: Sequence[Seen]) -> tuple[list[str], int]:
+    async with pool.operator(dsn) as connection:
+        rows = await connection.fetch(
+            "SELECT end_user, completion_tokens, prompt_tokens, finish_reason FROM anzoth.usage"
+        )
+    num_rows = Counter(int(row["end_user"]) for row in rows)
+    tokens = {int(row["end_user"]): row["completion_tokens"] for row in rows}
+    found = [f"request {n}: {count} rows" for n, count in num_rows.items() if count != 1]
+    for one in seen:
+        number, counted = one.number, tokens.get(one.number)
+        if number not in num_rows:
+            if number in witness.asked or one.status == 200:
+                found.append(f"request {number}: no row (status {one.status})")
+            continue
+        sampled = witness.sampled[number]
+        if not one.received <= (counted or 0) <= sampled:
+            found.append(
+                f"request {number}: received {one.received}, row {counted}, sampled {sampled}"
+            )
+        if one.is_whole and not one.received == counted == one.max_tokens:
+            found.append(f"request {number}: whole, but row {counted} of {one.max_tokens}")
+    return found, len(rows)
+
+
+@contextlib.contextmanager
+def _folder(in_memory: bool) -> Iterator[Path]:
+    made = Path(tempfile.mkdtemp(prefix="anzoth-kill-", dir="/dev/shm" if in_memory else None))
+    made.chmod(0o711)  # the embedded database may run as another user
+    try:
+        yield made
+    finally:
+        shutil.rmtree(made, ignore_errors=True)
+
+
+async def _run(
+    arguments: argparse.Namespace, folder: Path, nursery: Nursery, listening: socket.socket
+) -> dict[str, Any]:
+    chosen = random.Random(arguments.seed)
+    data_dir, archive = folder / "data", folder / "archive"
+    data_dir.mkdir(mode=0o711)
+    archive.mkdir()
+    postgres = Postgres(data_dir)
+    await postgres.start()
+    try:
+        pepper = keys.load_pepper(data_dir)
+        await migrate.migrate(postgres.dsn)
+        secrets = []
+        for name in [f"tenant{number}" for number in range(NUM_TENANTS)]:
+            await directory.create_tenant(postgres.dsn, name)
+            created = await directory.create_key(
+                postgres.dsn, pepper, directory.KeyRequest(name, "k")
+            )
+            secrets.append(created.key.text)
+        checkpoint = write_checkpoint(folder / "checkpoint")
+        witness = Witness(
+            folder / "engine.sock",
+            lambda submit, prompt, choice: (
+                [Said(_letter_id(checkpoint))] * (submit.max_tokens - 1)
+                + [Said(_letter_id(checkpoint), "length")]
+            ),
+        )
+        await witness.start()
+        model = {"name": MODEL, "path": str(checkpoint), "socket": str(witness.path)}
+        settings = {
+            "listen_fd": listening.fileno(),
+            "control_socket": str(folder / "gateway.sock"),
+            "dsn": postgres.dsn,
+            "data_dir": str(data_dir),
+            "drain_s": 5.0,
+            "http": to_json(HttpConfig()),
+            "journal": to_json(JournalConfig()),
+            "models": [{**model, "aliases": [], "stall_timeout_s": 60.0}],
+            "models_must_load": True,
+            "log_level": "critical",
+        }
+        killer = Killer(nursery, settings, postgres, witness, chosen, data_dir / "journal", archive)
+        killer.start_gateway()
+        address = listening.getsockname()[:2]
+        await _until_quiet(address)
+        load = Load(address, secrets, chosen)
+        began_s = time.monotonic()
+        async with asyncio.TaskGroup() as group:
+            group.create_task(load.run(arguments.clients))
+            await killer.run(arguments.kills)
+            load.is_over = True
+        took_s = time.monotonic() - began_s
+        await _until_quiet(address)
+        killer.keep_segments()
+        violations, num_rows = await _violations(postgres.dsn, witness, load.seen)
+        sums = await _sums(postgres.dsn)
+        os.kill(killer.pid, signal.SIGTERM)
+        num_replayed = await _replay(killer, postgres.dsn, folder)
+        if await _sums(postgres.dsn) != sums:
+            violations.append("a replay changed the sums")
+        await witness.stop()
+        async with pool.operator(postgres.dsn) as connection:
+            num_crashed = await connection.fetchval(
+                "SELECT count(*) FROM anzoth.usage WHERE finish_reason = 'crashed'"
+            )
+    finally:
+        postgres.stop()
+    for violation in violations[:20]:
+        print(violation, file=sys.stderr)
+    return {
+        "kills": killer.num_killed.total(),
+        **{f"kills_{victim}": number for victim, number in sorted(killer.num_killed.items())},
+        "seconds": round(took_s, 1),
+        "requests": len(load.seen),
+        "accepted": sum(one.status == 200 for one in load.seen),
+        "asked_of_engine": len(witness.asked),
+        "rows": num_rows,
+        "rows_crashed": num_crashed,
+        "tokens_received": sum(one.received for one in load.seen),
+        "tokens_in_ledger": int(sum(row[4] for row in sums)),
+        "tokens_sampled": witness.sampled.total(),
+        "segments_replayed": num_replayed,
+        "violations": len(violations),
+        "seed": arguments.seed,
+    }
+
+
+def _letter_id(checkpoint: Path) -> int:
+    """A token that is one letter, so that a client can count tokens by their text."""
+    return json.loads((checkpoint / "tokenizer.json").read_text())["model"]["vocab"]["x"]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--kills", type=int, default=100)
+    parser.add_argument("--clients", type=int, default=12)
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--in-memory", action="store_true", help="the data directory in /dev/shm")
+    arguments = parser.parse_args()
+    logging.getLogger("asyncio").setLevel(logging.CRITICAL)  # what is written to the dead
+    with _folder(arguments.in_memory) as folder, socket.socket() as listening:
+        listening.bind(("127.0.0.1", 0))
+        listening.listen(1024)
+        listening.setblocking(False)
+        nursery = Nursery()
+        try:
+            result = asyncio.run(_run(arguments, folder, nursery, listening))
+        finally:
+            nursery.close()
+    print(json.dumps(result))
+    raise SystemExit(bool(result["violations"]))
+
+
+if __name__ == "__main__":
+    main()
