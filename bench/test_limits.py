@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from anzoth.gateway.limit_rules import LimitRule, Limits
 from anzoth.gateway.limits import Limiter
 from anzoth.gateway.principal import Principal, TenantHandle
 
@@ -18,7 +19,9 @@ TENANT = TenantHandle(uuid.uuid4(), "t", "salt")
 
 
 def principal(rpm: int | None, tpm: int | None) -> Principal:
-    return Principal(TENANT, uuid.uuid4(), uuid.uuid4(), frozenset(), None, rpm, tpm, None)
+    key_id, limits = uuid.uuid4(), Limits(rpm=rpm, tpm=tpm)
+    rules = (LimitRule("key", key_id, limits),) if limits else ()
+    return Principal(TENANT, uuid.uuid4(), key_id, frozenset(), None, None, rules)
 
 
 @pytest.mark.parametrize(
@@ -28,7 +31,7 @@ def test_reserve_and_settle(benchmark: Any, rpm: int | None, tpm: int | None) ->
     limiter, who = Limiter(), principal(rpm, tpm)
 
     def one_request() -> None:
-        limiter.reserve(who, 100, 200).settle(150)
+        limiter.reserve(who, "m", 100, 200).settle(150)
 
     benchmark(one_request)
 
@@ -38,10 +41,10 @@ def test_with_many_open_requests_of_one_key(benchmark: Any, num_open: int) -> No
     """The refund looks at the key's open requests: the cost of being exact."""
     # The clock stands still: otherwise these large limits drain before anything settles.
     limiter, who = Limiter(lambda: 10**18), principal(10**12, 10**12)
-    open_ = [limiter.reserve(who, 100, 200) for _ in range(num_open)]
+    open_ = [limiter.reserve(who, "m", 100, 200) for _ in range(num_open)]
 
     def one_request() -> None:
-        open_.append(limiter.reserve(who, 100, 200))
+        open_.append(limiter.reserve(who, "m", 100, 200))
         open_.pop(0).settle(150)
 
     benchmark(one_request)
@@ -54,6 +57,6 @@ def test_with_many_keys(benchmark: Any, num_keys: int) -> None:
     turn = iter(range(10**12))
 
     def one_request() -> None:
-        limiter.reserve(everyone[next(turn) % num_keys], 100, 200)
+        limiter.reserve(everyone[next(turn) % num_keys], "m", 100, 200)
 
     benchmark(one_request)

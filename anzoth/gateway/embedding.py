@@ -69,7 +69,7 @@ class Embedder:
         hello = model.engine.require_ready()
         check_inputs(request, hello)
         check_dimensions(request, hello, model)
-        return self._limiter.reserve(principal, request.num_tokens, 0)
+        return self._limiter.reserve(principal, model.name, request.num_tokens, 0)
 
     async def embed(
         self,
@@ -90,6 +90,7 @@ class Embedder:
                 dimensions=request.dimensions,
                 second_at=request.second_at,
                 tenant=principal.tenant,
+                key_id=principal.key_id,
             )
         except asyncio.CancelledError:
             self._settle(model, request, reservation, usage)
@@ -111,7 +112,7 @@ class Embedder:
         usage: UsageRecord,
     ) -> None:
         usage.prompt_tokens = request.num_tokens
-        reservation.settle(request.num_tokens)
+        reservation.settle(request.num_tokens, 0)
         self._metrics.tokens_used(model.name, request.num_tokens, 0, 0)
 
 
