@@ -7,11 +7,12 @@ operations, about a microsecond.
 from __future__ import annotations
 
 import uuid
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
-from anzoth.gateway.limit_rules import LimitRule, Limits
+from anzoth.gateway.limit_rules import Level, LimitRule, Limits
 from anzoth.gateway.limits import Limiter
 from anzoth.gateway.principal import Principal, TenantHandle
 
@@ -29,6 +30,20 @@ def principal(rpm: int | None, tpm: int | None) -> Principal:
 )
 def test_reserve_and_settle(benchmark: Any, rpm: int | None, tpm: int | None) -> None:
     limiter, who = Limiter(), principal(rpm, tpm)
+
+    def one_request() -> None:
+        limiter.reserve(who, "m", 100, 200).settle(150)
+
+    benchmark(one_request)
+
+
+@pytest.mark.parametrize("num_levels", [1, 2, 3])
+def test_nested_limits(benchmark: Any, num_levels: int) -> None:
+    """What each level costs that has limits; one without costs nothing, because it is no rule."""
+    limits = Limits(rpm=10**9, tpm=10**9)
+    levels: tuple[Level, ...] = ("key", "project", "tenant")
+    rules = tuple(LimitRule(level, uuid.uuid4(), limits) for level in levels[:num_levels])
+    limiter, who = Limiter(), replace(principal(None, None), limits=rules)
 
     def one_request() -> None:
         limiter.reserve(who, "m", 100, 200).settle(150)

@@ -24,7 +24,7 @@ from anzoth.gateway.limits import Limiter, Reservation
 
 MINUTE_NS = 60 * 10**9
 DAY_NS = 24 * 60 * MINUTE_NS
-RATES = ("rpm", "tpm", "input_tpm", "output_tpm")
+RATES: tuple[str, ...] = ("rpm", "tpm", "input_tpm", "output_tpm")
 TENANT, PROJECT, KEY_A, KEY_B = (UUID(int=number) for number in range(101, 105))
 SUBJECTS = {TENANT: "tenant", PROJECT: "project", KEY_A: "key", KEY_B: "key"}
 
@@ -63,7 +63,7 @@ class NestedLimits(RuleBasedStateMachine):
         # Close to midnight, so that a few waits reach the next day.
         self.wall_offset_ns = DAY_NS - self.now_ns % DAY_NS - 2 * MINUTE_NS
         self.limiter = Limiter(lambda: self.now_ns, lambda: self.now_ns + self.wall_offset_ns)
-        self.rules: list[LimitRule] = []
+        self.limits: list[LimitRule] = []
         self.charged: dict[LimitRule, list[Charge]] = {}
         self.open: list[Request] = []
 
@@ -78,8 +78,8 @@ class NestedLimits(RuleBasedStateMachine):
     def limit(self, chosen: list[tuple[UUID, str | None, Limits]]) -> None:
         for subject, model, limits in chosen:
             level: Any = SUBJECTS[subject]
-            self.rules.append(LimitRule(level, subject, limits, model))
-        self.charged = {rule: [] for rule in self.rules}
+            self.limits.append(LimitRule(level, subject, limits, model))
+        self.charged = {rule: [] for rule in self.limits}
 
     # --- the definition ---------------------------------------------------------------------------
 
@@ -143,7 +143,7 @@ class NestedLimits(RuleBasedStateMachine):
         output=st.integers(0, 120),
     )
     def reserve(self, key: UUID, model: str, prompt: int, output: int) -> None:
-        mine = tuple(limit for limit in self.rules if limit.subject in (TENANT, PROJECT, key))
+        mine = tuple(limit for limit in self.limits if limit.subject in (TENANT, PROJECT, key))
         rules = [limit for limit in mine if limit.model in (None, model)]
         who = make_principal(key_id=key, project_id=PROJECT, limits=mine)
         units = dict(zip(RATES, (1, prompt + output, prompt, output), strict=True))
@@ -232,7 +232,7 @@ class NestedLimits(RuleBasedStateMachine):
 
     @invariant()
     def every_bucket_holds_what_the_definition_says(self) -> None:
-        for limit, meter in zip(self.rules, self.limiter.meters(self.rules), strict=True):
+        for limit, meter in zip(self.limits, self.limiter.meters(self.limits), strict=True):
             for index, bucket in meter.buckets:
                 debt = self.debt(limit, RATES[index], self.now_ns)
                 assert Fraction(bucket._debt, MINUTE_NS) == debt
