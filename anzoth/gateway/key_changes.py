@@ -23,7 +23,7 @@ from anzoth.db.pool import Connection
 from anzoth.db.store import key_rows, tenant_rows
 from anzoth.db.store.key_rows import KeySettings, NewSecret
 from anzoth.db.store.limit_rows import LimitSubject
-from anzoth.gateway import keys, limit_directory
+from anzoth.gateway import audit, key_events, keys, limit_directory
 from anzoth.gateway.directory import no_such_key, parse_reference
 from anzoth.gateway.directory_checks import DirectoryError, check_name, check_scopes
 from anzoth.gateway.keys import Key, Pepper
@@ -77,11 +77,18 @@ async def update_key(dsn: str, which: str, change: KeyChange) -> ChangedKey:
     Raises DirectoryError and DatabaseError.
     """
     async with pool.operator(dsn) as connection:
-        settings = apply(await _lock(connection, which), change)
+        before = await _lock(connection, which)
+        settings = apply(before, change)
         await key_rows.update_key(connection, settings)
         subject = LimitSubject(settings.tenant_id, key_id=settings.id)
         limits = await limit_directory.change(
             connection, subject, change.limits_of_model, change.limits
+        )
+        await audit.record(
+            connection,
+            key_events.updated(
+                before, settings, change.limits, change.limits_of_model, audit.operator()
+            ),
         )
         return ChangedKey(settings, limits)
 
@@ -118,7 +125,10 @@ async def rotate_key(
             key = keys.mint()
             secret = NewSecret(key.kid, pepper.digest(key), keys.HASH_ALG, pepper.id, key.redacted)
             if await key_rows.try_rotate_key(connection, settings.id, secret, old_until):
-                return RotatedKey(settings.id, key, settings.name, settings.tenant, old_until)
+                break
+        event = key_events.rotated(settings, key.kid, old_until, audit.operator())
+        await audit.record(connection, event)
+        return RotatedKey(settings.id, key, settings.name, settings.tenant, old_until)
 
 
 async def _lock(connection: Connection, which: str) -> KeySettings:

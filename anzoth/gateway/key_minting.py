@@ -9,7 +9,8 @@ restricted or revoked passes nothing on.
 Nobody's secret is replaced this way: the application's role in the database cannot.
 
 Every function takes a connection of `Database.tenant(principal.tenant)`: the transaction is the
-caller's, and row-level security keeps it inside the tenant.
+caller's, and row-level security keeps it inside the tenant. What was done is recorded in the audit
+log, with `ip`; so the call comes last in the transaction (see `audit`).
 
 Does not know: JSON, or how an operator does the same without these bounds (see `directory`).
 """
@@ -23,7 +24,7 @@ from anzoth.db.store import key_rows, limit_rows, project_rows, tenant_rows
 from anzoth.db.store.key_rows import KeySettings, RevokedKey
 from anzoth.db.store.limit_rows import LimitSubject
 from anzoth.errors import Forbidden, InvalidValue, KeyRevoked, NotFound
-from anzoth.gateway import directory, key_changes, limit_directory
+from anzoth.gateway import audit, directory, key_changes, key_events, limit_directory
 from anzoth.gateway.directory import CreatedKey, KeyRequest
 from anzoth.gateway.directory_checks import DirectoryError
 from anzoth.gateway.grants import Grants, excess
@@ -43,6 +44,8 @@ async def create_key_as(
     principal: Principal,
     request: KeyRequest,
     project_id: uuid.UUID | None = None,
+    *,
+    ip: str | None = None,
 ) -> CreatedKey:
     """A new key within what `principal` has; in its own project unless `project_id` names another.
 
@@ -68,11 +71,18 @@ async def create_key_as(
         {None: request.limits, **request.limits_by_model},
     )
     _require_within(wanted, grants)
-    return await directory.insert_key(connection, pepper, own.tenant_id, project_id, request)
+    made = await directory.insert_key(connection, pepper, own.tenant_id, project_id, request)
+    await audit.record(connection, key_events.created(made, audit.actor_of(principal, ip)))
+    return made
 
 
 async def update_key_as(
-    connection: Connection, principal: Principal, key_id: uuid.UUID, change: KeyChange
+    connection: Connection,
+    principal: Principal,
+    key_id: uuid.UUID,
+    change: KeyChange,
+    *,
+    ip: str | None = None,
 ) -> KeySettings:
     """The key as it is after the change: within what `principal` has, whatever it was before.
 
@@ -88,17 +98,34 @@ async def update_key_as(
         raise InvalidValue(str(error)) from None
     _require_within(await _grants(connection, after), grants)
     await key_rows.update_key(connection, after)
+    await audit.record(
+        connection,
+        key_events.updated(
+            before,
+            after,
+            change.limits,
+            change.limits_of_model,
+            audit.actor_of(principal, ip),
+        ),
+    )
     return after
 
 
 async def revoke_key_as(
-    connection: Connection, principal: Principal, key_id: uuid.UUID, *, lets_finish: bool = False
+    connection: Connection,
+    principal: Principal,
+    key_id: uuid.UUID,
+    *,
+    lets_finish: bool = False,
+    ip: str | None = None,
 ) -> RevokedKey:
     """Also of a key that has more than `principal`. Raises Forbidden, NotFound, KeyRevoked."""
     own, _ = await _maker(connection, principal)
     found = await _find(connection, own, key_id)
     revoked = await key_rows.revoke_key(connection, found.id, None, lets_finish=lets_finish)
     assert revoked is not None
+    if revoked.was_active:
+        await audit.record(connection, key_events.deleted(revoked, audit.actor_of(principal, ip)))
     return revoked
 
 

@@ -8,13 +8,17 @@ Does not know: what a project's keys may do.
 from __future__ import annotations
 
 import uuid
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from anzoth.db import pool
+from anzoth.db.pool import Connection
 from anzoth.db.store import key_rows, limit_rows, project_rows, tenant_rows
 from anzoth.db.store.limit_rows import LimitListing, LimitSubject
 from anzoth.db.store.project_rows import ProjectRow
-from anzoth.gateway import limit_directory
+from anzoth.gateway import audit, key_events, limit_directory
+from anzoth.gateway.audit import AuditEvent
 from anzoth.gateway.directory import find_project, find_tenant
 from anzoth.gateway.directory_checks import DirectoryError, check_name
 from anzoth.gateway.limit_directory import LimitChange
@@ -43,6 +47,8 @@ async def create_project(dsn: str, tenant: str, name: str, limits: Limits) -> Pr
             raise _is_taken(tenant, name)
         subject = LimitSubject(owner.id, project_id=created.id)
         await limit_directory.replace(connection, subject, None, limits)
+        details = {"name": name, **key_events.given(limits)}
+        await _record(connection, "project.created", subject, details)
         return created
 
 
@@ -77,7 +83,11 @@ async def update_project(
                 raise _is_taken(tenant, new_name)
             project = renamed
         subject = LimitSubject(owner.id, project_id=project.id)
-        return project, await limit_directory.change(connection, subject, model, limits)
+        after = await limit_directory.change(connection, subject, model, limits)
+        renamed_to = {} if new_name is None else {"name": new_name}
+        details = {**renamed_to, **_limit_details(limits, model)}
+        await _record(connection, "project.updated", subject, details)
+        return project, after
 
 
 async def archive_project(dsn: str, tenant: str, name: str) -> ArchivedProject:
@@ -93,6 +103,9 @@ async def archive_project(dsn: str, tenant: str, name: str) -> ArchivedProject:
         if archived is None:
             raise DirectoryError("a tenant's default project cannot be archived")
         num_keys = await key_rows.revoke_keys(connection, owner.id, project.id)
+        subject = LimitSubject(owner.id, project_id=project.id)
+        details = {"name": name, "num_revoked_keys": num_keys}
+        await _record(connection, "project.archived", subject, details)
         return ArchivedProject(archived, num_keys)
 
 
@@ -102,8 +115,10 @@ async def update_tenant(
     """Its limits as they are then. Raises DirectoryError and DatabaseError."""
     async with pool.operator(dsn) as connection:
         await tenant_rows.lock_directory(connection)
-        owner = await find_tenant(connection, name)
-        return await limit_directory.change(connection, LimitSubject(owner.id), model, limits)
+        subject = LimitSubject((await find_tenant(connection, name)).id)
+        after = await limit_directory.change(connection, subject, model, limits)
+        await _record(connection, "organization.updated", subject, _limit_details(limits, model))
+        return after
 
 
 async def list_limits(dsn: str, tenant: str) -> list[LimitListing]:
@@ -111,6 +126,21 @@ async def list_limits(dsn: str, tenant: str) -> list[LimitListing]:
     async with pool.operator(dsn) as connection:
         owner = await find_tenant(connection, tenant)
         return await limit_rows.list_limits(connection, owner.id)
+
+
+def _limit_details(limits: LimitChange, model: str | None) -> dict[str, Any]:
+    return {**limits, **({} if model is None else {"limits_of_model": model})}
+
+
+async def _record(
+    connection: Connection, type: str, subject: LimitSubject, details: Mapping[str, Any]
+) -> None:
+    """In the audit log, about a project or the tenant itself. Last in a transaction."""
+    target = {"id": subject.project_id or subject.tenant_id}
+    event = AuditEvent(
+        type, audit.operator(), subject.tenant_id, subject.project_id, target, details
+    )
+    await audit.record(connection, event)
 
 
 def _is_taken(tenant: str, name: str) -> DirectoryError:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
 from ipaddress import ip_network
 
 import pytest
 
+from anzoth.db import pool
 from anzoth.gateway import directory, key_changes, project_directory
 from anzoth.gateway.directory import CreatedKey, KeyRequest
 from anzoth.gateway.directory_checks import DirectoryError
@@ -131,5 +133,38 @@ def test_an_archived_project_has_no_key_that_works_and_its_name_is_free(run) -> 
             for project in await project_directory.list_projects(dsn, "acme")
         ]
         assert states == [("default", True), ("q", True), ("p", True), ("p", False)]
+
+    run(scenario)
+
+
+def test_every_change_is_in_the_tenants_audit_log_and_a_refused_one_is_not(run) -> None:
+    async def scenario(dsn: str, created: CreatedKey) -> None:
+        change = KeyChange(added={"scopes": ["rerank"]}, limits={"rpm": None})
+        await key_changes.update_key(dsn, created.key.kid, change)
+        with pytest.raises(DirectoryError):
+            await key_changes.update_key(dsn, created.key.kid, KeyChange(limits={"rpm": 0}))
+        rotated = await key_changes.rotate_key(dsn, PEPPER, created.key.kid, timedelta(0))
+        await project_directory.create_project(dsn, "acme", "p", Limits(rpm=3))
+        await project_directory.update_project(
+            dsn, "acme", "p", new_name="q", limits={"tpm": 4}, model="m"
+        )
+        await project_directory.update_tenant(dsn, "acme", limits={"concurrency": 5})
+        await project_directory.archive_project(dsn, "acme", "q")
+        async with pool.operator(dsn) as connection:
+            rows = await connection.fetch(
+                "SELECT type, target, details FROM anzoth.audit_log WHERE tenant_id = $1 "
+                "ORDER BY seq OFFSET 2",
+                created.tenant_id,
+            )
+        found = [(row["type"], json.loads(row["details"])) for row in rows]
+        assert found == [
+            ("api_key.updated", {"scopes": ["chat", "rerank"], "rpm": None}),
+            ("api_key.updated", {"rotated_to_kid": rotated.key.kid, "old_secret_until": None}),
+            ("project.created", {"name": "p", "rpm": 3}),
+            ("project.updated", {"name": "q", "tpm": 4, "limits_of_model": "m"}),
+            ("organization.updated", {"concurrency": 5}),
+            ("project.archived", {"name": "q", "num_revoked_keys": 0}),
+        ]
+        assert json.loads(rows[0]["target"])["id"] == str(created.id)
 
     run(scenario)

@@ -195,3 +195,26 @@ def test_impossible_requests_are_the_callers_fault(run) -> None:
                 await gateway.mint(maker, request)
 
     run(scenario)
+
+
+def test_what_a_key_does_with_keys_is_in_the_audit_log_under_its_name(run) -> None:
+    async def scenario(gateway: Gateway) -> None:
+        maker = await gateway.manager("chat", "rerank")
+        made = await gateway.mint(maker)
+        await gateway.update(maker, made.id, added={"scopes": ["rerank"]})
+        with pytest.raises(Forbidden):
+            await gateway.update(maker, made.id, added={"scopes": ["embeddings"]})
+        await gateway.revoke(maker, made.id)
+        async with gateway.database.tenant(maker.tenant) as connection:
+            rows = await connection.fetch(
+                "SELECT type FROM anzoth.audit_log WHERE actor_kind = 'api_key' "
+                "AND actor_id = $1 ORDER BY seq",
+                str(maker.key_id),
+            )
+        assert [row["type"] for row in rows] == [
+            "api_key.created",
+            "api_key.updated",
+            "api_key.deleted",
+        ]
+
+    run(scenario)
