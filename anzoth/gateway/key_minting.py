@@ -6,6 +6,9 @@ models, endpoints, networks, knowledge bases, tools, expiry, and each of its lim
 with its own row under a lock, not with what authentication saw a second ago; so a key that was just
 restricted or revoked passes nothing on.
 
+A user's session does the same by its role: for the whole tenant, and with every inference scope to
+give, because a role has none of its own.
+
 Nobody's secret is replaced this way: the application's role in the database cannot.
 
 Every function takes a connection of `Database.tenant(principal.tenant)`: the transaction is the
@@ -18,6 +21,7 @@ Does not know: JSON, or how an operator does the same without these bounds (see 
 from __future__ import annotations
 
 import uuid
+from dataclasses import dataclass
 
 from anzoth.db.pool import Connection
 from anzoth.db.store import key_rows, limit_rows, project_rows, tenant_rows
@@ -38,6 +42,16 @@ WRITE_SCOPE = "keys:write"
 _EVERY_PROJECT_SCOPE = "admin"
 
 
+@dataclass(slots=True, frozen=True)
+class _Maker:
+    """Who acts: where, and what it can give."""
+
+    tenant_id: uuid.UUID
+    project_id: uuid.UUID
+    grants: Grants
+    has_every_project: bool
+
+
 async def create_key_as(
     connection: Connection,
     pepper: Pepper,
@@ -52,12 +66,12 @@ async def create_key_as(
     `request.tenant` and `request.project` are not looked at. Raises Forbidden (naming the first
     field that is too much), NotFound (the project), InvalidValue, KeyRevoked.
     """
-    own, grants = await _maker(connection, principal)
+    maker = await _maker(connection, principal)
     try:
         directory.check(request)
     except DirectoryError as error:
         raise InvalidValue(str(error)) from None
-    project_id = _require_project(own, project_id or own.project_id)
+    project_id = _require_project(maker, project_id or maker.project_id)
     if not await project_rows.is_living(connection, project_id):
         raise NotFound()
     wanted = Grants(
@@ -70,8 +84,8 @@ async def create_key_as(
         request.expires_at,
         {None: request.limits, **request.limits_by_model},
     )
-    _require_within(wanted, grants)
-    made = await directory.insert_key(connection, pepper, own.tenant_id, project_id, request)
+    _require_within(wanted, maker.grants)
+    made = await directory.insert_key(connection, pepper, maker.tenant_id, project_id, request)
     await audit.record(connection, key_events.created(made, audit.actor_of(principal, ip)))
     return made
 
@@ -88,15 +102,15 @@ async def update_key_as(
 
     Raises Forbidden, NotFound, InvalidValue, KeyRevoked.
     """
-    own, grants = await _maker(connection, principal)
-    before = await _find(connection, own, key_id)
+    maker = await _maker(connection, principal)
+    before = await _find(connection, maker, key_id)
     subject = LimitSubject(before.tenant_id, key_id=before.id)
     try:
         after = key_changes.apply(before, change)
         await limit_directory.change(connection, subject, change.limits_of_model, change.limits)
     except DirectoryError as error:
         raise InvalidValue(str(error)) from None
-    _require_within(await _grants(connection, after), grants)
+    _require_within(await _grants(connection, after), maker.grants)
     await key_rows.update_key(connection, after)
     await audit.record(
         connection,
@@ -120,8 +134,8 @@ async def revoke_key_as(
     ip: str | None = None,
 ) -> RevokedKey:
     """Also of a key that has more than `principal`. Raises Forbidden, NotFound, KeyRevoked."""
-    own, _ = await _maker(connection, principal)
-    found = await _find(connection, own, key_id)
+    maker = await _maker(connection, principal)
+    found = await _find(connection, maker, key_id)
     revoked = await key_rows.revoke_key(connection, found.id, None, lets_finish=lets_finish)
     assert revoked is not None
     if revoked.was_active:
@@ -129,25 +143,29 @@ async def revoke_key_as(
     return revoked
 
 
-async def _maker(connection: Connection, principal: Principal) -> tuple[KeySettings, Grants]:
-    """The acting key as it is now, and what it has. Raises Forbidden or KeyRevoked."""
+async def _maker(connection: Connection, principal: Principal) -> _Maker:
+    """Raises Forbidden or KeyRevoked."""
     principal.require_scope(WRITE_SCOPE)
     await tenant_rows.lock_directory(connection)
+    if principal.key_id is None:
+        grants = Grants({*principal.scopes, "all"})
+        return _Maker(principal.tenant.id, principal.project_id, grants, has_every_project=True)
     own = await key_rows.lock_key(connection, principal.key_id, None)
     if own is None or own.revoked_at is not None:
         raise KeyRevoked()
     grants = await _grants(connection, own)
     if not covers(grants.scopes, WRITE_SCOPE):
         raise Forbidden(f"This API key lacks the scope {WRITE_SCOPE!r} that this needs.")
-    return own, grants
+    has_every_project = covers(grants.scopes, _EVERY_PROJECT_SCOPE)
+    return _Maker(own.tenant_id, own.project_id, grants, has_every_project)
 
 
-async def _find(connection: Connection, own: KeySettings, key_id: uuid.UUID) -> KeySettings:
+async def _find(connection: Connection, maker: _Maker, key_id: uuid.UUID) -> KeySettings:
     """Raises NotFound, the same for an unknown key and for one of another project."""
     found = await key_rows.lock_key(connection, key_id, None)
     if found is None:
         raise NotFound()
-    _require_project(own, found.project_id)
+    _require_project(maker, found.project_id)
     return found
 
 
@@ -169,9 +187,9 @@ async def _grants(connection: Connection, key: KeySettings) -> Grants:
     )
 
 
-def _require_project(own: KeySettings, project_id: uuid.UUID) -> uuid.UUID:
+def _require_project(maker: _Maker, project_id: uuid.UUID) -> uuid.UUID:
     """Raises NotFound: of other projects a key learns nothing."""
-    if project_id != own.project_id and not covers(own.scopes, _EVERY_PROJECT_SCOPE):
+    if project_id != maker.project_id and not maker.has_every_project:
         raise NotFound()
     return project_id
 

@@ -14,6 +14,7 @@ import pytest
 from anzoth.db.pool import Database
 from anzoth.errors import Forbidden, InvalidValue, KeyRevoked, NotFound
 from anzoth.gateway import directory, key_changes, key_minting, project_directory
+from anzoth.gateway.accounts.roles import SCOPES_OF_ROLE
 from anzoth.gateway.auth import Authenticator
 from anzoth.gateway.directory import CreatedKey, KeyRequest
 from anzoth.gateway.key_changes import KeyChange
@@ -216,5 +217,26 @@ def test_what_a_key_does_with_keys_is_in_the_audit_log_under_its_name(run) -> No
             "api_key.updated",
             "api_key.deleted",
         ]
+
+    run(scenario)
+
+
+def test_a_session_gives_what_its_role_has_and_inference_in_every_project(run) -> None:
+    async def scenario(gateway: Gateway) -> None:
+        key = await gateway.principal(await gateway.key("chat"))
+        project = await project_directory.create_project(gateway.dsn, "acme", "p", Limits())
+        admin, viewer = (
+            replace(key, key_id=None, user_id=uuid.uuid4(), scopes=SCOPES_OF_ROLE[role])
+            for role in ("admin", "viewer")
+        )
+        made = await gateway.mint(admin, project=project.id)
+        assert (await gateway.principal(made)).project_id == project.id
+        await gateway.mint(admin, replace(CHAT, scopes=("chat", "keys:write")))
+        with pytest.raises(Forbidden, match="scopes"):
+            await gateway.mint(admin, replace(CHAT, scopes=("admin",)))
+        with pytest.raises(Forbidden, match="Your role lacks"):
+            await gateway.mint(viewer)
+        assert not admin.has_scope("chat")
+        assert admin.has_scope("models:read")
 
     run(scenario)
