@@ -11,7 +11,18 @@ from collections.abc import Callable
 
 import typer
 
-from anzoth.commands import audit, doctor, invites, keys, migrate, models, serve, tenants, users
+from anzoth.commands import (
+    audit,
+    doctor,
+    invites,
+    keys,
+    migrate,
+    models,
+    projects,
+    serve,
+    tenants,
+    users,
+)
 
 # Commands by name, and groups of commands by name.
 COMMANDS: dict[str, Callable[..., None]] = {
@@ -23,6 +34,7 @@ GROUPS: dict[str, typer.Typer] = {
     "tenants": tenants.app,
     "users": users.app,
     "invites": invites.app,
+    "projects": projects.app,
     "keys": keys.app,
     "models": models.app,
     "audit": audit.app,

@@ -13,6 +13,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import importlib.util
+import ipaddress
 import os
 import tempfile
 import tomllib
@@ -72,6 +73,16 @@ class HttpConfig:
     max_write_buffer_bytes: int = 256 * 1024
     slow_reader_timeout_s: float = 30.0
     """A client that leaves more than `max_write_buffer_bytes` unread for this long is cut off."""
+    trusted_proxies: tuple[str, ...] = ()
+    """Addresses or networks (`10.0.0.0/8`) whose `X-Forwarded-For` is believed. Keys that may be
+    used from certain addresses only are checked against what it says."""
+
+    def __post_init__(self) -> None:
+        for proxy in self.trusted_proxies:
+            try:
+                ipaddress.ip_network(proxy)
+            except ValueError as error:
+                raise ConfigError(f"trusted_proxies names {proxy!r}: {error}") from None
 
 
 @dataclass(slots=True, frozen=True)

@@ -20,6 +20,8 @@ class AnzothError(Exception):
     status = 500
     type = "server_error"
     code: str | None = "internal_error"
+    rule: str | None = None
+    """Of a denial: the stable id of the rule that refused, for example `limit.key.rpm`."""
 
     def __init__(
         self,
@@ -27,11 +29,14 @@ class AnzothError(Exception):
         *,
         param: str | None = None,
         code: str | None = None,
+        rule: str | None = None,
     ) -> None:
         self.message = message or " ".join((type(self).__doc__ or "").split())
         self.param = param
         if code is not None:
             self.code = code
+        if rule is not None:
+            self.rule = rule
         super().__init__(self.message)
 
     def body(self) -> dict[str, dict[str, str | None]]:
@@ -103,6 +108,13 @@ class MissingApiKey(Unauthorized):
     code = None  # SDKs tell "no key" from "wrong key" by it
 
 
+class KeyRevoked(Unauthorized):
+    """This API key was revoked while it was in use."""
+
+    code = "key_revoked"
+    rule = "key.revoked"
+
+
 class NotSignedIn(AnzothError):
     """You are not signed in, or your session has ended."""
 
@@ -135,12 +147,28 @@ class Forbidden(AnzothError):
     status = 403
     type = "permission_error"
     code = "insufficient_scope"
+    rule = "key.scope"
 
 
 class ModelNotAllowed(Forbidden):
     """This API key has no access to this model."""
 
     code = "model_not_allowed"
+    rule = "key.model"
+
+
+class EndpointNotAllowed(Forbidden):
+    """This API key is not allowed to use this endpoint."""
+
+    code = "endpoint_not_allowed"
+    rule = "key.endpoint"
+
+
+class AddressNotAllowed(Forbidden):
+    """This API key must not be used from this address."""
+
+    code = "address_not_allowed"
+    rule = "key.ip"
 
 
 class ForgedRequest(Forbidden):

@@ -37,14 +37,16 @@ from anzoth.gateway import keys
 from anzoth.gateway.accounts import service as accounts_service
 from anzoth.gateway.audit_reader import AuditReader
 from anzoth.gateway.auth import Authenticator
-from anzoth.gateway.deleted_tenants import DeletedTenants
+from anzoth.gateway.day_usage import DayUsage
 from anzoth.gateway.denials import Denials
 from anzoth.gateway.embedding import Embedder
+from anzoth.gateway.endings import Endings
 from anzoth.gateway.generation import Generator
 from anzoth.gateway.health import Health
 from anzoth.gateway.ledger import Ledger
 from anzoth.gateway.limits import Limiter
 from anzoth.gateway.models import ModelLoadError, ModelRegistry
+from anzoth.http.client_address import parse_networks
 from anzoth.http.server import HttpServer
 from anzoth.model_changes import ModelChanges
 from anzoth.telemetry import Metrics
@@ -76,7 +78,9 @@ async def _serve(settings: Mapping[str, Any]) -> None:  # JSON from the supervis
         metrics = Metrics()
         changes = _models(settings, metrics)
         services = await _build(stack, settings, metrics, changes.registry)
-        server = HttpServer(App(services, http.max_body_bytes), http)
+        proxies = parse_networks(http.trusted_proxies)
+        app = App(services, http.max_body_bytes, trusted_proxies=proxies)
+        server = HttpServer(app, http)
         await server.start(socket.socket(fileno=settings["listen_fd"]))
         async with control.serving(Path(settings["control_socket"]), {"serve": changes.serve}):
             await stop.wait()
@@ -142,11 +146,11 @@ async def _build(
     denials = Denials(database)
     stack.push_async_callback(denials.close)
     background = await stack.enter_async_context(asyncio.TaskGroup())
-    deleted_tenants = DeletedTenants(database, settings["dsn"], pepper, models)
-    parts = (authenticator, ledger, models, deleted_tenants, denials)
+    endings = Endings(database, settings["dsn"], pepper, models)
+    limiter = Limiter()
+    parts = (authenticator, ledger, models, endings, denials, DayUsage(database, limiter))
     tasks = [background.create_task(part.run()) for part in parts]
     stack.callback(lambda: [task.cancel() for task in tasks])
-    limiter = Limiter()
     return Services(
         authenticator=authenticator,
         accounts=accounts,

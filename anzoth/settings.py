@@ -51,6 +51,11 @@ _EXPECTED: Mapping[object, str] = {
 
 def convert(name: str, value: object, hint: object) -> object:
     """`value` as the type of its field. Text is parsed, because the environment has only text."""
+    if typing.get_origin(hint) is tuple:  # of texts: a list in the file, else words
+        items = value.split() if isinstance(value, str) else value
+        if not isinstance(items, list | tuple) or not all(isinstance(i, str) for i in items):
+            raise ConfigError(f"{name} is {value!r}; expected a list of texts")
+        return tuple(items)
     options = typing.get_args(hint) if typing.get_origin(hint) is types.UnionType else (hint,)
     if value is None or (value == "" and type(None) in options):
         if type(None) in options:

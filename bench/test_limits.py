@@ -7,10 +7,12 @@ operations, about a microsecond.
 from __future__ import annotations
 
 import uuid
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
+from anzoth.gateway.limit_rules import Level, LimitRule, Limits
 from anzoth.gateway.limits import Limiter
 from anzoth.gateway.principal import Principal, TenantHandle
 
@@ -18,7 +20,9 @@ TENANT = TenantHandle(uuid.uuid4(), "t", "salt")
 
 
 def principal(rpm: int | None, tpm: int | None) -> Principal:
-    return Principal(TENANT, uuid.uuid4(), uuid.uuid4(), frozenset(), None, rpm, tpm, None)
+    key_id, limits = uuid.uuid4(), Limits(rpm=rpm, tpm=tpm)
+    rules = (LimitRule("key", key_id, limits),) if limits else ()
+    return Principal(TENANT, uuid.uuid4(), key_id, frozenset(), None, None, rules)
 
 
 @pytest.mark.parametrize(
@@ -28,7 +32,21 @@ def test_reserve_and_settle(benchmark: Any, rpm: int | None, tpm: int | None) ->
     limiter, who = Limiter(), principal(rpm, tpm)
 
     def one_request() -> None:
-        limiter.reserve(who, 100, 200).settle(150)
+        limiter.reserve(who, "m", 100, 200).settle(150)
+
+    benchmark(one_request)
+
+
+@pytest.mark.parametrize("num_levels", [1, 2, 3])
+def test_nested_limits(benchmark: Any, num_levels: int) -> None:
+    """What each level costs that has limits; one without costs nothing, because it is no rule."""
+    limits = Limits(rpm=10**9, tpm=10**9)
+    levels: tuple[Level, ...] = ("key", "project", "tenant")
+    rules = tuple(LimitRule(level, uuid.uuid4(), limits) for level in levels[:num_levels])
+    limiter, who = Limiter(), replace(principal(None, None), limits=rules)
+
+    def one_request() -> None:
+        limiter.reserve(who, "m", 100, 200).settle(150)
 
     benchmark(one_request)
 
@@ -38,10 +56,10 @@ def test_with_many_open_requests_of_one_key(benchmark: Any, num_open: int) -> No
     """The refund looks at the key's open requests: the cost of being exact."""
     # The clock stands still: otherwise these large limits drain before anything settles.
     limiter, who = Limiter(lambda: 10**18), principal(10**12, 10**12)
-    open_ = [limiter.reserve(who, 100, 200) for _ in range(num_open)]
+    open_ = [limiter.reserve(who, "m", 100, 200) for _ in range(num_open)]
 
     def one_request() -> None:
-        open_.append(limiter.reserve(who, 100, 200))
+        open_.append(limiter.reserve(who, "m", 100, 200))
         open_.pop(0).settle(150)
 
     benchmark(one_request)
@@ -54,6 +72,6 @@ def test_with_many_keys(benchmark: Any, num_keys: int) -> None:
     turn = iter(range(10**12))
 
     def one_request() -> None:
-        limiter.reserve(everyone[next(turn) % num_keys], 100, 200)
+        limiter.reserve(everyone[next(turn) % num_keys], "m", 100, 200)
 
     benchmark(one_request)

@@ -37,6 +37,7 @@ from anzoth.gateway.generation import Generation
 from anzoth.gateway.generation_request import GenerationRequest
 from anzoth.gateway.limits import Limiter
 from anzoth.gateway.models import ServedModel, load_model
+from anzoth.gateway.output_budget import OutputBudget
 from anzoth.gateway.usage import UsageRecord
 from anzoth.telemetry import Metrics
 
@@ -100,7 +101,7 @@ def begin(model: ServedModel, metrics: Metrics) -> tuple[Generation, list[int]]:
         model,
         "fp_bench",
         GenerationRequest(([5],), 1, 1 << 16, SamplingParams()),
-        Limiter().reserve(PRINCIPAL, 1, 1),
+        OutputBudget(Limiter().reserve(PRINCIPAL, "m", 1, 1), 1, 1),
         UsageRecord(str(uuid.uuid4()), PRINCIPAL, "/v1/chat/completions"),
         time.monotonic(),
         metrics,

@@ -1,6 +1,7 @@
 """In which order is a request prepared, answered, and written down?
 
-    route ─▶ key or session ─▶ scope ─▶ body ─▶ handler ─▶ answer ─▶ one usage record, one metric
+    route ─▶ key or session ─▶ address, endpoint, scope ─▶ body ─▶ handler ─▶ answer ─▶
+                                                           one usage record, one metric
 
 This is the application that the HTTP layer calls, and the edge at which every error becomes a
 response (or, once a stream has begun, an error frame). Each authenticated inference request leaves
@@ -28,6 +29,7 @@ from anzoth.gateway import database_errors
 from anzoth.gateway.denials import DENIALS
 from anzoth.gateway.usage import UsageRecord
 from anzoth.http import sse
+from anzoth.http.client_address import Network, client_address
 from anzoth.http.messages import (
     ClientDisconnected,
     HeaderList,
@@ -52,10 +54,16 @@ class App:
     """The API as an `Application` of the HTTP layer."""
 
     def __init__(
-        self, services: Services, max_body_bytes: int, routes: Sequence[Route] = ROUTES
+        self,
+        services: Services,
+        max_body_bytes: int,
+        routes: Sequence[Route] = ROUTES,
+        *,
+        trusted_proxies: Sequence[Network] = (),
     ) -> None:
         self._services = services
         self._max_body_bytes = max_body_bytes
+        self._trusted_proxies = trusted_proxies
         self._router: Router[Route] = Router()
         for route in routes:
             for pattern in patterns(route):
@@ -78,27 +86,41 @@ class App:
         except Exception as error:  # noqa: BLE001  # the edge: the client gets an answer
             known = self._known(call, error)
             answer = error_response(known)
-            answer.headers += [*call.headers, *self._headers(request)]
+            answer.headers += [*call.headers, *self._headers(call)]
             if known.status in DENIALS:
-                self._services.denials.note(known, call.identity, endpoint, request.peer)
+                ip = request.peer if call.address is None else str(call.address)
+                self._services.denials.note(known, call.identity, endpoint, ip)
             self._finish(call, endpoint, known.status, known)
             return answer
-        answer.headers += self._headers(request)
+        answer.headers += self._headers(call)
         if isinstance(answer, StreamingResponse):
             return self._watched(call, endpoint, answer)
         self._finish(call, endpoint, answer.status, None)
         return answer
 
     async def _answer(self, call: Call, route: Route) -> Answer:
+        call.address = client_address(call.request, self._trusted_proxies)
         await authentication.identify(call, route)
         if route.scope is not None:
-            principal = call.principal
-            if route.inference:
-                call.usage = UsageRecord(call.request.request_id, principal, route.pattern)
-            principal.require_scope(route.scope)
+            self._admit(call, route, route.scope)
         if route.takes_body:
             await self._read_body(call, route)
-        return await route.handler(call)
+        answer = await route.handler(call)
+        if route.inference and call.reservation is None:
+            raise RuntimeError(f"{route.pattern} answered without having met the limits")
+        return answer
+
+    def _admit(self, call: Call, route: Route, scope: str) -> None:
+        """What every identified request passes, but for those about the caller's own account.
+
+        Raises Forbidden.
+        """
+        principal = call.principal
+        if route.inference:
+            call.usage = UsageRecord(call.request.request_id, principal, route.pattern)
+        principal.require_address(call.address)
+        principal.require_endpoint(route.pattern)
+        principal.require_scope(scope)
 
     async def _read_body(self, call: Call, route: Route) -> None:
         content_type = call.request.headers.get("content-type")
@@ -162,9 +184,12 @@ class App:
         self._services.ledger.record(usage)
 
     @staticmethod
-    def _headers(request: Request) -> HeaderList:
-        elapsed_ms = int((time.monotonic() - request.received_at_s) * 1000)
-        return [("openai-processing-ms", str(elapsed_ms)), ("openai-version", API_VERSION)]
+    def _headers(call: Call) -> HeaderList:
+        elapsed_ms = int((time.monotonic() - call.request.received_at_s) * 1000)
+        headers = [("openai-processing-ms", str(elapsed_ms)), ("openai-version", API_VERSION)]
+        if call.identity is not None and (until := call.identity.rotating_until) is not None:
+            headers.append(("x-anzoth-key-rotating", f"{until:%Y-%m-%dT%H:%M:%SZ}"))
+        return headers
 
 
 def _media_type(content_type: str) -> str:

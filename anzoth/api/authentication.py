@@ -30,7 +30,9 @@ async def identify(call: Call, route: Route) -> None:
         authorization = call.request.headers.get("authorization")
         token = None if authorization is not None or route.inference else _token(call)
         if token is None:
-            call.identity = await call.services.authenticator.authenticate(authorization)
+            call.identity = await call.services.authenticator.authenticate(
+                authorization, call.address
+            )
         else:
             call.session = await _session(call, token)
             call.identity = await call.services.accounts.sessions.principal(

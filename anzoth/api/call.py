@@ -25,8 +25,9 @@ from anzoth.gateway.generation import Generation, Generator
 from anzoth.gateway.generation_request import GenerationRequest
 from anzoth.gateway.health import Health
 from anzoth.gateway.ledger import Ledger
+from anzoth.gateway.limits import Reservation
 from anzoth.gateway.models import ModelRegistry, ServedModel
-from anzoth.gateway.principal import Principal
+from anzoth.gateway.principal import Address, Principal
 from anzoth.gateway.usage import UsageRecord
 from anzoth.http.messages import HeaderList, Request, Response, StreamingResponse
 from anzoth.telemetry import Metrics
@@ -72,6 +73,10 @@ class Call:
     num_body_bytes: int = 0
     headers: HeaderList = field(default_factory=list)
     """For the answer, whether it is whole, streamed or an error."""
+    address: Address | None = None
+    """Where it comes from; None: unknown, as over a Unix socket."""
+    reservation: Reservation | None = None
+    """None until the request met its limits; no inference route may answer without."""
 
     @property
     def principal(self) -> Principal:
@@ -136,8 +141,13 @@ class Call:
         generation = await self.services.generator.begin(
             model, request, self.principal, self.record, self.request.received_at_s
         )
-        self.headers += generation.reservation.headers()
+        self.hold(generation.reservation)
         return generation
+
+    def hold(self, reservation: Reservation) -> None:
+        """The request met its limits; they are then among the answer's headers."""
+        self.reservation = reservation
+        self.headers += reservation.headers()
 
 
 def _other_purpose(model: ServedModel) -> InvalidValue:

@@ -91,7 +91,7 @@ async def create(call: Call) -> Answer:
     request = EmbeddingRequest(inputs, body.dimensions)
     embedder = call.services.embedder
     reservation = embedder.reserve(model, request, call.principal)
-    call.headers += reservation.headers()
+    call.hold(reservation)
     vectors = await embedder.embed(model, request, call.principal, reservation, usage)
 
     def render() -> bytes:

@@ -116,7 +116,7 @@ async def create(call: Call) -> Answer:
     )
     embedder = call.services.embedder
     reservation = embedder.reserve(model, request, call.principal)
-    call.headers += reservation.headers()
+    call.hold(reservation)
     vectors = await embedder.embed(model, request, call.principal, reservation, usage)
     scores = [score for (score,) in map(_SCORE.unpack, vectors)]
 

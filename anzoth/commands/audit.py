@@ -34,7 +34,7 @@ from anzoth.gateway import audit_chain, audit_export, audit_heads
 from anzoth.gateway.audit_chain import Report
 from anzoth.gateway.audit_events import EVENTS
 from anzoth.gateway.audit_export import NotAnExport
-from anzoth.gateway.directory import DirectoryError
+from anzoth.gateway.directory_checks import DirectoryError
 
 app = typer.Typer(
     help="The audit log: list it, export it, verify that nobody changed it.", no_args_is_help=True

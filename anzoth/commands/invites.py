@@ -29,7 +29,7 @@ from anzoth.commands.users import ROLES_HELP
 from anzoth.db.store.invitation_rows import InvitationRow
 from anzoth.gateway.accounts import people, roles
 from anzoth.gateway.accounts.tokens import Vault
-from anzoth.gateway.directory import DirectoryError
+from anzoth.gateway.directory_checks import DirectoryError
 
 app = typer.Typer(help="Invitations into a tenant: create, list, revoke.", no_args_is_help=True)
 

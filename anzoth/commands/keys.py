@@ -7,8 +7,8 @@ Does not know: what a key looks like or how it is stored (see `gateway.keys`, `g
 
 from __future__ import annotations
 
-import re
-from datetime import UTC, datetime, timedelta
+import dataclasses
+from datetime import UTC, datetime
 from typing import Annotated
 
 import typer
@@ -16,6 +16,16 @@ from rich.console import Console
 from rich.table import Column, Table
 from rich.text import Text
 
+from anzoth.commands import key_changes, key_options, limit_options
+from anzoth.commands.key_options import Key, words
+from anzoth.commands.limit_options import (
+    Concurrency,
+    InputTpm,
+    OutputTpm,
+    Rpm,
+    TokensPerDay,
+    Tpm,
+)
 from anzoth.commands.options import (
     AsJson,
     ConfigFile,
@@ -27,12 +37,13 @@ from anzoth.commands.options import (
 )
 from anzoth.db.store.key_rows import KeyListing
 from anzoth.gateway import directory
-from anzoth.gateway.directory import CreatedKey, DirectoryError, KeyRequest
+from anzoth.gateway.directory import CreatedKey, KeyRequest
+from anzoth.gateway.limit_rules import LIMIT_NAMES, Limits
+from anzoth.gateway.scopes import SCOPES
 
-app = typer.Typer(help="API keys: create, list, revoke.", no_args_is_help=True)
-
-_UNITS = {"m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
-_DURATION = re.compile(r"(\d{1,6})([mhdw])", re.ASCII)
+app = typer.Typer(help="API keys: create, list, update, rotate, revoke.", no_args_is_help=True)
+app.command("update")(key_changes.update)
+app.command("rotate")(key_changes.rotate)
 
 
 @app.command("create")
@@ -47,7 +58,7 @@ async def create(
     scope: Annotated[
         list[str] | None,
         typer.Option(
-            help=f"What it may do ({', '.join(directory.SCOPES)}); can be repeated. "
+            help=f"What it may do ({', '.join(SCOPES)}); can be repeated. "
             f"Default: {', '.join(directory.DEFAULT_SCOPES)}.",
             show_default=False,
         ),
@@ -59,16 +70,21 @@ async def create(
             show_default=False,
         ),
     ] = None,
-    rpm: Annotated[
-        int | None,
-        typer.Option(help="Requests per minute. Default: unlimited.", show_default=False),
+    endpoint: Annotated[
+        list[str] | None, words("A route it may use, or a pattern (/v1/chat/*). Default: all")
     ] = None,
-    tpm: Annotated[
-        int | None,
-        typer.Option(
-            help="Tokens per minute, prompt and output. Default: unlimited.", show_default=False
-        ),
+    network: Annotated[
+        list[str] | None,
+        words("An address or network (10.0.0.0/8) it may be used from. Default: anywhere"),
     ] = None,
+    kb: Annotated[list[str] | None, words("A knowledge base it may read. Default: none")] = None,
+    tool: Annotated[list[str] | None, words("A tool it may call. Default: none")] = None,
+    rpm: Rpm = None,
+    tpm: Tpm = None,
+    input_tpm: InputTpm = None,
+    output_tpm: OutputTpm = None,
+    concurrency: Concurrency = None,
+    tokens_per_day: TokensPerDay = None,
     expires: Annotated[
         str | None,
         typer.Option(
@@ -88,9 +104,19 @@ async def create(
         project=project,
         scopes=tuple(scope or directory.DEFAULT_SCOPES),
         models=tuple(model) if model else None,
-        rpm=rpm,
-        tpm=tpm,
-        expires_at=None if expires is None else _expiry(expires),
+        limits=limit_options.limits(
+            rpm=rpm,
+            tpm=tpm,
+            input_tpm=input_tpm,
+            output_tpm=output_tpm,
+            concurrency=concurrency,
+            tokens_per_day=tokens_per_day,
+        ),
+        expires_at=None if expires is None else key_options.expiry(expires),
+        endpoints=endpoint or None,
+        networks=key_options.networks(network),
+        knowledge_bases=kb or None,
+        tools=tool or None,
     )
     installation = Installation.find(data_dir, config, database_url)
     async with installation.database() as dsn:
@@ -120,10 +146,11 @@ async def list_(
     async with Installation.find(data_dir, config, database_url).database() as dsn:
         listed = await directory.list_keys(dsn, tenant)
     if as_json:
-        print_json(listed)
+        print_json([_listed(key) for key in listed])
         return
     kid = Column("Kid", min_width=12)  # whole, whatever the width: `revoke` takes it
-    table = Table(kid, "Tenant", "Name", "Scopes", "Models", "rpm", "tpm", "State")
+    state = Column("State", min_width=8)
+    table = Table(kid, "Tenant", "Name", "Scopes", "Models", "Limits", "Used", state)
     for key in listed:
         table.add_row(
             Text(key.kid),
@@ -131,8 +158,8 @@ async def list_(
             Text(key.name),
             Text(", ".join(key.scopes)),
             Text("all" if key.models is None else ", ".join(key.models)),
-            "-" if key.rpm is None else str(key.rpm),
-            "-" if key.tpm is None else str(key.tpm),
+            limit_options.describe(Limits(**{name: getattr(key, name) for name in LIMIT_NAMES})),
+            _last_use(key),
             _state(key),
         )
     Console().print(table)
@@ -141,15 +168,21 @@ async def list_(
 @app.command("revoke")
 @command
 async def revoke(
-    key: Annotated[str, typer.Argument(help="Its id or kid, as listed.", show_default=False)],
+    key: Key,
+    let_finish: Annotated[
+        bool,
+        typer.Option(
+            "--let-finish/--end-streams", help="What becomes of its requests that are running."
+        ),
+    ] = False,
     data_dir: DataDir = None,
     config: ConfigFile = None,
     database_url: DatabaseUrl = None,
     as_json: AsJson = False,
 ) -> None:
-    """End a key. Running servers refuse it at once."""
+    """End a key, with both of its secrets. Running servers refuse it at once."""
     async with Installation.find(data_dir, config, database_url).database() as dsn:
-        revoked = await directory.revoke_key(dsn, key)
+        revoked = await directory.revoke_key(dsn, key, lets_finish=let_finish)
     if as_json:
         print_json(revoked)
     else:
@@ -175,23 +208,38 @@ def _describe(created: CreatedKey) -> dict[str, object]:
         "name": request.name,
         "scopes": request.scopes,
         "models": request.models,
-        "rpm": request.rpm,
-        "tpm": request.tpm,
+        "endpoints": request.endpoints,
+        "networks": None if request.networks is None else list(map(str, request.networks)),
+        "knowledge_bases": request.knowledge_bases or (),
+        "tools": request.tools or (),
+        **dataclasses.asdict(request.limits),
         "created_at": created.created_at,
         "expires_at": request.expires_at,
     }
 
 
-def _expiry(duration: str) -> datetime:
-    match = _DURATION.fullmatch(duration)
-    if match is None or int(match[1]) == 0:
-        raise DirectoryError(f"--expires is {duration!r}; expected a duration such as 12h or 90d")
-    return datetime.now(UTC) + timedelta(**{_UNITS[match[2]]: int(match[1])})
+def _listed(key: KeyListing) -> dict[str, object]:
+    fields = dataclasses.asdict(key)
+    if key.networks is not None:
+        fields["networks"] = list(map(str, key.networks))
+    if key.last_used_ip is not None:
+        fields["last_used_ip"] = str(key.last_used_ip)
+    return fields
+
+
+def _last_use(key: KeyListing) -> Text:
+    if key.last_used_at is None:
+        return Text("never")
+    place = "" if key.last_used_ip is None else f" from {key.last_used_ip}"
+    return Text(f"{key.last_used_at:%Y-%m-%d}{place}")
 
 
 def _state(key: KeyListing) -> str:
     if key.revoked_at is not None:
         return f"revoked {key.revoked_at:%Y-%m-%d}"
+    if key.predecessor_expires_at is not None and key.predecessor_expires_at > datetime.now(UTC):
+        until = f"{key.predecessor_expires_at:%Y-%m-%d %H:%M}"
+        return f"rotating until {until} (old secret used {key.predecessor_uses} times)"
     if key.expires_at is None:
         return "active"
     verb = "expired" if key.expires_at <= datetime.now(UTC) else "until"

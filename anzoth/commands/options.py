@@ -25,7 +25,7 @@ from anzoth.control import ControlError, NotReached
 from anzoth.db import cluster, embedded, migrate
 from anzoth.db.errors import DatabaseError
 from anzoth.gateway import keys
-from anzoth.gateway.directory import DirectoryError
+from anzoth.gateway.directory_checks import DirectoryError
 from anzoth.gateway.keys import Pepper
 from anzoth.pulled import HubNotReached, PullError
 

@@ -5,6 +5,7 @@ Does not know: how a tenant is stored (see `gateway.directory`).
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Annotated
 
 import typer
@@ -12,6 +13,16 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from anzoth.commands import limit_options
+from anzoth.commands.limit_options import (
+    Concurrency,
+    ForModel,
+    InputTpm,
+    OutputTpm,
+    Rpm,
+    TokensPerDay,
+    Tpm,
+)
 from anzoth.commands.options import (
     AsJson,
     ConfigFile,
@@ -21,7 +32,8 @@ from anzoth.commands.options import (
     command,
     print_json,
 )
-from anzoth.gateway import directory
+from anzoth.gateway import directory, project_directory
+from anzoth.gateway.limit_rules import LIMIT_NAMES, Limits
 
 app = typer.Typer(help="Tenants: the customers that API keys belong to.", no_args_is_help=True)
 
@@ -67,6 +79,66 @@ async def list_(
             "active" if tenant.deleted_at is None else f"deleted {tenant.deleted_at:%Y-%m-%d}",
             Text(str(tenant.id)),
         )
+    Console().print(table)
+
+
+@app.command("update")
+@command
+async def update(
+    name: Annotated[str, typer.Argument(help="The tenant's name.", show_default=False)],
+    rpm: Rpm = None,
+    tpm: Tpm = None,
+    input_tpm: InputTpm = None,
+    output_tpm: OutputTpm = None,
+    concurrency: Concurrency = None,
+    tokens_per_day: TokensPerDay = None,
+    for_model: ForModel = None,
+    data_dir: DataDir = None,
+    config: ConfigFile = None,
+    database_url: DatabaseUrl = None,
+    as_json: AsJson = False,
+) -> None:
+    """Change a tenant's limits, for all of its keys together. Servers see it within a second."""
+    changes = limit_options.changes(
+        rpm=rpm,
+        tpm=tpm,
+        input_tpm=input_tpm,
+        output_tpm=output_tpm,
+        concurrency=concurrency,
+        tokens_per_day=tokens_per_day,
+    )
+    async with Installation.find(data_dir, config, database_url).database() as dsn:
+        limits = await project_directory.update_tenant(dsn, name, limits=changes, model=for_model)
+    if as_json:
+        print_json({"name": name, "for_model": for_model, **dataclasses.asdict(limits)})
+    else:
+        Console(soft_wrap=True).print(
+            f"The tenant {name}: {limit_options.describe(limits)}.", markup=False, highlight=False
+        )
+
+
+@app.command("limits")
+@command
+async def limits(
+    name: Annotated[str, typer.Argument(help="The tenant's name.", show_default=False)],
+    data_dir: DataDir = None,
+    config: ConfigFile = None,
+    database_url: DatabaseUrl = None,
+    as_json: AsJson = False,
+) -> None:
+    """List every limit of a tenant, of its projects and of its keys."""
+    async with Installation.find(data_dir, config, database_url).database() as dsn:
+        listed = await project_directory.list_limits(dsn, name)
+    if as_json:
+        print_json(listed)
+        return
+    table = Table("Of", "Model", "Limits")
+    for limit in listed:
+        owner = f"key {limit.key}" if limit.key_id is not None else f"project {limit.project}"
+        if limit.key_id is None and limit.project_id is None:
+            owner = "tenant"
+        values = Limits(**{field: getattr(limit, field) for field in LIMIT_NAMES})
+        table.add_row(Text(owner), Text(limit.model or "all"), limit_options.describe(values))
     Console().print(table)
 
 

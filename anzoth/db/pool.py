@@ -1,7 +1,7 @@
 """How does the gateway reach the database, and as whom?
 
 Every statement runs inside a transaction that names its tenant, or the key or the person that is
-being authenticated, or the usage journal that is being shipped, or asks who was deleted; there is
+being authenticated, or the usage journal that is being shipped, or asks what has ended; there is
 no way to get a connection without one. The name is local to the transaction, so nothing of it is
 left on a pooled connection, however the block ended.
 
@@ -138,10 +138,10 @@ class Database:
             yield connection
 
     @contextlib.asynccontextmanager
-    async def deleted_tenants(self) -> AsyncIterator[Connection]:
-        """A transaction that sees which tenants were deleted, and nothing else. Raises
-        DatabaseDown."""
-        async with self._transaction("set_deleted_tenants", "on") as connection:
+    async def ended(self) -> AsyncIterator[Connection]:
+        """A transaction that sees which tenants were deleted and which keys revoked, and nothing
+        else. Raises DatabaseDown."""
+        async with self._transaction("set_ended", "on") as connection:
             yield connection
 
     @contextlib.asynccontextmanager

@@ -42,15 +42,50 @@ CREATE TABLE anzoth.api_keys (
     redacted text NOT NULL,                 -- what lists show
     scopes text[] NOT NULL,
     models text[],                          -- patterns; NULL: every model
-    rpm integer CHECK (rpm > 0),            -- NULL: unlimited
-    tpm integer CHECK (tpm > 0),
     created_at timestamptz NOT NULL DEFAULT now(),
     expires_at timestamptz,
     revoked_at timestamptz,
     last_used_at timestamptz,               -- coarse; written in batches
     project_id uuid NOT NULL,
+    endpoints text[],                       -- patterns of routes; NULL: every one
+    networks cidr[],                        -- where it may be used; NULL: anywhere
+    knowledge_bases text[],                 -- NULL: none
+    tools text[],                           -- NULL: none
+    last_used_ip inet,                      -- of last_used_at, and as coarse
+    predecessor_kid text UNIQUE,            -- the secret before the last rotation
+    predecessor_digest bytea,
+    predecessor_hash_alg text,
+    predecessor_pepper_id text,
+    predecessor_expires_at timestamptz,     -- it works until then
+    predecessor_uses bigint NOT NULL DEFAULT 0, -- since the last rotation; coarse
+    lets_finish boolean NOT NULL DEFAULT false, -- when revoked: its running requests go on
     UNIQUE (tenant_id, id),                 -- what foreign keys refer to: always with the tenant
-    FOREIGN KEY (tenant_id, project_id) REFERENCES anzoth.projects (tenant_id, id)
+    FOREIGN KEY (tenant_id, project_id) REFERENCES anzoth.projects (tenant_id, id),
+    CONSTRAINT whole_predecessor CHECK (
+        num_nulls(predecessor_kid, predecessor_digest, predecessor_hash_alg,
+            predecessor_pepper_id, predecessor_expires_at) IN (0, 5)
+    )
+);
+
+CREATE INDEX revoked_keys ON anzoth.api_keys (revoked_at) WHERE revoked_at IS NOT NULL;
+
+-- Of a tenant, or of one of its projects or keys; for all models together, or for one. NULL: no such
+-- limit. The smallest wins.
+CREATE TABLE anzoth.limits (
+    tenant_id uuid NOT NULL REFERENCES anzoth.tenants (id),
+    project_id uuid,
+    key_id uuid,
+    model text CHECK (model <> ''),
+    rpm integer CHECK (rpm > 0),
+    tpm integer CHECK (tpm > 0),            -- prompt and output
+    input_tpm integer CHECK (input_tpm > 0),
+    output_tpm integer CHECK (output_tpm > 0),
+    concurrency integer CHECK (concurrency > 0),
+    tokens_per_day bigint CHECK (tokens_per_day > 0),
+    CONSTRAINT of_one CHECK (project_id IS NULL OR key_id IS NULL),
+    UNIQUE NULLS NOT DISTINCT (tenant_id, project_id, key_id, model),
+    FOREIGN KEY (tenant_id, project_id) REFERENCES anzoth.projects (tenant_id, id),
+    FOREIGN KEY (tenant_id, key_id) REFERENCES anzoth.api_keys (tenant_id, id)
 );
 
 CREATE TABLE anzoth.usage (
@@ -130,6 +165,8 @@ ALTER TABLE anzoth.projects ENABLE ROW LEVEL SECURITY;
 ALTER TABLE anzoth.projects FORCE ROW LEVEL SECURITY;
 ALTER TABLE anzoth.api_keys ENABLE ROW LEVEL SECURITY;
 ALTER TABLE anzoth.api_keys FORCE ROW LEVEL SECURITY;
+ALTER TABLE anzoth.limits ENABLE ROW LEVEL SECURITY;
+ALTER TABLE anzoth.limits FORCE ROW LEVEL SECURITY;
 ALTER TABLE anzoth.usage ENABLE ROW LEVEL SECURITY;
 ALTER TABLE anzoth.usage FORCE ROW LEVEL SECURITY;
 ALTER TABLE anzoth.audit_log ENABLE ROW LEVEL SECURITY;
@@ -148,6 +185,9 @@ CREATE POLICY own ON anzoth.projects TO anzoth_app
 CREATE POLICY own ON anzoth.api_keys TO anzoth_app
     USING (tenant_id = nullif(current_setting('app.tenant', true), '')::uuid)
     WITH CHECK (tenant_id = nullif(current_setting('app.tenant', true), '')::uuid);
+CREATE POLICY own ON anzoth.limits TO anzoth_app
+    USING (tenant_id = nullif(current_setting('app.tenant', true), '')::uuid)
+    WITH CHECK (tenant_id = nullif(current_setting('app.tenant', true), '')::uuid);
 CREATE POLICY own ON anzoth.usage TO anzoth_app
     USING (tenant_id = nullif(current_setting('app.tenant', true), '')::uuid)
     WITH CHECK (tenant_id = nullif(current_setting('app.tenant', true), '')::uuid);
@@ -158,20 +198,31 @@ CREATE POLICY own ON anzoth.audit_heads TO anzoth_app
     USING (tenant_id = nullif(current_setting('app.tenant', true), '')::uuid)
     WITH CHECK (tenant_id = nullif(current_setting('app.tenant', true), '')::uuid);
 
--- Authentication does not know the tenant yet. It may read the key that the caller named, and the
--- tenant that this key belongs to, and nothing else.
+-- Authentication does not know the tenant yet. It may read the key that the caller named by either
+-- of its secrets, the tenant that this key belongs to and the limits that hold for it, and nothing
+-- else.
 CREATE POLICY named_key ON anzoth.api_keys FOR SELECT TO anzoth_app
-    USING (kid = nullif(current_setting('app.kid', true), ''));
+    USING (nullif(current_setting('app.kid', true), '') IN (kid, predecessor_kid));
 CREATE POLICY tenant_of_named_key ON anzoth.tenants FOR SELECT TO anzoth_app
     USING (id = (
         SELECT named.tenant_id FROM anzoth.api_keys AS named
-        WHERE named.kid = nullif(current_setting('app.kid', true), '')
+        WHERE nullif(current_setting('app.kid', true), '') IN (named.kid, named.predecessor_kid)
+    ));
+CREATE POLICY limits_of_named_key ON anzoth.limits FOR SELECT TO anzoth_app
+    USING (EXISTS (
+        SELECT FROM anzoth.api_keys AS named
+        WHERE nullif(current_setting('app.kid', true), '') IN (named.kid, named.predecessor_kid)
+            AND named.tenant_id = limits.tenant_id
+            AND coalesce(limits.project_id, named.project_id) = named.project_id
+            AND coalesce(limits.key_id, named.id) = named.id
     ));
 
--- A gateway that was away when a tenant was deleted must still learn of it. It sees deleted tenants
--- where it asks for them, and never inside another tenant's transaction.
-CREATE POLICY deleted ON anzoth.tenants FOR SELECT TO anzoth_app
-    USING (deleted_at IS NOT NULL AND current_setting('app.deleted_tenants', true) = 'on');
+-- A gateway that was away when a tenant was deleted or a key revoked must still learn of it. It sees
+-- what has ended where it asks for it, and never inside another tenant's transaction.
+CREATE POLICY ended ON anzoth.tenants FOR SELECT TO anzoth_app
+    USING (deleted_at IS NOT NULL AND current_setting('app.ended', true) = 'on');
+CREATE POLICY ended ON anzoth.api_keys FOR SELECT TO anzoth_app
+    USING (revoked_at IS NOT NULL AND current_setting('app.ended', true) = 'on');
 
 -- Whoever appends names the chain for that moment: the installation's from everywhere, a tenant's
 -- from a transaction that names no tenant (a sign-in), but never from another tenant's.
@@ -195,6 +246,7 @@ CREATE POLICY own ON anzoth.journal_cursors TO anzoth_app
 CREATE POLICY every_tenant ON anzoth.tenants TO anzoth_operator USING (true) WITH CHECK (true);
 CREATE POLICY every_tenant ON anzoth.projects TO anzoth_operator USING (true) WITH CHECK (true);
 CREATE POLICY every_tenant ON anzoth.api_keys TO anzoth_operator USING (true) WITH CHECK (true);
+CREATE POLICY every_tenant ON anzoth.limits TO anzoth_operator USING (true) WITH CHECK (true);
 CREATE POLICY every_tenant ON anzoth.usage TO anzoth_operator USING (true) WITH CHECK (true);
 CREATE POLICY every_tenant ON anzoth.audit_log TO anzoth_operator USING (true) WITH CHECK (true);
 CREATE POLICY every_tenant ON anzoth.audit_heads TO anzoth_operator USING (true) WITH CHECK (true);
@@ -203,7 +255,13 @@ CREATE POLICY every_tenant ON anzoth.journal_cursors TO anzoth_operator
 
 GRANT USAGE ON SCHEMA anzoth TO anzoth_app, anzoth_operator;
 GRANT SELECT ON anzoth.tenants, anzoth.projects, anzoth.api_keys, anzoth.usage TO anzoth_app, anzoth_operator;
-GRANT UPDATE (last_used_at) ON anzoth.api_keys TO anzoth_app;
+-- A key that manages keys acts as the application: it makes, changes and revokes those of its tenant,
+-- but nobody's secret is ever replaced that way.
+GRANT INSERT ON anzoth.api_keys TO anzoth_app;
+GRANT UPDATE (last_used_at, last_used_ip, predecessor_uses, name, scopes, models, endpoints,
+    networks, knowledge_bases, tools, expires_at, revoked_at, lets_finish) ON anzoth.api_keys
+    TO anzoth_app;
+GRANT SELECT, INSERT, DELETE ON anzoth.limits TO anzoth_app, anzoth_operator;
 GRANT INSERT ON anzoth.usage TO anzoth_app;
 GRANT SELECT, INSERT, UPDATE ON anzoth.journal_cursors TO anzoth_app;
 GRANT SELECT ON anzoth.journal_cursors TO anzoth_operator;
@@ -215,7 +273,9 @@ GRANT SELECT, INSERT ON anzoth.audit_heads TO anzoth_operator;
 -- Gateways forget what they know about a key when it changes. Not when it is merely used.
 CREATE FUNCTION anzoth.announce_key_change() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
-    PERFORM pg_notify('anzoth_keys', coalesce(NEW.kid, OLD.kid));
+    PERFORM pg_notify('anzoth_keys', changed.kid)
+    FROM unnest(ARRAY[NEW.kid, OLD.kid, NEW.predecessor_kid, OLD.predecessor_kid]) AS changed (kid)
+    WHERE changed.kid IS NOT NULL;
     RETURN NULL;
 END
 $$;
@@ -223,9 +283,22 @@ $$;
 CREATE TRIGGER announce_new_key AFTER INSERT OR DELETE ON anzoth.api_keys
     FOR EACH ROW EXECUTE FUNCTION anzoth.announce_key_change();
 CREATE TRIGGER announce_changed_key
-    AFTER UPDATE OF kid, name, digest, hash_alg, pepper_id, scopes, models, rpm, tpm,
-        expires_at, revoked_at ON anzoth.api_keys
+    AFTER UPDATE OF kid, name, digest, hash_alg, pepper_id, scopes, models, expires_at, revoked_at,
+        endpoints, networks, knowledge_bases, tools, predecessor_kid, predecessor_expires_at
+    ON anzoth.api_keys
     FOR EACH ROW EXECUTE FUNCTION anzoth.announce_key_change();
+
+-- Gateways end the requests of a revoked key.
+CREATE FUNCTION anzoth.announce_revoked_key() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    PERFORM pg_notify('anzoth_revoked_keys', NEW.id::text);
+    RETURN NULL;
+END
+$$;
+
+CREATE TRIGGER announce_revoked_key AFTER UPDATE OF revoked_at, lets_finish ON anzoth.api_keys
+    FOR EACH ROW WHEN (NEW.revoked_at IS NOT NULL AND NOT NEW.lets_finish)
+    EXECUTE FUNCTION anzoth.announce_revoked_key();
 
 -- Gateways end the requests of a deleted tenant and have its caches purged.
 CREATE FUNCTION anzoth.announce_deleted_tenant() RETURNS trigger LANGUAGE plpgsql AS $$

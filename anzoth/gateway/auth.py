@@ -7,6 +7,9 @@ and a new one works at once, and within two seconds even when the notification i
 While the database is away, a key that was seen within the last minute keeps working with what was
 known about it; any other request is answered 503 `database_unavailable`.
 
+A key that was rotated has two secrets for a while: the old one still finds it and its uses are
+counted.
+
 Does not know: what a principal may do (see `principal`), or how much (see `limits`).
 """
 
@@ -19,18 +22,19 @@ import time
 import uuid
 import weakref
 from collections import OrderedDict
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 from anzoth.db.errors import DatabaseDown
 from anzoth.db.listen import listen
 from anzoth.db.pool import Database
-from anzoth.db.store import key_rows
+from anzoth.db.store import key_rows, limit_rows
 from anzoth.errors import DatabaseUnavailable, MissingApiKey, Unauthorized
 from anzoth.gateway import keys
 from anzoth.gateway.keys import Key, Pepper
-from anzoth.gateway.principal import Principal, TenantHandle
+from anzoth.gateway.limit_rules import LIMIT_NAMES, Level, LimitRule, Limits
+from anzoth.gateway.principal import Address, Principal, TenantHandle
 
 CHANNEL = "anzoth_keys"
 _TTL_S = 1.0
@@ -82,10 +86,12 @@ class Authenticator:
         self._generation = 0
         """Grows with each notification: what was read before one may be out of date."""
         self._database_away_until_s = float("-inf")
-        self._used: dict[TenantHandle, dict[uuid.UUID, datetime]] = {}
+        self._used: dict[TenantHandle, dict[uuid.UUID, key_rows.KeyUse]] = {}
 
-    async def authenticate(self, authorization: str | None) -> Principal:
-        """The principal of a request with this Authorization header.
+    async def authenticate(
+        self, authorization: str | None, address: Address | None = None
+    ) -> Principal:
+        """The principal of a request with this Authorization header, which came from `address`.
 
         Raises Unauthorized, with one and the same answer for every key that does not work, and
         DatabaseUnavailable.
@@ -94,7 +100,7 @@ class Authenticator:
         entry = self._fresh(key.kid)
         if entry is None:
             entry = await self._read(key.kid)
-        return self._check(key, entry)
+        return self._check(key, entry, address)
 
     async def run(self) -> None:
         """Hears of changed keys and writes down when keys were used, until cancelled."""
@@ -114,20 +120,27 @@ class Authenticator:
 
     # --- checking -------------------------------------------------------------------------------
 
-    def _check(self, key: Key, entry: _Entry) -> Principal:
+    def _check(self, key: Key, entry: _Entry, address: Address | None) -> Principal:
         """Does the same work for every reason to refuse, so that the time taken tells nothing."""
         row, principal = entry.row, entry.principal
         digest = self._pepper.digest(key)
-        is_right = hmac.compare_digest(digest, row.digest if row is not None else _NO_DIGEST)
-        if row is None or principal is None or not is_right or not self._is_valid(row):
+        is_right = hmac.compare_digest(digest, _NO_DIGEST if row is None else _digest(row, key.kid))
+        if row is None or principal is None or not is_right or not self._is_valid(row, key.kid):
             raise Unauthorized()
-        self._used.setdefault(principal.tenant, {})[row.id] = self._now()
+        used = self._used.setdefault(principal.tenant, {})
+        used[row.id] = _use(used.get(row.id), self._now(), address, principal, key.kid)
         return principal
 
-    def _is_valid(self, row: key_rows.KeyRow) -> bool:
+    def _is_valid(self, row: key_rows.KeyRow, kid: str) -> bool:
+        hash_alg, pepper_id = row.hash_alg, row.pepper_id
+        if kid != row.kid:
+            hash_alg, pepper_id = row.predecessor_hash_alg, row.predecessor_pepper_id
+            until = row.predecessor_expires_at
+            if until is None or self._now() >= until:
+                return False
         return (
-            row.hash_alg == keys.HASH_ALG
-            and row.pepper_id == self._pepper.id
+            hash_alg == keys.HASH_ALG
+            and pepper_id == self._pepper.id
             and row.revoked_at is None
             and (row.expires_at is None or self._now() < row.expires_at)
         )
@@ -155,11 +168,14 @@ class Authenticator:
             try:
                 async with self._database.authenticating(kid) as connection:
                     row = await key_rows.find_key(connection, kid)
+                    limits = [] if row is None else await limit_rows.limits_of_named_key(connection)
             except DatabaseDown as error:
                 _log.warning("keys cannot be read: %s", error)
                 self._database_away_until_s = self._clock() + _DATABASE_PAUSE_S
                 return self._stale(kid)
-            entry = _Entry(row, None if row is None else self._principal(row), read_at_s)
+            entry = _Entry(
+                row, None if row is None else self._principal(row, kid, limits), read_at_s
+            )
             if generation == self._generation:
                 self._remember(kid, entry)
             return entry
@@ -190,7 +206,9 @@ class Authenticator:
             self._known.pop(kid, None)
             self._unknown.pop(kid, None)
 
-    def _principal(self, row: key_rows.KeyRow) -> Principal:
+    def _principal(
+        self, row: key_rows.KeyRow, kid: str, limits: Sequence[limit_rows.LimitRow]
+    ) -> Principal:
         return Principal(
             tenant=TenantHandle(
                 row.tenant_id, row.tenant_name, self._pepper.cache_salt(row.tenant_id)
@@ -199,9 +217,13 @@ class Authenticator:
             key_id=row.id,
             scopes=frozenset(row.scopes),
             models=None if row.models is None else tuple(row.models),
-            rpm=row.rpm,
-            tpm=row.tpm,
             expires_at=row.expires_at,
+            limits=tuple(_rule(row.tenant_id, limit) for limit in limits),
+            endpoints=None if row.endpoints is None else tuple(row.endpoints),
+            networks=None if row.networks is None else tuple(row.networks),
+            knowledge_bases=frozenset(row.knowledge_bases or ()),
+            tools=frozenset(row.tools or ()),
+            rotating_until=None if kid == row.kid else row.predecessor_expires_at,
         )
 
     # --- last use -------------------------------------------------------------------------------
@@ -221,6 +243,39 @@ class Authenticator:
             except DatabaseDown as error:
                 _log.info("the last uses of some keys were not written down: %s", error)
                 return
+
+
+def _digest(row: key_rows.KeyRow, kid: str) -> bytes:
+    """Of the secret that goes with `kid`."""
+    return row.digest if kid == row.kid else row.predecessor_digest or _NO_DIGEST
+
+
+def _rule(tenant_id: uuid.UUID, row: limit_rows.LimitRow) -> LimitRule:
+    level: Level = "tenant"
+    subject = tenant_id
+    if row.project_id is not None:
+        level, subject = "project", row.project_id
+    elif row.key_id is not None:
+        level, subject = "key", row.key_id
+    limits = Limits(**{name: getattr(row, name) for name in LIMIT_NAMES})
+    return LimitRule(level, subject, limits, row.model)
+
+
+def _use(
+    before: key_rows.KeyUse | None,
+    now: datetime,
+    address: Address | None,
+    principal: Principal,
+    kid: str,
+) -> key_rows.KeyUse:
+    """`before` and one use more."""
+    if principal.rotating_until is None:
+        if before is None:
+            return key_rows.KeyUse(now, address)
+        return replace(before, at=now, ip=address)
+    is_same = before is not None and before.predecessor_kid == kid
+    num_uses = before.predecessor_uses if before is not None and is_same else 0
+    return key_rows.KeyUse(now, address, kid, num_uses + 1)
 
 
 def _parse_header(authorization: str | None) -> Key:

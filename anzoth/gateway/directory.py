@@ -9,35 +9,24 @@ Does not know: how a key is checked when a request comes (see `auth`).
 from __future__ import annotations
 
 import uuid
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
 from anzoth.db import pool
 from anzoth.db.pool import Connection
 from anzoth.db.store import key_rows, project_rows, tenant_rows
-from anzoth.gateway import audit, keys
-from anzoth.gateway.accounts.roles import MANAGEMENT_SCOPES
+from anzoth.db.store.limit_rows import LimitSubject
+from anzoth.gateway import audit, key_events, keys, limit_directory
 from anzoth.gateway.audit import Actor, AuditEvent
+from anzoth.gateway.directory_checks import DirectoryError, check_name, check_scopes
 from anzoth.gateway.keys import Key, Pepper
-from anzoth.gateway.service_tiers import PRIORITY_SCOPE
+from anzoth.gateway.limit_rules import Limits
+from anzoth.gateway.principal import Network
 
-SCOPES = (
-    *("models:read", "chat", "completions", "embeddings", "rerank", PRIORITY_SCOPE),
-    *MANAGEMENT_SCOPES,
-    "all",
-)
-"""What a key can be allowed. A new endpoint's scope is added here."""
 DEFAULT_SCOPES = ("models:read", "chat", "completions", "embeddings", "rerank")
 DEFAULT_TENANT = "default"
 DEFAULT_PROJECT = "default"
-
-_MAX_NAME_CHARS = 200
-_MAX_LIMIT = 2**31 - 1
-
-
-class DirectoryError(Exception):
-    """The request cannot be met; the message is one sentence for whoever asked."""
 
 
 @dataclass(slots=True, frozen=True)
@@ -50,9 +39,18 @@ class KeyRequest:
     """By name; None: the tenant's default one."""
     scopes: Sequence[str] = DEFAULT_SCOPES
     models: Sequence[str] | None = None
-    rpm: int | None = None
-    tpm: int | None = None
+    limits: Limits = field(default_factory=Limits)
+    """For all models together."""
+    limits_by_model: Mapping[str, Limits] = field(default_factory=dict)
     expires_at: datetime | None = None
+    endpoints: Sequence[str] | None = None
+    """Patterns of routes, for example `/v1/chat/*`; None: all."""
+    networks: Sequence[Network] | None = None
+    """Where it may be used; None: anywhere."""
+    knowledge_bases: Sequence[str] | None = None
+    """None: none."""
+    tools: Sequence[str] | None = None
+    """None: none."""
 
 
 @dataclass(slots=True, frozen=True)
@@ -60,6 +58,8 @@ class CreatedKey:
     """A new key. `key` is the only place where its secret half will ever be seen."""
 
     id: uuid.UUID
+    tenant_id: uuid.UUID
+    project_id: uuid.UUID
     key: Key
     request: KeyRequest = field(repr=False)
     created_at: datetime
@@ -77,7 +77,7 @@ class DeletedTenant:
 
 async def create_tenant(dsn: str, name: str) -> tenant_rows.TenantRow:
     """Raises DirectoryError when the name is taken or empty, and DatabaseError."""
-    _check_name("tenant", name)
+    check_name("tenant", name)
     async with pool.operator(dsn) as connection:
         created = await _try_insert_tenant(connection, name)
         if created is None:
@@ -100,7 +100,7 @@ async def delete_tenant(dsn: str, name: str) -> DeletedTenant:
     """
     async with pool.operator(dsn) as connection:
         await tenant_rows.lock_directory(connection)  # no key may come into being meanwhile
-        tenant = await _find_tenant(connection, name)
+        tenant = await find_tenant(connection, name)
         num_keys = await key_rows.revoke_keys(connection, tenant.id)
         deleted_at = await tenant_rows.delete_tenant(connection, tenant.id)
         assert deleted_at is not None
@@ -113,19 +113,13 @@ async def delete_tenant(dsn: str, name: str) -> DeletedTenant:
 
 async def create_key(dsn: str, pepper: Pepper, request: KeyRequest) -> CreatedKey:
     """Raises DirectoryError when the tenant is unknown or a value impossible, and DatabaseError."""
-    _check(request)
+    check(request)
     async with pool.operator(dsn) as connection:
         await tenant_rows.lock_directory(connection)
-        tenant = await _find_tenant(connection, request.tenant)
-        project = await project_rows.find_project(connection, tenant.id, request.project)
-        if project is None:
-            raise DirectoryError(
-                f"the tenant {request.tenant!r} has no project named {request.project!r}"
-            )
-        created = await _insert_key(connection, pepper, tenant.id, project.id, request)
-        await audit.record(
-            connection, _key_created(created, tenant.id, project.id, audit.operator())
-        )
+        tenant = await find_tenant(connection, request.tenant)
+        project = await find_project(connection, tenant, request.project)
+        created = await insert_key(connection, pepper, tenant.id, project.id, request)
+        await audit.record(connection, key_events.created(created, audit.operator()))
     return created
 
 
@@ -137,21 +131,22 @@ async def list_keys(dsn: str, tenant: str | None = None) -> list[key_rows.KeyLis
         return await key_rows.list_keys(connection, tenant)
 
 
-async def revoke_key(dsn: str, which: str) -> key_rows.RevokedKey:
-    """`which`: a key's id, its kid, or the key itself. Running gateways learn of it at once.
+async def revoke_key(dsn: str, which: str, *, lets_finish: bool = False) -> key_rows.RevokedKey:
+    """`which`: a key's id, its kid, or the key itself; both secrets of a key that was rotated end.
 
-    Raises DirectoryError when there is no such key, and DatabaseError.
+    Running gateways learn of it at once and end its running requests, unless `lets_finish`. Again,
+    of a key whose requests were to finish: now they end. Raises DirectoryError when there is no
+    such key, and DatabaseError.
     """
-    id, kid = _parse_reference(which)
+    id, kid = parse_reference(which)
     revoked = None
     if id is not None or kid is not None:
         async with pool.operator(dsn) as connection:
-            revoked = await key_rows.revoke_key(connection, id, kid)
+            revoked = await key_rows.revoke_key(connection, id, kid, lets_finish=lets_finish)
             if revoked is not None and revoked.was_active:
-                await audit.record(connection, _key_deleted(revoked, audit.operator()))
+                await audit.record(connection, key_events.deleted(revoked, audit.operator()))
     if revoked is None:
-        # Not quoted: it may be a whole key with a typo.
-        raise DirectoryError("there is no such key; `anzoth keys list` shows the ids")
+        raise no_such_key()
     return revoked
 
 
@@ -170,11 +165,11 @@ async def ensure_default_tenant_and_key(dsn: str, pepper: Pepper) -> str | None:
         project = await project_rows.find_project(connection, tenant.id, None)
         assert project is not None
         request = KeyRequest(DEFAULT_TENANT, "first key")
-        created = await _insert_key(connection, pepper, tenant.id, project.id, request)
+        created = await insert_key(connection, pepper, tenant.id, project.id, request)
         await audit.record(
             connection,
             *_tenant_events("tenant.created", tenant, audit.SYSTEM),
-            _key_created(created, tenant.id, project.id, audit.SYSTEM),
+            key_events.created(created, audit.SYSTEM),
         )
     return created.key.text
 
@@ -189,7 +184,8 @@ async def _try_insert_tenant(connection: Connection, name: str) -> tenant_rows.T
     return tenant
 
 
-async def _find_tenant(connection: Connection, name: str) -> tenant_rows.TenantRow:
+async def find_tenant(connection: Connection, name: str) -> tenant_rows.TenantRow:
+    """A living one. Raises DirectoryError."""
     tenant = await tenant_rows.find_tenant(connection, name)
     if tenant is None:
         raise DirectoryError(
@@ -200,13 +196,24 @@ async def _find_tenant(connection: Connection, name: str) -> tenant_rows.TenantR
     return tenant
 
 
-async def _insert_key(
+async def find_project(
+    connection: Connection, tenant: tenant_rows.TenantRow, name: str | None
+) -> project_rows.ProjectRow:
+    """The living one of this name, or the default one. Raises DirectoryError."""
+    project = await project_rows.find_project(connection, tenant.id, name)
+    if project is None:
+        raise DirectoryError(f"the tenant {tenant.name!r} has no project named {name!r}")
+    return project
+
+
+async def insert_key(
     connection: Connection,
     pepper: Pepper,
     tenant_id: uuid.UUID,
     project_id: uuid.UUID,
     request: KeyRequest,
 ) -> CreatedKey:
+    """Whoever calls has checked the request, and that the project is one of this tenant."""
     while True:
         key = keys.mint()
         row = key_rows.NewKey(
@@ -220,14 +227,19 @@ async def _insert_key(
             pepper_id=pepper.id,
             redacted=key.redacted,
             scopes=sorted(set(request.scopes)),
-            models=None if request.models is None else list(request.models),
-            rpm=request.rpm,
-            tpm=request.tpm,
+            models=request.models,
+            endpoints=request.endpoints,
+            networks=request.networks,
+            knowledge_bases=request.knowledge_bases,
+            tools=request.tools,
             expires_at=request.expires_at,
         )
         created_at = await key_rows.try_insert_key(connection, row)
         if created_at is not None:
-            return CreatedKey(row.id, key, request, created_at)
+            subject = LimitSubject(tenant_id, key_id=row.id)
+            for model, limits in ((None, request.limits), *request.limits_by_model.items()):
+                await limit_directory.replace(connection, subject, model, limits)
+            return CreatedKey(row.id, tenant_id, project_id, key, request, created_at)
 
 
 def _tenant_events(
@@ -241,58 +253,21 @@ def _tenant_events(
     ]
 
 
-def _key_created(
-    created: CreatedKey, tenant_id: uuid.UUID, project_id: uuid.UUID, actor: Actor
-) -> AuditEvent:
-    request, expires_at = created.request, created.request.expires_at
-    return AuditEvent(
-        "api_key.created",
-        actor,
-        tenant_id,
-        project_id,
-        target={"id": created.id, "kid": created.key.kid},
-        details={
-            "name": request.name,
-            "scopes": sorted(set(request.scopes)),
-            "models": request.models,
-            "rpm": request.rpm,
-            "tpm": request.tpm,
-            "expires_at": None if expires_at is None else expires_at.isoformat(),
-        },
-    )
+def check(request: KeyRequest) -> None:
+    """Raises DirectoryError."""
+    check_name("key", request.name)
+    check_scopes(request.scopes)
+    for limits in (request.limits, *request.limits_by_model.values()):
+        limit_directory.check(limits)
 
 
-def _key_deleted(revoked: key_rows.RevokedKey, actor: Actor) -> AuditEvent:
-    return AuditEvent(
-        "api_key.deleted",
-        actor,
-        revoked.tenant_id,
-        revoked.project_id,
-        target={"id": revoked.id, "kid": revoked.kid},
-        details={"name": revoked.name},
-    )
+def no_such_key() -> DirectoryError:
+    # Not quoted: it may be a whole key with a typo.
+    return DirectoryError("there is no such key; `anzoth keys list` shows the ids")
 
 
-def _check(request: KeyRequest) -> None:
-    _check_name("key", request.name)
-    if not request.scopes:
-        raise DirectoryError("a key needs at least one scope")
-    for scope in request.scopes:
-        if scope not in SCOPES:
-            raise DirectoryError(f"unknown scope {scope!r}; there are: {', '.join(SCOPES)}")
-    for name, limit in (("rpm", request.rpm), ("tpm", request.tpm)):
-        if limit is not None and not 1 <= limit <= _MAX_LIMIT:
-            raise DirectoryError(f"{name} is {limit}; expected a whole number from 1")
-
-
-def _check_name(of: str, name: str) -> None:
-    if not name.strip() or len(name) > _MAX_NAME_CHARS or not name.isprintable():
-        raise DirectoryError(f"a {of}'s name must have 1 to {_MAX_NAME_CHARS} printable characters")
-    if keys.holds_key(name):
-        raise DirectoryError(f"a {of}'s name must not be an API key: names are shown and logged")
-
-
-def _parse_reference(which: str) -> tuple[uuid.UUID | None, str | None]:
+def parse_reference(which: str) -> tuple[uuid.UUID | None, str | None]:
+    """The id or the kid that `which` names a key by, if it can be one."""
     if (key := keys.try_parse(which)) is not None:
         return None, key.kid
     if keys.is_kid(kid := which.removeprefix(keys.PREFIX)):

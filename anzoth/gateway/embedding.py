@@ -71,7 +71,7 @@ class Embedder:
         hello = model.engine.require_ready()
         check_inputs(request, hello)
         check_dimensions(request, hello, model)
-        return self._limiter.reserve(principal, request.num_tokens, 0)
+        return self._limiter.reserve(principal, model.name, request.num_tokens, 0)
 
     async def embed(
         self,
@@ -93,6 +93,7 @@ class Embedder:
                 dimensions=request.dimensions,
                 second_at=request.second_at,
                 tenant=principal.tenant,
+                key_id=principal.key_id,
             )
             await self._ledger.begun(usage)
         except asyncio.CancelledError:
@@ -115,7 +116,7 @@ class Embedder:
         usage: UsageRecord,
     ) -> None:
         usage.prompt_tokens = request.num_tokens
-        reservation.settle(request.num_tokens)
+        reservation.settle(request.num_tokens, 0)
         self._metrics.tokens_used(model.name, request.num_tokens, 0, 0)
 
 

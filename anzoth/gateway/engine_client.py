@@ -27,8 +27,8 @@ from anzoth.errors import (
     AnzothError,
     CapacityUnavailable,
     DeadlineExceeded,
+    KeyRevoked,
     ModelUnavailable,
-    Unauthorized,
 )
 from anzoth.frames import (
     Abort,
@@ -86,7 +86,8 @@ class Listener(Protocol):
 class _Live:
     """A request that the engine knows of."""
 
-    tenant: UUID
+    owners: frozenset[UUID]
+    """The tenant, and the key if it is known."""
     listener: Listener
     open_choices: set[int]
     admission: asyncio.Future[None]
@@ -116,8 +117,8 @@ class EngineClient:
         self._live: dict[int, _Live] = {}
         self._embeddings: dict[int, PendingVectors] = {}
         self._purges: dict[int, asyncio.Future[Purged]] = {}
-        self._ended_tenants: set[UUID] = set()
-        """Whoever authenticated as one of these just before its end comes too late."""
+        self._ended: set[UUID] = set()
+        """Tenants and keys. Whoever authenticated just before the end of one comes too late."""
         self._next_request = 1
         self._last_step_s = 0.0
         metrics.engine_up(model, False)
@@ -155,6 +156,7 @@ class EngineClient:
         max_tokens: int,
         sampling: SamplingParams,
         tenant: TenantHandle,
+        key_id: UUID | None = None,
         tags: tuple[str, ...] = (),
         priority: int = 0,
         timeout_ms: int | None = None,
@@ -163,9 +165,10 @@ class EngineClient:
 
         `tags`: ids of the documents in the prompt. Rows may reach the listener before the caller
         runs again. Raises ModelUnavailable, CapacityUnavailable, DeadlineExceeded,
-        ContextLengthExceeded, InvalidValue or Unauthorized; then no row ever comes.
+        ContextLengthExceeded, InvalidValue or KeyRevoked; then no row ever comes.
         """
-        connection = self._require_connection(tenant)
+        owners = _owners(tenant, key_id)
+        connection = self._require_connection(owners)
         request = self._next_number()
         message = Submit(
             request,
@@ -182,7 +185,7 @@ class EngineClient:
         if timeout_ms is not None:
             wait_s = min(wait_s, timeout_ms / 1000)
         admission = asyncio.get_running_loop().create_future()
-        self._live[request] = _Live(tenant.id, listener, set(range(num_choices)), admission)
+        self._live[request] = _Live(owners, listener, set(range(num_choices)), admission)
         connection.send(encode(message, pack_token_ids(prompt)))
         try:
             async with asyncio.timeout(wait_s):
@@ -205,16 +208,18 @@ class EngineClient:
         *,
         dimensions: int | None,
         tenant: TenantHandle,
+        key_id: UUID | None = None,
         second_at: tuple[int, ...] = (),
     ) -> list[bytes]:
         """Each input's vector, as little-endian float32. `second_at`: see `frames.Embed`.
 
         Cancelled: the engine is told. Raises ModelUnavailable, CapacityUnavailable,
-        ContextLengthExceeded, InvalidValue or Unauthorized.
+        ContextLengthExceeded, InvalidValue or KeyRevoked.
         """
-        connection = self._require_connection(tenant)
+        owners = _owners(tenant, key_id)
+        connection = self._require_connection(owners)
         request = self._next_number()
-        pending = self._embeddings[request] = PendingVectors(tenant.id, len(inputs))
+        pending = self._embeddings[request] = PendingVectors(owners, len(inputs))
         lengths = tuple(map(len, inputs))
         message = Embed(request, str(tenant.id), lengths, dimensions, second_at)
         token_ids = list(itertools.chain.from_iterable(inputs))
@@ -246,10 +251,10 @@ class EngineClient:
         finally:
             self._purges.pop(number, None)
 
-    def _require_connection(self, tenant: TenantHandle | None = None) -> EngineConnection:
-        """Raises ModelUnavailable, CapacityUnavailable or Unauthorized."""
-        if tenant is not None and tenant.id in self._ended_tenants:
-            raise Unauthorized()
+    def _require_connection(self, owners: frozenset[UUID] = frozenset()) -> EngineConnection:
+        """Raises ModelUnavailable, CapacityUnavailable or KeyRevoked."""
+        if not self._ended.isdisjoint(owners):
+            raise KeyRevoked()
         self.require_ready()
         if self._connection is None or self._connection.is_congested:
             raise CapacityUnavailable()
@@ -275,12 +280,12 @@ class EngineClient:
         """Stops every request; each ends with `error`."""
         self._end((*self._live, *self._embeddings), error)
 
-    def end_tenants(self, tenants: Collection[UUID]) -> None:
-        """Stops every request of these tenants and takes no more of them, ever."""
-        self._ended_tenants.update(tenants)
-        requests = [number for number, live in self._live.items() if live.tenant in tenants]
-        requests += [number for number, e in self._embeddings.items() if e.tenant in tenants]
-        self._end(requests, Unauthorized())
+    def end_owners(self, owners: Collection[UUID]) -> None:
+        """Stops every request of these tenants and keys and takes no more of them, ever."""
+        self._ended.update(owners)
+        for pending in (self._live, self._embeddings):
+            ended = [number for number, p in pending.items() if not p.owners.isdisjoint(owners)]
+            self._end(ended, KeyRevoked())
 
     def _end(self, requests: Iterable[int], error: AnzothError) -> None:
         for request in requests:
@@ -438,6 +443,10 @@ class EngineClient:
                 self.abort(row.request)
                 live.pop(row.request, None)
                 entry.listener.lost(error if isinstance(error, AnzothError) else AnzothError())
+
+
+def _owners(tenant: TenantHandle, key_id: UUID | None) -> frozenset[UUID]:
+    return frozenset({tenant.id} if key_id is None else {tenant.id, key_id})
 
 
 def _settle(waiting: asyncio.Future[T], outcome: T | AnzothError) -> None:

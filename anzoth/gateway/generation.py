@@ -20,6 +20,7 @@ from dataclasses import replace
 
 from anzoth.errors import AnzothError, DeadlineExceeded, InvalidValue
 from anzoth.frames import PromptRow, Row, SamplingParams
+from anzoth.gateway import output_budget
 from anzoth.gateway.choices import Choice, ChoiceText, Collector, Consumer, Ending
 from anzoth.gateway.engine_errors import error_of_ending
 from anzoth.gateway.generation_request import (
@@ -29,9 +30,11 @@ from anzoth.gateway.generation_request import (
 )
 from anzoth.gateway.journal_counts import CACHED, COMPLETION, DELIVERED, PROMPT
 from anzoth.gateway.ledger import Ledger
-from anzoth.gateway.limits import Limiter, Reservation
+from anzoth.gateway.limits import Limiter
 from anzoth.gateway.models import ServedModel
-from anzoth.gateway.principal import Principal, TenantHandle
+from anzoth.gateway.output_budget import OutputBudget
+from anzoth.gateway.output_estimates import OutputEstimates
+from anzoth.gateway.principal import Principal
 from anzoth.gateway.service_tiers import ENGINE_PRIORITIES
 from anzoth.gateway.usage import UsageRecord
 from anzoth.telemetry import Metrics
@@ -52,13 +55,13 @@ class Generation:
         model: ServedModel,
         fingerprint: str,
         request: GenerationRequest,
-        reservation: Reservation,
+        budget: OutputBudget,
         usage: UsageRecord,
         received_at_s: float,
         metrics: Metrics,
     ) -> None:
         self.model = model
-        self.reservation = reservation
+        self.reservation = budget.reservation
         self.fingerprint = fingerprint
         """Of the engine that admitted it: another one may have taken its place since."""
         self.num_prompt_tokens = sum(map(len, request.prompts))
@@ -69,6 +72,7 @@ class Generation:
         """For each choice, if asked for, the log probability of its prompt's tokens from the second
         on, and the likeliest ones. Complete before anything of the choice is consumed."""
         self._request = request
+        self._budget = budget
         self._usage = usage
         self._received_at_s = received_at_s
         self._metrics = metrics
@@ -105,7 +109,7 @@ class Generation:
         """Of the completion tokens."""
         return sum(choice.num_reasoning_tokens for choice in self._choices)
 
-    async def submit(self, max_tokens: int, sampling: SamplingParams, tenant: TenantHandle) -> None:
+    async def submit(self, max_tokens: int, sampling: SamplingParams, principal: Principal) -> None:
         """Returns when the engine has admitted every prompt; raises what it refused one with."""
         per_prompt = self._request.num_choices
         try:
@@ -117,7 +121,8 @@ class Generation:
                         num_choices=per_prompt,
                         max_tokens=max_tokens,
                         sampling=sampling,
-                        tenant=tenant,
+                        tenant=principal.tenant,
+                        key_id=principal.key_id,
                         priority=ENGINE_PRIORITIES[self._request.tier],
                         timeout_ms=self._left_ms(),
                     )
@@ -171,6 +176,7 @@ class Generation:
         if choice_index == 0:
             self._first_ending = ending
         if choice_index in self._open:
+            self._budget.choice_ended(self._choices[choice_index].num_tokens)
             prompt, choice = divmod(choice_index, self._request.num_choices)
             self.model.engine.abort(self._engine_requests[prompt], choice)
             self._close_choice(choice_index)
@@ -186,7 +192,7 @@ class Generation:
             return
         self._stop_engine()
         completion_tokens = self.num_completion_tokens
-        self.reservation.settle(self.num_prompt_tokens + completion_tokens)
+        self.reservation.settle(self.num_prompt_tokens, completion_tokens)
         usage = self._usage
         usage.prompt_tokens = self.num_prompt_tokens
         usage.cached_tokens = self.num_cached_tokens
@@ -276,6 +282,7 @@ class Generation:
     def _count(self, choice: Choice, now_s: float) -> None:
         choice.num_tokens += 1
         self._usage.counts[COMPLETION] += 1  # before any of it can reach the client
+        self._budget.use()
         if choice.last_token_s is not None:
             self._metrics.next_token(self.model.name, now_s - choice.last_token_s)
         elif self._usage.ttft_ms is None:
@@ -289,6 +296,7 @@ class Generation:
             self.model.engine.abort(row.request, row.choice)
         if choice_index == 0:
             self._first_ending = ending
+        self._budget.choice_ended(self._choices[choice_index].num_tokens)
         self._close_choice(choice_index)
         self._consumer.finished(choice_index, ending)
 
@@ -325,9 +333,10 @@ class _PromptListener:
 class Generator:
     """Begins generations: everything that can still be refused with an HTTP status."""
 
-    __slots__ = ("_ledger", "_limiter", "_metrics")
+    __slots__ = ("_estimates", "_ledger", "_limiter", "_metrics")
 
     def __init__(self, limiter: Limiter, ledger: Ledger, metrics: Metrics) -> None:
+        self._estimates = OutputEstimates()
         self._limiter = limiter
         self._ledger = ledger
         self._metrics = metrics
@@ -349,16 +358,21 @@ class Generator:
         """
         hello = model.engine.require_ready()
         check_vocabulary(request, hello)
-        max_tokens = output_limit(request, hello, principal)
-        max_completion_tokens = max_tokens * request.num_choices * len(request.prompts)
+        max_tokens = output_limit(request, hello)
+        num_choices = request.num_choices * len(request.prompts)
         generation = Generation(
             model,
             hello.fingerprint,
             request,
-            self._limiter.reserve(
+            output_budget.reserve(
+                self._limiter,
+                self._estimates,
                 principal,
-                sum(map(len, request.prompts)),
-                max_completion_tokens,
+                model.name,
+                prompt_tokens=sum(map(len, request.prompts)),
+                num_choices=num_choices,
+                max_tokens=max_tokens,
+                is_stated=request.max_tokens is not None,
             ),
             usage,
             received_at_s,
@@ -368,8 +382,8 @@ class Generator:
         if sampling.min_tokens > max_tokens:
             sampling = replace(sampling, min_tokens=max_tokens)
         try:
-            self._ledger.begin(usage, max_completion_tokens)
-            await generation.submit(max_tokens, sampling, principal.tenant)
+            self._ledger.begin(usage, max_tokens * num_choices)
+            await generation.submit(max_tokens, sampling, principal)
             await self._ledger.begun(usage)
         except BaseException:
             generation.discard()

@@ -11,7 +11,6 @@ from dataclasses import dataclass, field
 
 from anzoth.errors import ContextLengthExceeded, InvalidValue
 from anzoth.frames import Hello, SamplingParams
-from anzoth.gateway.principal import Principal
 from anzoth.gateway.service_tiers import DEFAULT_TIER
 from anzoth.text.reasoning import Beginning
 
@@ -23,7 +22,7 @@ class GenerationRequest:
     prompts: tuple[Sequence[int], ...] = field(repr=False)
     num_choices: int
     max_tokens: int | None
-    """Per choice. None: as many as the context and the key's token limit leave."""
+    """Per choice. None: as many as the context leaves."""
     sampling: SamplingParams
     stop: tuple[str, ...] = ()
     default_max_tokens: int | None = None
@@ -57,14 +56,13 @@ def check_vocabulary(request: GenerationRequest, hello: Hello) -> None:
             )
 
 
-def output_limit(request: GenerationRequest, hello: Hello, principal: Principal) -> int:
+def output_limit(request: GenerationRequest, hello: Hello) -> int:
     """How many tokens each choice may have at most. Raises ContextLengthExceeded or
     InvalidValue (an empty prompt).
 
     An explicit `max_tokens` that does not fit is refused, as OpenAI refuses it: cutting it silently
     would hide from the caller that the answer cannot have the length it asked for. Without one, the
-    output ends where the context ends, or where the key's own tokens per minute do, because a
-    reservation above those could never be granted.
+    output ends where the context ends: what of it is reserved is another matter (`output_budget`).
     """
     if not all(request.prompts):
         raise InvalidValue("The prompt must hold at least one token.", param=request.prompt_param)
@@ -85,9 +83,4 @@ def output_limit(request: GenerationRequest, hello: Hello, principal: Principal)
                 param=request.prompt_param,
             )
         return request.max_tokens
-    limit = left if request.default_max_tokens is None else min(left, request.default_max_tokens)
-    if principal.tpm is not None:
-        num_choices = request.num_choices * len(request.prompts)
-        affordable = (principal.tpm - sum(map(len, request.prompts))) // num_choices
-        limit = max(1, min(limit, affordable))
-    return limit
+    return left if request.default_max_tokens is None else min(left, request.default_max_tokens)

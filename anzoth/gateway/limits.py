@@ -1,147 +1,106 @@
-"""May this key do one more request, of this many tokens, now? And if not: when exactly?
+"""May this request run now, and if not: when exactly?
 
-Each limit is a bucket that holds one minute's worth and drains continuously (GCRA). A request is
-charged what it can cost at most, prompt plus the largest possible output, and is given back what it
-did not use when it ends. All arithmetic is on integers, so two promises hold to the nanosecond:
+A request meets every rule that applies to it (see `limit_rules`): it is charged in all of their
+buckets or in none. It is charged what it can cost at most and given back what it did not use when
+it ends. Two promises hold to the nanosecond, whatever the rules:
 
-- a request that was told to wait `retry_after_ms` is admitted then, if nobody else used the key;
-- after a request has settled, the bucket is exactly where it would be if the request had been
-  charged at its start what it used, whatever else was charged and settled meanwhile.
+- a request that was told to wait `retry_after_ms` is admitted then, if nobody else was charged: the
+  longest of its waits is told, and buckets only drain meanwhile;
+- after a request has settled, every bucket is where it would be if the request had been charged at
+  its start what it used (see `buckets`).
 
-The second needs care. Between charge and refund the bucket drains, but not below empty. Had the
-refunded tokens never been charged, it might have run empty earlier, and what would have drained
-then is lost. So a refund is at most the lowest debt since the charge; otherwise a stream that is
-kept open for long could save up bursts.
+One kind of request is not charged its most at the start: one that states no maximum. It reserves
+what such requests usually need and `extend`s that while it decodes. An extension is charged whether
+or not there is room, because a running answer is never cut for a limit. The debt is real, newcomers
+wait for it; so `used ≤ limit + rate · time` may be exceeded by what such requests used beyond their
+first reservation, together, and by nothing else.
 
-Does not know: what a token costs in money, or any other gateway process (one per installation).
+Does not know: what a token costs in money, or any other gateway process: each counts on its own.
 """
 
 from __future__ import annotations
 
-import math
+import operator
 import time
 import uuid
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from anzoth.errors import RateLimited
-from anzoth.gateway.principal import Principal
+from anzoth.gateway import limit_errors
+from anzoth.gateway.buckets import Bucket, DayCount, Hold
+from anzoth.gateway.limit_errors import Headers, LimitReached, go_duration
+from anzoth.gateway.limit_rules import LimitRule, applicable
+from anzoth.gateway.principal import Principal, TenantHandle
 
-_MINUTE_NS = 60_000_000_000
+_RATES = ("rpm", "tpm", "input_tpm", "output_tpm")
+_HEADER_NAMES = ("requests", "tokens", "input-tokens", "output-tokens")
+Units = tuple[int, int, int, int]
+"""Of each rate, in the order of `_RATES`."""
+_TOKENS = 1
 _SWEEP = 2
-"""Idle keys looked at per reservation: more than one, so that forgetting outruns remembering."""
+"""Idle meters looked at per reservation: more than one, so that forgetting outruns remembering."""
 
 
-class LimitReached(RateLimited):
-    """Rate limit reached for this API key. Wait and retry."""
+class _Meter:
+    """What one rule's limits hold."""
 
-    def __init__(
-        self, message: str, retry_after_ms: int | None, limit_headers: list[tuple[str, str]]
-    ) -> None:
-        super().__init__(message, retry_after_ms=retry_after_ms)
-        self._limit_headers = limit_headers
+    __slots__ = ("buckets", "day", "num_open", "rule")
 
-    def headers(self) -> list[tuple[str, str]]:
-        return [*super().headers(), *self._limit_headers]
+    def __init__(self, rule: LimitRule, now_ns: int) -> None:
+        self.rule = rule
+        self.buckets: list[tuple[int, Bucket]] = []
+        """With the index of their rate."""
+        self.day: DayCount | None = None
+        self.num_open = 0
+        self._change(rule, now_ns)
 
+    def advance(self, rule: LimitRule, now_ns: int) -> None:
+        """Drains until now; then the limits are those of `rule`."""
+        for _, bucket in self.buckets:
+            bucket.advance(now_ns)
+        if rule is not self.rule:
+            if rule.limits != self.rule.limits:
+                self._change(rule, now_ns)
+            self.rule = rule
 
-@dataclass(slots=True, eq=False)
-class _Hold:
-    """One charge that may still be reduced."""
+    def is_idle(self, wall_ns: int) -> bool:
+        """Whether a new one would be the same."""
+        if self.num_open and self.rule.limits.concurrency is not None:
+            return False
+        if self.day is not None:
+            self.day.advance(wall_ns)
+            if self.day.used:
+                return False
+        return all(bucket.is_idle() for _, bucket in self.buckets)
 
-    amount: int
-    lowest: int
-    """The lowest debt since the charge: no refund can be larger."""
-
-
-class _Bucket:
-    """One limit of one key: `per_minute` units, as a debt that drains.
-
-    Debt is counted in units × nanoseconds per minute: `per_minute` of it drain per nanosecond, and
-    one unit is `_MINUTE_NS` of it. Nothing is ever rounded.
-    """
-
-    __slots__ = ("_debt", "_holds", "_per_minute", "_updated_ns")
-
-    def __init__(self, per_minute: int, now_ns: int) -> None:
-        self._per_minute = per_minute
-        self._debt = 0
-        self._updated_ns = now_ns
-        self._holds: list[_Hold] = []
-        """By age. `lowest` never falls from one to the next: an older one has seen more."""
-
-    @property
-    def per_minute(self) -> int:
-        return self._per_minute
-
-    def advance(self, now_ns: int, per_minute: int | None = None) -> None:
-        """Drains until now, at the old rate; then `per_minute` is the rate."""
-        if now_ns > self._updated_ns:
-            drained = (now_ns - self._updated_ns) * self._per_minute
-            self._debt = max(0, self._debt - drained)
-            self._updated_ns = now_ns
-            self._lower_holds()
-        if per_minute is not None:
-            self._per_minute = per_minute
-
-    def wait_ns(self, units: int) -> int | None:
-        """0: it fits now. None: it never will."""
-        if units > self._per_minute:
-            return None
-        excess = self._debt + (units - self._per_minute) * _MINUTE_NS
-        return max(0, -(-excess // self._per_minute)) if self._per_minute else 0
-
-    def charge(self, units: int) -> _Hold:
-        self._debt += units * _MINUTE_NS
-        hold = _Hold(units * _MINUTE_NS, self._debt)
-        self._holds.append(hold)
-        return hold
-
-    def settle(self, hold: _Hold, used_units: int) -> None:
-        """The charge becomes `used_units`: more is charged now, less is refunded as of then."""
-        difference = hold.amount - used_units * _MINUTE_NS
-        if difference < 0:
-            self._debt -= difference
-        if hold in self._holds:  # else it has drained, and there is nothing to refund
-            self._refund(self._holds.index(hold), min(max(difference, 0), hold.lowest))
-            self._holds.remove(hold)
-
-    def _refund(self, index: int, refund: int) -> None:
-        """Rewrites history without these units: the debt was lower ever since the charge."""
-        lowest = self._holds[index].lowest
-        self._debt -= refund
-        for older in self._holds[:index]:
-            older.lowest = min(older.lowest, lowest - refund)
-        for younger in self._holds[index + 1 :]:
-            younger.lowest -= refund
-
-    def _lower_holds(self) -> None:
-        for hold in reversed(self._holds):
-            if hold.lowest <= self._debt:
-                break
-            hold.lowest = self._debt
-        if self._debt == 0:
-            self._holds.clear()  # nothing is left that could be refunded
-
-    def remaining(self) -> int:
-        """Whole units that would be admitted now."""
-        return max(0, self._per_minute - math.ceil(self._debt / _MINUTE_NS))
-
-    def full_in_ns(self) -> int:
-        """Until the whole minute's worth is there again."""
-        return -(-self._debt // self._per_minute) if self._per_minute else 0
-
-    def is_idle(self) -> bool:
-        return self._debt == 0
+    def _change(self, rule: LimitRule, now_ns: int) -> None:
+        before, self.buckets = dict(self.buckets), []
+        for index, name in enumerate(_RATES):
+            per_minute = getattr(rule.limits, name)
+            if per_minute is not None:
+                bucket = before.get(index) or Bucket(per_minute, now_ns)
+                bucket.advance(now_ns, per_minute)
+                self.buckets.append((index, bucket))
+        if rule.limits.tokens_per_day is None:
+            self.day = None
+        elif self.day is None:
+            self.day = DayCount()
 
 
 @dataclass(slots=True)
-class _Key:
-    """The buckets of one key; None: that limit does not exist."""
+class _Charge:
+    """What a reservation, or one extension of it, holds in all buckets."""
 
-    requests: _Bucket | None = None
-    tokens: _Bucket | None = None
+    units: Units
+    holds: list[tuple[int, Bucket, Hold]]
+    days: list[tuple[DayCount, int]]
+
+    def finish(self, used: Units) -> None:
+        for index, bucket, hold in self.holds:
+            bucket.settle(hold, used[index])
+        for count, day in self.days:
+            count.change(day, used[_TOKENS] - self.units[_TOKENS])
 
 
 @dataclass(slots=True)
@@ -150,146 +109,229 @@ class Reservation:
 
     reserved_tokens: int
     _limiter: Limiter = field(repr=False)
-    _requests: tuple[_Bucket, _Hold] | None
-    _tokens: tuple[_Bucket, _Hold] | None
-    _headers: list[tuple[str, str]]
+    _rules: Sequence[LimitRule]
+    _meters: list[_Meter] = field(repr=False)
+    _charges: list[_Charge] = field(repr=False)
+    _headers: Headers
     _is_open: bool = True
 
-    def settle(self, used_tokens: int) -> None:
+    def extend(self, output_tokens: int) -> None:
+        """The request will need more than was reserved. Charged at once, room or not.
+
+        Does nothing where no rule applies, or after the end.
+        """
+        if not self._is_open or not self._rules:
+            return
+        self.reserved_tokens += output_tokens
+        # Its own rules may be out of date: an extension must not bring old limits back.
+        rules = [self._limiter.current(rule) for rule in self._rules]
+        meters = self._limiter.meters(rules)
+        self._charges.append(charge(meters, (0, output_tokens, 0, output_tokens)))
+
+    def settle(self, prompt_tokens: int, output_tokens: int = 0) -> None:
         """The request is over and used this many tokens. Does nothing when called again."""
-        self._finish(used_requests=1, used_tokens=used_tokens)
+        self._finish((1, prompt_tokens + output_tokens, prompt_tokens, output_tokens))
 
     def cancel(self) -> None:
         """The request never reached the engine: it counts for nothing. Once, like `settle`."""
-        self._finish(used_requests=0, used_tokens=0)
+        self._finish((0, 0, 0, 0))
 
-    def headers(self) -> list[tuple[str, str]]:
+    def headers(self) -> Headers:
         """The limits as they were when this request was admitted, with it counted."""
         return list(self._headers)
 
-    def _finish(self, used_requests: int, used_tokens: int) -> None:
+    def _finish(self, used: Units) -> None:
         if not self._is_open:
             return
         self._is_open = False
+        if not self._rules:
+            return
         now_ns = self._limiter.now_ns()
-        for charged, used in ((self._requests, used_requests), (self._tokens, used_tokens)):
-            if charged is not None:
-                bucket, hold = charged
+        for meter in self._meters:
+            meter.num_open -= 1
+        # What was charged first was used first; beyond the last charge it is charged now.
+        left = used
+        for number, part in enumerate(self._charges, 1):
+            is_last = number == len(self._charges)
+            taken = left if is_last else _smaller(part.units, left)
+            if not is_last:
+                left = _difference(left, taken)
+            for _, bucket, _hold in part.holds:
                 bucket.advance(now_ns)
-                bucket.settle(hold, used)
+            part.finish(taken)
 
 
 class Limiter:
-    """The limits of all keys. One per gateway; every call is synchronous and takes microseconds."""
+    """All limits. One per gateway; every call is synchronous and takes microseconds."""
 
-    def __init__(self, now_ns: Callable[[], int] = time.monotonic_ns) -> None:
+    def __init__(
+        self,
+        now_ns: Callable[[], int] = time.monotonic_ns,
+        wall_ns: Callable[[], int] = time.time_ns,
+    ) -> None:
         self.now_ns = now_ns
-        self._keys: OrderedDict[uuid.UUID, _Key] = OrderedDict()
+        self._wall_ns = wall_ns
+        self.on_new_day_count: Callable[[LimitRule, TenantHandle, int], None] | None = None
+        """Called with a rule, its tenant and a day (since 1970) that is counted from now on; what
+        was before is to be given to `add_to_day`."""
+        self._meters: OrderedDict[tuple[uuid.UUID, str | None], _Meter] = OrderedDict()
 
     def __len__(self) -> int:
-        """Keys that are remembered: those that a limit applies to and that are not idle."""
-        return len(self._keys)
+        """Rules that are remembered: those that hold something."""
+        return len(self._meters)
 
     def reserve(
-        self, principal: Principal, prompt_tokens: int, max_output_tokens: int
+        self, principal: Principal, model: str, prompt_tokens: int, output_tokens: int
     ) -> Reservation:
         """Charges one request and all tokens it can use, or nothing at all.
 
-        Raises RateLimited, with the exact time after which the same call would be admitted, or
-        without one when the request is larger than the whole limit.
+        Raises LimitReached: with the exact time after which the same call would be admitted, or
+        without one where there is none (see `limit_errors`).
         """
-        key = self._key(principal)
-        wanted = {"requests": 1, "tokens": prompt_tokens + max_output_tokens}
-        waits = {
-            name: bucket.wait_ns(wanted[name])
-            for name, bucket in (("requests", key.requests), ("tokens", key.tokens))
-            if bucket is not None
-        }
-        if any(wait != 0 for wait in waits.values()):
-            raise _refusal(key, waits, wanted)
-        units = wanted["tokens"]
-        requests = None if key.requests is None else (key.requests, key.requests.charge(1))
-        tokens = None if key.tokens is None else (key.tokens, key.tokens.charge(units))
-        return Reservation(units, self, requests, tokens, _headers(key))
+        total = prompt_tokens + output_tokens
+        rules = applicable(principal.limits, model) if principal.limits else ()
+        if not rules:
+            self._forget_idle(self.now_ns())
+            return Reservation(total, self, rules, [], [], [])
+        units = (1, total, prompt_tokens, output_tokens)
+        meters = self.meters(rules)
+        for meter in meters:
+            if meter.day is not None and not meter.day.is_complete:
+                self._complete(meter.rule, meter.day, principal.tenant)
+        self._check(meters, units)
+        charged = charge(meters, units)
+        for meter in meters:
+            meter.num_open += 1
+        return Reservation(total, self, rules, meters, [charged], _headers(meters))
 
-    def _key(self, principal: Principal) -> _Key:
-        """The key's buckets, drained until now, with the limits that it has now."""
-        key_id, now_ns = principal.key_id, self.now_ns()
-        assert key_id is not None, "only keys run models"
+    def add_to_day(self, rule: LimitRule, day: int, tokens: int) -> None:
+        """They were used before this limiter began to count that day."""
+        meter = self._meters.get((rule.subject, rule.model))
+        if meter is not None and meter.day is not None:
+            meter.day.change(day, tokens)
+
+    def _complete(self, rule: LimitRule, count: DayCount, tenant: TenantHandle) -> None:
+        count.is_complete = True
+        if self.on_new_day_count is not None:
+            self.on_new_day_count(rule, tenant, count.day)
+
+    def current(self, rule: LimitRule) -> LimitRule:
+        """As it was when it was last seen: its limits may have changed since."""
+        meter = self._meters.get((rule.subject, rule.model))
+        return rule if meter is None else meter.rule
+
+    def meters(self, rules: Sequence[LimitRule]) -> list[_Meter]:
+        """Of these rules, drained until now, with the limits that they have now."""
+        now_ns = self.now_ns()
         self._forget_idle(now_ns)
-        if principal.rpm is None and principal.tpm is None:
-            self._keys.pop(key_id, None)
-            return _Key()
-        key = self._keys.setdefault(key_id, _Key())
-        self._keys.move_to_end(key_id)
-        key.requests = _current(key.requests, principal.rpm, now_ns)
-        key.tokens = _current(key.tokens, principal.tpm, now_ns)
-        return key
+        found = []
+        for rule in rules:
+            key = (rule.subject, rule.model)
+            meter = self._meters.get(key)
+            if meter is None:
+                meter = self._meters[key] = _Meter(rule, now_ns)
+            else:
+                self._meters.move_to_end(key)
+                meter.advance(rule, now_ns)
+            if meter.day is not None:
+                meter.day.advance(self._wall_ns())
+            found.append(meter)
+        return found
+
+    def _check(self, meters: list[_Meter], units: Units) -> None:
+        """Raises LimitReached, of the limit that has to be waited for longest."""
+        in_the_way: list[_Obstacle] = []
+        for meter in meters:
+            for index, bucket in meter.buckets:
+                wait_ns = bucket.wait_ns(units[index])
+                if wait_ns != 0:
+                    in_the_way.append(_Obstacle(meter, _RATES[index], wait_ns, bucket.remaining()))
+            limits = meter.rule.limits
+            if limits.concurrency is not None and meter.num_open >= limits.concurrency:
+                in_the_way.append(_Obstacle(meter, "concurrency", 0, 0))
+            if meter.day is not None and limits.tokens_per_day is not None:
+                tokens, most = units[_TOKENS], limits.tokens_per_day
+                wait_ns = meter.day.wait_ns(tokens, most, self._wall_ns())
+                if wait_ns != 0:
+                    in_the_way.append(_Obstacle(meter, "tokens_per_day", wait_ns, meter.day.used))
+        if in_the_way:
+            raise _refusal(max(in_the_way, key=_Obstacle.order), units, _headers(meters))
 
     def _forget_idle(self, now_ns: int) -> None:
-        for key_id in [key_id for key_id, _ in zip(self._keys, range(_SWEEP), strict=False)]:
-            key = self._keys[key_id]
-            buckets = [bucket for bucket in (key.requests, key.tokens) if bucket is not None]
-            for bucket in buckets:
-                bucket.advance(now_ns)
-            if all(bucket.is_idle() for bucket in buckets):
-                del self._keys[key_id]
+        for key in [key for key, _ in zip(self._meters, range(_SWEEP), strict=False)]:
+            meter = self._meters[key]
+            meter.advance(meter.rule, now_ns)
+            if meter.is_idle(0 if meter.day is None else self._wall_ns()):
+                del self._meters[key]
             else:
-                self._keys.move_to_end(key_id)  # the next call looks at others
+                self._meters.move_to_end(key)  # the next call looks at others
 
 
-def _current(bucket: _Bucket | None, per_minute: int | None, now_ns: int) -> _Bucket | None:
-    if per_minute is None:
-        return None
-    if bucket is None:
-        return _Bucket(per_minute, now_ns)
-    bucket.advance(now_ns, per_minute)
-    return bucket
+def charge(meters: list[_Meter], units: Units) -> _Charge:
+    """In every bucket, room or not."""
+    holds: list[tuple[int, Bucket, Hold]] = []
+    days: list[tuple[DayCount, int]] = []
+    for meter in meters:
+        for index, bucket in meter.buckets:
+            holds.append((index, bucket, bucket.charge(units[index])))
+        if meter.day is not None:
+            days.append((meter.day, meter.day.charge(units[_TOKENS])))
+    return _Charge(units, holds, days)
 
 
-def _refusal(key: _Key, waits: dict[str, int | None], wanted: dict[str, int]) -> LimitReached:
-    """Names the limit that has to be waited for longest, or that can never be met."""
-    name = max(waits, key=lambda name: math.inf if waits[name] is None else waits[name] or 0)
-    bucket = key.requests if name == "requests" else key.tokens
-    assert bucket is not None
-    wait_ns = waits[name]
+@dataclass(slots=True, frozen=True)
+class _Obstacle:
+    """One limit that does not admit a request now."""
+
+    meter: _Meter
+    what: str
+    wait_ns: int | None
+    """None: it never will. Of a concurrency nobody knows it."""
+    state: int
+    """What is left of a rate, what is used of a day."""
+
+    def order(self) -> tuple[bool, bool, int]:
+        """Never, then nobody knows when, then the longest."""
+        return self.wait_ns is None, self.what == "concurrency", self.wait_ns or 0
+
+
+def _refusal(obstacle: _Obstacle, units: Units, headers: Headers) -> LimitReached:
+    rule, what, wait_ns = obstacle.meter.rule, obstacle.what, obstacle.wait_ns
+    if what == "concurrency":
+        return limit_errors.concurrency_reached(rule, headers)
+    wanted = units[_RATES.index(what) if what in _RATES else _TOKENS]
     if wait_ns is None:
-        return LimitReached(
-            f"This request needs up to {wanted[name]} {name}, and this API key's limit is "
-            f"{bucket.per_minute} {name} per minute. Waiting will not help; ask for fewer tokens.",
-            None,
-            _headers(key),
-        )
-    wait_ms = -(-wait_ns // 1_000_000)
-    asked = f", requested: {wanted[name]}" if name == "tokens" else ""
-    return LimitReached(
-        f"Rate limit reached for this API key: {bucket.per_minute} {name} per minute "
-        f"(remaining: {bucket.remaining()}{asked}). Retry in {go_duration(wait_ns)}.",
-        wait_ms,
-        _headers(key),
-    )
+        return limit_errors.too_large(rule, what, wanted, headers)
+    if what == "tokens_per_day":
+        return limit_errors.day_used_up(rule, wanted, obstacle.state, wait_ns, headers)
+    return limit_errors.rate_reached(rule, what, wanted, obstacle.state, wait_ns, headers)
 
 
-def _headers(key: _Key) -> list[tuple[str, str]]:
-    headers = []
-    for name, bucket in (("requests", key.requests), ("tokens", key.tokens)):
-        if bucket is not None:
+def _headers(meters: list[_Meter]) -> Headers:
+    """Of each rate that has a limit, the tightest one: which has least left."""
+    tightest: list[tuple[int, Bucket] | None] = [None] * len(_RATES)
+    for meter in meters:
+        for index, bucket in meter.buckets:
+            remaining, known = bucket.remaining(), tightest[index]
+            if known is None or remaining < known[0]:
+                tightest[index] = (remaining, bucket)
+    headers: Headers = []
+    for name, found in zip(_HEADER_NAMES, tightest, strict=True):
+        if found is not None:
+            remaining, bucket = found
             headers += [
                 (f"x-ratelimit-limit-{name}", str(bucket.per_minute)),
-                (f"x-ratelimit-remaining-{name}", str(bucket.remaining())),
+                (f"x-ratelimit-remaining-{name}", str(remaining)),
                 (f"x-ratelimit-reset-{name}", go_duration(bucket.full_in_ns())),
             ]
     return headers
 
 
-def go_duration(duration_ns: int) -> str:
-    """As Go prints it, rounded up to milliseconds: `12ms`, `1.5s`, `6m0s`, `1h0m0s`."""
-    total_ms = -(-duration_ns // 1_000_000)
-    if total_ms < 1000:
-        return f"{total_ms}ms" if total_ms else "0s"
-    minutes, ms = divmod(total_ms, 60_000)
-    seconds = f"{ms / 1000:.3f}".rstrip("0").rstrip(".") + "s"
-    if minutes == 0:
-        return seconds
-    hours, minutes = divmod(minutes, 60)
-    return (f"{hours}h" if hours else "") + f"{minutes}m{seconds}"
+def _smaller(one: Units, other: Units) -> Units:
+    a, b, c, d = map(min, one, other)
+    return a, b, c, d
+
+
+def _difference(one: Units, other: Units) -> Units:
+    a, b, c, d = map(operator.sub, one, other)
+    return a, b, c, d

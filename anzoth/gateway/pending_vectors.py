@@ -14,10 +14,11 @@ from anzoth.frames import Embedded, FrameError
 class PendingVectors:
     """The vectors of one request, in the order of its inputs."""
 
-    __slots__ = ("_num_missing", "_vectors", "answer", "tenant")
+    __slots__ = ("_num_missing", "_vectors", "answer", "owners")
 
-    def __init__(self, tenant: UUID, num_inputs: int) -> None:
-        self.tenant = tenant
+    def __init__(self, owners: frozenset[UUID], num_inputs: int) -> None:
+        """`owners`: the tenant, and the key if it is known."""
+        self.owners = owners
         self.answer: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         """Done when every vector is there, or with the error that ended the request."""
         self._vectors: list[bytes | None] = [None] * num_inputs

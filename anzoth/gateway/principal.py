@@ -11,10 +11,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 from fnmatch import fnmatchcase
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from uuid import UUID
 
-from anzoth.errors import Forbidden, ModelNotAllowed
-from anzoth.gateway.accounts.roles import MANAGEMENT_SCOPES
+from anzoth.errors import AddressNotAllowed, EndpointNotAllowed, Forbidden, ModelNotAllowed
+from anzoth.gateway import scopes
+from anzoth.gateway.limit_rules import LimitRule
+
+Address = IPv4Address | IPv6Address
+Network = IPv4Network | IPv6Network
 
 
 @dataclass(slots=True, frozen=True)
@@ -43,30 +48,64 @@ class Principal:
     scopes: frozenset[str]
     models: tuple[str, ...] | None
     """Patterns (`fnmatch`) of the model ids it may use; None: all."""
-    rpm: int | None
-    """Requests per minute; None: unlimited."""
-    tpm: int | None
-    """Tokens per minute, prompt and output; None: unlimited."""
     expires_at: datetime | None
+    limits: tuple[LimitRule, ...] = ()
+    """Of its tenant, its project and itself; only rules that limit something."""
+    endpoints: tuple[str, ...] | None = None
+    """Patterns of the routes it may use, for example `/v1/chat/*`; None: all."""
+    networks: tuple[Network, ...] | None = None
+    """Where its requests may come from; None: anywhere."""
+    knowledge_bases: frozenset[str] = frozenset()
+    tools: frozenset[str] = frozenset()
+    rotating_until: datetime | None = None
+    """It was presented by its old secret, which works until then."""
     user_id: UUID | None = None
     """Whose session it is."""
 
+    @property
+    def manages(self) -> bool:
+        """A management key: its inference scopes are what it may hand on, not what it may do."""
+        return scopes.manages(self.scopes)
+
     def has_scope(self, scope: str) -> bool:
-        """Whether it has `scope`, or its verb-less parent, or the one that stands for its kind:
-        `admin` for what manages, `all` for the rest."""
-        whole = "admin" if scope in MANAGEMENT_SCOPES else "all"
-        return bool(self.scopes & {scope, scope.partition(":")[0], whole})
+        """Whether it may do what `scope` stands for."""
+        if scopes.spends(scope) and self.manages:
+            return False
+        return scopes.covers(self.scopes, scope)
 
     def require_scope(self, scope: str) -> None:
         """Raises Forbidden unless it has the scope."""
-        if not self.has_scope(scope):
-            who = "This API key lacks" if self.user_id is None else "Your role lacks"
-            raise Forbidden(f"{who} the scope {scope!r} that this endpoint needs.")
+        if self.has_scope(scope):
+            return
+        if scopes.spends(scope) and self.manages and self.user_id is None:
+            raise Forbidden(
+                "This API key manages keys, and such a key is not used for inference. Make another "
+                "one for that.",
+                rule="key.management",
+            )
+        who = "This API key lacks" if self.user_id is None else "Your role lacks"
+        raise Forbidden(f"{who} the scope {scope!r} that this endpoint needs.")
+
+    def require_address(self, address: Address | None) -> None:
+        """Raises AddressNotAllowed unless the key may be used from there; None: unknown."""
+        if self.networks is None:
+            return
+        if address is None or not any(address in network for network in self.networks):
+            raise AddressNotAllowed()
+
+    def require_endpoint(self, endpoint: str) -> None:
+        """Raises EndpointNotAllowed unless the key may use this route (its pattern)."""
+        if self.endpoints is not None and not _matches(endpoint, self.endpoints):
+            raise EndpointNotAllowed()
 
     def may_use_model(self, model: str) -> bool:
-        return self.models is None or any(fnmatchcase(model, pattern) for pattern in self.models)
+        return self.models is None or _matches(model, self.models)
 
     def require_model(self, model: str) -> None:
         """Raises ModelNotAllowed unless the key is granted `model`."""
         if not self.may_use_model(model):
             raise ModelNotAllowed(f"This API key has no access to the model {model!r}.")
+
+
+def _matches(text: str, patterns: tuple[str, ...]) -> bool:
+    return any(fnmatchcase(text, pattern) for pattern in patterns)

@@ -11,8 +11,8 @@ Does not know: queues, or what a tier costs.
 from __future__ import annotations
 
 from anzoth.gateway.principal import Principal
+from anzoth.gateway.scopes import PRIORITY_SCOPE
 
-PRIORITY_SCOPE = "priority"
 DEFAULT_TIER = "default"
 
 ENGINE_PRIORITIES = {"flex": -1, DEFAULT_TIER: 0, "priority": 1}

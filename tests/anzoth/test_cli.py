@@ -116,6 +116,67 @@ def test_text_output_shows_a_key_once(dsn: str, tmp_path: Path) -> None:
     assert "revoked" in commands.run("keys", "list").stdout
 
 
+def test_a_key_is_updated_rotated_and_revoked_and_stays_the_same(dsn: str, tmp_path: Path) -> None:
+    commands = Commands("--database-url", dsn, "--data-dir", str(tmp_path))
+    commands.json("tenants", "create", "acme")
+    commands.json("projects", "create", "web", "--tenant", "acme", "--rpm", "9")
+    created = commands.json(
+        *("keys", "create", "--tenant", "acme", "--name", "ci", "--project", "web"),
+        *("--scope", "chat", "--network", "10.0.0.0/8", "--tool", "weather", "--rpm", "60"),
+        *("--output-tpm", "500", "--concurrency", "3"),
+    )
+    assert created["networks"] == ["10.0.0.0/8"]
+    assert (created["rpm"], created["output_tpm"], created["concurrency"]) == (60, 500, 3)
+    changed = commands.json(
+        *("keys", "update", created["id"], "--add-scope", "rerank", "--rpm", "none"),
+        *("--remove-network", "10.0.0.0/8", "--add-network", "::1", "--restrict", "models"),
+        *("--add-model", "llama*", "--expires", "90d"),
+    )
+    assert (changed["scopes"], changed["models"]) == (["chat", "rerank"], ["llama*"])
+    assert (changed["networks"], changed["rpm"]) == (["::1/128"], None)
+    rotated = commands.json("keys", "rotate", created["kid"], "--grace", "2h")
+    assert rotated["id"] == created["id"]
+    assert rotated["key"] != created["key"]
+    assert keys.try_parse(rotated["key"]) is not None
+    (listed,) = commands.json("keys", "list")
+    assert listed["kid"] == rotated["kid"]
+    assert listed["predecessor_expires_at"] == rotated["old_until"]
+    assert (listed["project"], listed["concurrency"], listed["tools"]) == ("web", 3, ["weather"])
+    revoked = commands.json("keys", "revoke", created["kid"], "--let-finish")  # by its old name
+    assert revoked["id"] == created["id"]
+    assert "was revoked on" in commands.error("keys", "rotate", created["id"])
+    assert "at most 7 days" in commands.error("keys", "rotate", created["id"], "--grace", "8d")
+
+
+def test_limits_of_tenants_projects_and_models_are_set_and_listed(dsn: str, tmp_path: Path) -> None:
+    commands = Commands("--database-url", dsn, "--data-dir", str(tmp_path))
+    commands.json("tenants", "create", "acme")
+    assert commands.json("tenants", "update", "acme", "--tpm", "1000")["tpm"] == 1000
+    updated = commands.json("tenants", "update", "acme", "--for-model", "llama", "--rpm", "5")
+    assert (updated["for_model"], updated["rpm"], updated["tpm"]) == ("llama", 5, None)
+    commands.json("projects", "create", "web", "--tenant", "acme")
+    commands.json(
+        *("projects", "update", "web", "--tenant", "acme", "--new-name", "shop"),
+        *("--tokens-per-day", "9000"),
+    )
+    listed = commands.json("tenants", "limits", "acme")
+    assert [(limit["project"], limit["model"]) for limit in listed] == [
+        (None, None),
+        (None, "llama"),
+        ("shop", None),
+    ]
+    assert "tokens_per_day 9000" in commands.run("tenants", "limits", "acme").stdout
+    commands.json("tenants", "update", "acme", "--tpm", "none")
+    assert len(commands.json("tenants", "limits", "acme")) == 2
+    names = [project["name"] for project in commands.json("projects", "list", "--tenant", "acme")]
+    assert names == ["default", "shop"]
+    archived = commands.json("projects", "archive", "shop", "--tenant", "acme")
+    assert archived["num_revoked_keys"] == 0
+    assert "no project named" in commands.error("projects", "update", "shop", "--tenant", "acme")
+    assert "a whole number or none" in commands.error("tenants", "update", "acme", "--rpm", "x")
+    assert "rpm is 0" in commands.error("tenants", "update", "acme", "--rpm", "0")
+
+
 def test_a_tenant_is_deleted_only_when_that_was_meant(dsn: str, tmp_path: Path) -> None:
     commands = Commands("--database-url", dsn, "--data-dir", str(tmp_path))
     for name in ("one", "two"):

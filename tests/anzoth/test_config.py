@@ -45,6 +45,15 @@ def test_every_section_is_reachable_from_file_and_environment(tmp_path: Path) ->
     assert (loaded.http.max_connections, loaded.http.head_timeout_s) == (9, 0.5)
 
 
+def test_trusted_proxies_are_a_list_in_the_file_and_words_in_the_environment(
+    tmp_path: Path,
+) -> None:
+    file = written(tmp_path, "[http]\ntrusted_proxies = ['10.0.0.0/8', '::1']\n")
+    assert config.load(file, {}, {}).http.trusted_proxies == ("10.0.0.0/8", "::1")
+    environ = {"ANZOTH_HTTP_TRUSTED_PROXIES": "192.0.2.1 192.0.2.2"}
+    assert config.load(file, {}, environ).http.trusted_proxies == ("192.0.2.1", "192.0.2.2")
+
+
 def test_models_from_command_line_environment_and_file(tmp_path: Path) -> None:
     a, b = checkpoint(tmp_path, "a"), checkpoint(tmp_path, "b")
     file = written(tmp_path, f"[[models]]\nname = 'from-file'\npath = '{a}'\n")
@@ -104,6 +113,8 @@ def test_the_embedding_model_is_served_where_installed_and_can_be_switched_off(
         ("", {"ANZOTH_ALIASES": "a"}, "expected NAME=MODEL"),
         ("", {"ANZOTH_ALIASES": "a=nothing"}, "no model is called 'nothing'"),
         ("", {"ANZOTH_ALIASES": "anzoth-default=anzoth-default"}, "two models are called"),
+        ("[http]\ntrusted_proxies = '10.0.0.300'\n", {}, "trusted_proxies names '10.0.0.300'"),
+        ("[http]\ntrusted_proxies = [7]\n", {}, "expected a list of texts"),
         ("this is not toml", {}, "not valid TOML"),
     ],
 )
@@ -126,7 +137,11 @@ def test_two_models_of_one_name_are_refused(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "section",
-    [ServerConfig(data_dir=Path("/x"), database_url="u"), HttpConfig(), EngineConfig(num_blocks=3)],
+    [
+        ServerConfig(data_dir=Path("/x"), database_url="u"),
+        HttpConfig(trusted_proxies=("10.0.0.0/8", "::1")),
+        EngineConfig(num_blocks=3),
+    ],
 )
 def test_a_section_survives_the_way_to_a_child_process(section) -> None:
     assert config.from_json(type(section), config.to_json(section)) == section

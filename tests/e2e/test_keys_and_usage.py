@@ -108,6 +108,34 @@ def test_revocation_works_within_two_seconds(server) -> None:
         assert client.get("/v1/models").status_code == 401
 
 
+def test_revocation_ends_a_running_stream_unless_it_may_finish(server) -> None:
+    endless = {**GOOD, "stream": True, "max_tokens": 900, "ignore_eos": True}
+    for let_finish in ([], ["--let-finish"]):
+        created = server.cli("keys", "create", "--tenant", "default", "--name", "streaming")
+        with (
+            server.client(created["key"]) as client,
+            client.stream("POST", CHAT, json=endless) as response,
+        ):
+            lines = response.iter_lines()
+            assert next(lines).startswith("data: ")
+            server.cli("keys", "revoke", created["id"], *let_finish)
+            frames = [line.removeprefix("data: ") for line in lines if line.startswith("data: ")]
+        if let_finish:
+            assert frames[-1] == "[DONE]"
+        else:
+            assert json.loads(frames[-1])["error"]["code"] == "key_revoked"
+
+
+def test_a_rotated_key_works_by_both_secrets_and_says_so(server) -> None:
+    created = server.cli("keys", "create", "--tenant", "default", "--name", "rotating")
+    rotated = server.cli("keys", "rotate", created["id"], "--grace", "1h")
+    for key, is_old in ((created["key"], True), (rotated["key"], False)):
+        with server.client(key) as client:
+            answer = client.get("/v1/models")
+        assert answer.status_code == 200
+        assert ("x-anzoth-key-rotating" in answer.headers) is is_old
+
+
 def test_each_request_leaves_one_usage_row(server, key) -> None:
     with server.client(key) as client:
         whole = client.post(CHAT, json={**GOOD, "user": "u-1", "metadata": {"team": "blue"}})
@@ -179,7 +207,7 @@ def test_a_deleted_tenant_is_served_no_more_and_leaves_nothing_in_the_cache(serv
         told = [line for line in lines if line]
         assert client.get("/v1/models").status_code == 401
     error = json.loads(told[-1].removeprefix("data: "))["error"]
-    assert error["code"] == "invalid_api_key"
+    assert error["code"] == "key_revoked"
     deadline_s = time.monotonic() + 10
     while "1 deleted tenant(s)" not in server.log():
         assert time.monotonic() < deadline_s

@@ -41,7 +41,7 @@ from anzoth.gateway.keys import Pepper
 from anzoth.gateway.ledger import Ledger
 from anzoth.gateway.limits import Limiter
 from anzoth.gateway.models import ModelRegistry, ServedModel, load_model
-from anzoth.gateway.principal import Principal
+from anzoth.gateway.principal import Address, Principal
 from anzoth.gateway.usage import UsageRecord
 from anzoth.http.messages import Headers, Request, Response, StreamingResponse
 from anzoth.telemetry import Metrics
@@ -139,7 +139,9 @@ class KnownKeys(Authenticator):
     def __init__(self) -> None:
         self.principals = {"good": PRINCIPAL}
 
-    async def authenticate(self, authorization: str | None) -> Principal:
+    async def authenticate(
+        self, authorization: str | None, address: Address | None = None
+    ) -> Principal:
         try:
             return self.principals[(authorization or "").removeprefix("Bearer ")]
         except KeyError:
@@ -275,6 +277,7 @@ class Api:
         *,
         key: str | None = "good",
         headers: dict[str, str] | None = None,
+        peer: str = "unix",
     ) -> Request:
         content = body if isinstance(body, bytes) else b"" if body is None else orjson.dumps(body)
         fields = {"authorization": f"Bearer {key}"} if key is not None else {}
@@ -290,7 +293,7 @@ class Api:
             query=path.partition("?")[2],
             headers=Headers([(k.encode(), v.encode()) for k, v in fields.items()]),
             request_id="req_test",
-            peer="unix",
+            peer=peer,
             received_at_s=time.monotonic(),
             read_body=read_body,
         )

@@ -14,3 +14,23 @@ SELECT id, name FROM anzoth.projects WHERE id = ANY ($1);
 SELECT id, name, is_default, created_at, archived_at FROM anzoth.projects
 WHERE tenant_id = $1 AND archived_at IS NULL
     AND CASE WHEN $2::text IS NULL THEN is_default ELSE name = $2 END;
+
+-- name: list_projects
+-- $1: a tenant. Archived ones last.
+SELECT id, name, is_default, created_at, archived_at FROM anzoth.projects
+WHERE tenant_id = $1
+ORDER BY archived_at IS NOT NULL, created_at, name;
+
+-- name: rename_project
+-- No row when the tenant has no such living project.
+UPDATE anzoth.projects SET name = $2 WHERE id = $1 AND archived_at IS NULL
+RETURNING id, name, is_default, created_at, archived_at;
+
+-- name: archive_project
+-- No row when it is archived already, or the default one, which a tenant always has.
+UPDATE anzoth.projects SET archived_at = now()
+WHERE id = $1 AND archived_at IS NULL AND NOT is_default
+RETURNING id, name, is_default, created_at, archived_at;
+
+-- name: is_living_project
+SELECT EXISTS (SELECT FROM anzoth.projects WHERE id = $1 AND archived_at IS NULL);

@@ -8,10 +8,6 @@ SELECT set_config('app.tenant', $1, true);
 -- For this transaction only: which key authentication may read.
 SELECT set_config('app.kid', $1, true);
 
--- name: set_deleted_tenants
--- For this transaction only: deleted tenants are seen, whoever they were.
-SELECT set_config('app.deleted_tenants', $1, true);
-
 -- name: set_user
 -- For this transaction only: which user's own rows exist.
 SELECT set_config('app.user', $1, true);
@@ -35,3 +31,7 @@ SELECT set_config('app.tenant_name', $1, true);
 -- name: set_journal
 -- For this transaction only: which journal's cursor exists.
 SELECT set_config('app.journal', $1, true);
+
+-- name: set_ended
+-- For this transaction only: deleted tenants and revoked keys are seen, whoever they were.
+SELECT set_config('app.ended', $1, true);

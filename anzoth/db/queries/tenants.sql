@@ -30,5 +30,5 @@ UPDATE anzoth.tenants SET deleted_at = now() WHERE id = $1 AND deleted_at IS NUL
 RETURNING deleted_at;
 
 -- name: list_deleted_tenants
--- Reads what the policies show under app.deleted_tenants.
+-- Reads what the policies show under app.ended.
 SELECT id FROM anzoth.tenants WHERE deleted_at IS NOT NULL;

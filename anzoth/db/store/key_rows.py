@@ -9,11 +9,15 @@ import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 
 import asyncpg
 
 from anzoth.db import statements
 from anzoth.db.pool import Connection
+
+Address = IPv4Address | IPv6Address
+Network = IPv4Network | IPv6Network
 
 
 @dataclass(slots=True, frozen=True)
@@ -30,10 +34,17 @@ class KeyRow:
     pepper_id: str
     scopes: list[str]
     models: list[str] | None
-    rpm: int | None
-    tpm: int | None
+    endpoints: list[str] | None
+    networks: list[Network] | None
+    knowledge_bases: list[str] | None
+    tools: list[str] | None
     expires_at: datetime | None
     revoked_at: datetime | None
+    predecessor_kid: str | None
+    predecessor_digest: bytes | None = field(repr=False)
+    predecessor_hash_alg: str | None
+    predecessor_pepper_id: str | None
+    predecessor_expires_at: datetime | None
 
 
 @dataclass(slots=True, frozen=True)
@@ -51,8 +62,10 @@ class NewKey:
     redacted: str
     scopes: Sequence[str]
     models: Sequence[str] | None
-    rpm: int | None
-    tpm: int | None
+    endpoints: Sequence[str] | None
+    networks: Sequence[Network] | None
+    knowledge_bases: Sequence[str] | None
+    tools: Sequence[str] | None
     expires_at: datetime | None
 
 
@@ -68,12 +81,66 @@ class KeyListing:
     redacted: str
     scopes: list[str]
     models: list[str] | None
+    endpoints: list[str] | None
+    networks: list[Network] | None
+    knowledge_bases: list[str] | None
+    tools: list[str] | None
     rpm: int | None
     tpm: int | None
+    input_tpm: int | None
+    output_tpm: int | None
+    concurrency: int | None
+    tokens_per_day: int | None
     created_at: datetime
     expires_at: datetime | None
     revoked_at: datetime | None
     last_used_at: datetime | None
+    last_used_ip: Address | None
+    predecessor_expires_at: datetime | None
+    """The secret before the last rotation works until then."""
+    predecessor_uses: int
+
+
+@dataclass(slots=True, frozen=True)
+class KeySettings:
+    """What of a key can be changed, and whose it is."""
+
+    id: uuid.UUID
+    tenant_id: uuid.UUID
+    tenant: str
+    project_id: uuid.UUID
+    kid: str
+    name: str
+    scopes: list[str]
+    models: list[str] | None
+    endpoints: list[str] | None
+    networks: list[Network] | None
+    knowledge_bases: list[str] | None
+    tools: list[str] | None
+    expires_at: datetime | None
+    revoked_at: datetime | None
+
+
+@dataclass(slots=True, frozen=True)
+class NewSecret:
+    """What a rotated key becomes."""
+
+    kid: str
+    digest: bytes = field(repr=False)
+    hash_alg: str
+    pepper_id: str
+    redacted: str
+
+
+@dataclass(slots=True, frozen=True)
+class KeyUse:
+    """What is written down about the uses of one key since the last time."""
+
+    at: datetime
+    """The latest."""
+    ip: Address | None
+    predecessor_kid: str | None = None
+    predecessor_uses: int = 0
 
 
 @dataclass(slots=True, frozen=True)
@@ -96,8 +163,16 @@ async def find_key(connection: Connection, kid: str) -> KeyRow | None:
     return None if row is None else KeyRow(**row)
 
 
-async def touch_keys(connection: Connection, used: Mapping[uuid.UUID, datetime]) -> None:
-    await connection.execute(statements.load()["touch_keys"], list(used), list(used.values()))
+async def touch_keys(connection: Connection, used: Mapping[uuid.UUID, KeyUse]) -> None:
+    uses = used.values()
+    await connection.execute(
+        statements.load()["touch_keys"],
+        list(used),
+        [use.at for use in uses],
+        [use.ip for use in uses],
+        [use.predecessor_kid for use in uses],
+        [use.predecessor_uses for use in uses],
+    )
 
 
 async def try_insert_key(connection: Connection, key: NewKey) -> datetime | None:
@@ -115,13 +190,57 @@ async def list_keys(connection: Connection, tenant: str | None) -> list[KeyListi
     return [KeyListing(**row) for row in rows]
 
 
-async def revoke_key(
+async def lock_key(
     connection: Connection, id: uuid.UUID | None, kid: str | None
+) -> KeySettings | None:
+    """None: there is no such key, or it is another tenant's."""
+    row = await connection.fetchrow(statements.load()["lock_key"], id, kid)
+    return None if row is None else KeySettings(**row)
+
+
+async def update_key(connection: Connection, key: KeySettings) -> None:
+    await connection.execute(
+        statements.load()["update_key"],
+        key.id,
+        key.name,
+        key.scopes,
+        key.models,
+        key.endpoints,
+        key.networks,
+        key.knowledge_bases,
+        key.tools,
+        key.expires_at,
+    )
+
+
+async def try_rotate_key(
+    connection: Connection, id: uuid.UUID, secret: NewSecret, old_until: datetime | None
+) -> bool:
+    """False when the kid is taken. `old_until` None: the old secret works no more."""
+    parameters = [getattr(secret, name) for name in NewSecret.__slots__]
+    try:
+        async with connection.transaction():
+            await connection.execute(statements.load()["rotate_key"], id, *parameters, old_until)
+    except asyncpg.UniqueViolationError:
+        return False
+    return True
+
+
+async def revoke_key(
+    connection: Connection, id: uuid.UUID | None, kid: str | None, *, lets_finish: bool
 ) -> RevokedKey | None:
-    row = await connection.fetchrow(statements.load()["revoke_key"], id, kid)
+    """`lets_finish`: its running requests go on."""
+    row = await connection.fetchrow(statements.load()["revoke_key"], id, kid, lets_finish)
     return None if row is None else RevokedKey(**row)
 
 
-async def revoke_keys(connection: Connection, tenant_id: uuid.UUID) -> int:
-    """How many of the tenant's keys worked until now."""
-    return len(await connection.fetch(statements.load()["revoke_keys"], tenant_id))
+async def revoke_keys(
+    connection: Connection, tenant_id: uuid.UUID, project_id: uuid.UUID | None = None
+) -> int:
+    """How many of the tenant's keys, or of one project's, worked until now."""
+    return len(await connection.fetch(statements.load()["revoke_keys"], tenant_id, project_id))
+
+
+async def list_revoked_keys(connection: Connection) -> list[uuid.UUID]:
+    """Of the last day, without those whose requests may finish; in `Database.ended`."""
+    return [row["id"] for row in await connection.fetch(statements.load()["list_revoked_keys"])]

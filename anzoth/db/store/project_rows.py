@@ -10,6 +10,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 
+import asyncpg
+
 from anzoth.db import statements
 from anzoth.db.pool import Connection
 
@@ -48,3 +50,29 @@ async def names_of_projects(
     """Archived ones too."""
     rows = await connection.fetch(statements.load()["names_of_projects"], list(ids))
     return {row["id"]: row["name"] for row in rows}
+
+
+async def list_projects(connection: Connection, tenant_id: uuid.UUID) -> list[ProjectRow]:
+    rows = await connection.fetch(statements.load()["list_projects"], tenant_id)
+    return [ProjectRow(**row) for row in rows]
+
+
+async def try_rename_project(connection: Connection, id: uuid.UUID, name: str) -> ProjectRow | None:
+    """None when it is gone, or the tenant has a living project of this name."""
+    try:
+        async with connection.transaction():
+            row = await connection.fetchrow(statements.load()["rename_project"], id, name)
+    except asyncpg.UniqueViolationError:
+        return None
+    return None if row is None else ProjectRow(**row)
+
+
+async def try_archive_project(connection: Connection, id: uuid.UUID) -> ProjectRow | None:
+    """None when it was archived before, or is the tenant's default one."""
+    row = await connection.fetchrow(statements.load()["archive_project"], id)
+    return None if row is None else ProjectRow(**row)
+
+
+async def is_living(connection: Connection, id: uuid.UUID) -> bool:
+    """Whether there is such a project, and it is not archived."""
+    return await connection.fetchval(statements.load()["is_living_project"], id)

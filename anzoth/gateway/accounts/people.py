@@ -29,7 +29,7 @@ from anzoth.gateway import audit
 from anzoth.gateway.accounts import emails, events, members, roles, tokens
 from anzoth.gateway.accounts.members import MadeInvitation
 from anzoth.gateway.accounts.tokens import Vault
-from anzoth.gateway.directory import DirectoryError
+from anzoth.gateway.directory_checks import DirectoryError
 
 BOOTSTRAP_LIFETIME = timedelta(hours=24)
 RESET_LIFETIME = timedelta(hours=24)

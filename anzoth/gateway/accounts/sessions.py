@@ -230,8 +230,6 @@ class Sessions:
             user_id=current.user.id,
             scopes=roles.SCOPES_OF_ROLE[role],
             models=None,
-            rpm=None,
-            tpm=None,
             expires_at=current.row.expires_at,
         )
 

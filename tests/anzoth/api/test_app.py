@@ -10,6 +10,7 @@ from dataclasses import replace
 import pytest
 from api_harness import EOS_ID, MODEL, PRINCIPAL, Api, MemorySink, Scenario, record, until
 from engine_peer import Said
+from principals import make_principal
 
 from anzoth.api.call import Answer, Call, Route
 from anzoth.api.routes import ROUTES, patterns
@@ -146,7 +147,7 @@ def test_every_answer_says_how_long_it_took_and_which_api_it_is(run: Run) -> Non
 
 def test_limits_are_told_on_answers_streams_and_refusals(run: Run) -> None:
     async def scenario(api: Api) -> None:
-        api.keys.principals["limited"] = replace(PRINCIPAL, rpm=2, tpm=10_000)
+        api.keys.principals["limited"] = make_principal(rpm=2, tpm=10_000)
         whole = await api.chat(key="limited", max_tokens=5)
         stream = await api.chat(key="limited", max_tokens=5, stream=True)
         refused = await api.chat(key="limited", max_tokens=5)
@@ -164,19 +165,41 @@ def test_limits_are_told_on_answers_streams_and_refusals(run: Run) -> None:
 
 def test_unused_tokens_of_a_reservation_are_given_back(run: Run) -> None:
     async def scenario(api: Api) -> None:
-        api.keys.principals["limited"] = replace(PRINCIPAL, tpm=200)
+        api.keys.principals["limited"] = make_principal(tpm=200)
         for _ in range(3):  # each reserves more than half of it
             assert (await api.chat(key="limited", max_tokens=150)).status == 200
 
     run(scenario)
 
 
-def test_without_a_maximum_a_key_may_use_what_its_limit_could_ever_grant(run: Run) -> None:
+def test_without_a_maximum_no_limit_cuts_the_answer_and_it_is_charged_in_full(run: Run) -> None:
     async def scenario(api: Api) -> None:
-        api.keys.principals["limited"] = replace(PRINCIPAL, tpm=100)
-        assert (await api.chat(key="limited")).status == 200
+        api.keys.principals["limited"] = make_principal(tpm=30)
+        api.saying = ["hello there " * 12]
+        reply = await api.chat(key="limited")
         submit, prompt = api.peer.submits[0]
-        assert submit.max_tokens == 100 - len(prompt)
+        assert submit.max_tokens == api.peer.hello.max_model_tokens - len(prompt)
+        assert reply.status == 200
+        used = reply.json["usage"]["total_tokens"]
+        assert used > 30
+        assert reply.headers["x-ratelimit-remaining-tokens"] == "0"
+        refused = await api.chat(key="limited", max_tokens=1)
+        wait_ms = int(refused.headers["retry-after-ms"])
+        missing = used + len(prompt) + 1 - 30
+        assert missing * 2000 - 10_000 < wait_ms <= missing * 2000  # but for what drained meanwhile
+
+    run(scenario)
+
+
+def test_a_model_that_answers_shortly_is_reserved_less_for(run: Run) -> None:
+    async def scenario(api: Api) -> None:
+        api.keys.principals["limited"] = make_principal(tpm=10**6)
+        reserved = []
+        for _ in range(9):
+            reply = await api.chat(key="limited")
+            reserved.append(10**6 - int(reply.headers["x-ratelimit-remaining-tokens"]))
+        assert reserved[0] == 256  # the whole context: less than the first guess
+        assert reserved[-1] < 40
 
     run(scenario)
 
@@ -238,7 +261,7 @@ def test_a_refusal_of_the_engine_is_a_status_even_for_a_stream(
     refusal: Refused, status: int, code: str, stream: bool, run: Run
 ) -> None:
     async def scenario(api: Api) -> None:
-        api.keys.principals["limited"] = replace(PRINCIPAL, rpm=1, tpm=1000)
+        api.keys.principals["limited"] = make_principal(rpm=1, tpm=1000)
         api.peer.refusal = refusal
         reply = await api.chat(key="limited", stream=stream)
         assert (reply.status, reply.error["code"]) == (status, code)

@@ -6,14 +6,12 @@ import asyncio
 import base64
 import struct
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from api_harness import (
     MODEL,
-    PRINCIPAL,
     Api,
     Scenario,
     running_api,
@@ -22,6 +20,7 @@ from api_harness import (
     write_embedding_checkpoint,
 )
 from engine_peer import EMBEDDING_HELLO, vector_of
+from principals import make_principal
 
 from anzoth.api.embeddings import MAX_INPUTS
 from anzoth.config import ModelConfig
@@ -249,7 +248,7 @@ def test_a_decoder_with_a_described_pooling_makes_embeddings(tmp_path: Path) -> 
 
 def test_tokens_are_charged_and_recorded(embedding_run: Run) -> None:
     async def scenario(api: Api) -> None:
-        api.keys.principals["limited"] = replace(PRINCIPAL, tpm=10)
+        api.keys.principals["limited"] = make_principal(tpm=10)
         reply = await api.embed(input=["hi", "hello there"], key="limited", user="u")
         assert reply.headers["x-ratelimit-remaining-tokens"] == "3"
         (record,) = api.ledger.records
@@ -277,7 +276,7 @@ def test_what_the_engine_refuses_or_cannot_compute_costs_nothing(
     refusal: Refused | None, status: int, code: str, embedding_run: Run
 ) -> None:
     async def scenario(api: Api) -> None:
-        api.keys.principals["limited"] = replace(PRINCIPAL, tpm=3)
+        api.keys.principals["limited"] = make_principal(tpm=3)
         api.peer.refusal, api.peer.embeds_fail = refusal, refusal is None
         for _ in range(2):
             reply = await api.embed(key="limited")

@@ -15,7 +15,8 @@ from anzoth.db import pool
 from anzoth.db.store import project_rows, tenant_rows
 from anzoth.gateway import directory
 from anzoth.gateway.accounts import people, roles
-from anzoth.gateway.directory import SCOPES, KeyRequest
+from anzoth.gateway.directory import KeyRequest
+from anzoth.gateway.scopes import SCOPES
 
 pytestmark = pytest.mark.slow
 

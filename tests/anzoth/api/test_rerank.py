@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from api_harness import MODEL, PRINCIPAL, Api, Scenario, running_api, write_rerank_checkpoint
 from engine_peer import RERANK_HELLO, score_of
+from principals import make_principal
 
 from anzoth.api.rerank import MAX_DOCUMENTS
 from anzoth.frames import Refused
@@ -188,7 +189,7 @@ def test_a_key_needs_the_scope_and_the_model(rerank_run: Run) -> None:
 
 def test_all_tokens_of_all_pairs_are_charged_and_recorded(rerank_run: Run) -> None:
     async def scenario(api: Api) -> None:
-        api.keys.principals["limited"] = replace(PRINCIPAL, tpm=15)
+        api.keys.principals["limited"] = make_principal(tpm=15)
         reply = await api.rerank(key="limited", user="u", top_n=1)
         assert reply.headers["x-ratelimit-remaining-tokens"] == "4"
         (record,) = api.ledger.records

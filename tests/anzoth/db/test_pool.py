@@ -10,6 +10,7 @@ import contextlib
 import dataclasses
 import uuid
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import asyncpg
@@ -18,11 +19,13 @@ import pytest
 from anzoth.db import pool
 from anzoth.db.errors import DatabaseDown
 from anzoth.db.pool import Database
-from anzoth.db.store import key_rows, project_rows, tenant_rows, usage_rows
+from anzoth.db.store import key_rows, limit_rows, project_rows, tenant_rows, usage_rows
+from anzoth.db.store.limit_rows import LimitSubject
 
 pytestmark = pytest.mark.slow
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
+USE = key_rows.KeyUse(NOW, None)
 TABLES = ("tenants", "api_keys", "usage")
 
 
@@ -50,7 +53,7 @@ async def add_customer(dsn: str, name: str) -> Customer:
     tenant_id, project_id = uuid.uuid4(), uuid.uuid4()
     key = key_rows.NewKey(
         uuid.uuid4(), tenant_id, project_id, f"kid{name}", name, b"d", "h", "p", "r", ["chat"],
-        None, 1, None, None,
+        None, None, None, None, None, None,
     )  # fmt: skip
     async with pool.operator(dsn) as connection:
         assert await tenant_rows.try_insert_tenant(connection, tenant_id, name) is not None
@@ -167,7 +170,7 @@ def test_a_tenant_cannot_write_as_another(dsn: str) -> None:
                 async with database.tenant(one.handle) as connection:
                     await usage_rows.insert_usage(connection, [mixed])
             async with database.tenant(one.handle) as connection:
-                await key_rows.touch_keys(connection, {two.key.id: NOW, one.key.id: NOW})
+                await key_rows.touch_keys(connection, {two.key.id: USE, one.key.id: USE})
             async with pool.operator(dsn) as connection:
                 used = {
                     key.id: key.last_used_at for key in await key_rows.list_keys(connection, None)
@@ -177,13 +180,17 @@ def test_a_tenant_cannot_write_as_another(dsn: str) -> None:
     asyncio.run(scenario())
 
 
-def test_the_gateway_can_neither_make_keys_nor_change_usage(dsn: str) -> None:
+def test_the_gateway_can_neither_replace_a_secret_nor_change_usage(dsn: str) -> None:
     async def scenario() -> None:
         async with two_customers(dsn) as (database, one, _):
             for statement in (
                 "UPDATE anzoth.usage SET completion_tokens = 0",
                 "DELETE FROM anzoth.usage",
-                "UPDATE anzoth.api_keys SET rpm = NULL",
+                "UPDATE anzoth.api_keys SET digest = 'x'",
+                "UPDATE anzoth.api_keys SET kid = 'x'",
+                "UPDATE anzoth.api_keys SET predecessor_kid = 'x'",
+                "UPDATE anzoth.api_keys SET project_id = gen_random_uuid()",
+                "DELETE FROM anzoth.api_keys",
                 "UPDATE anzoth.tenants SET name = 'x'",
                 "INSERT INTO anzoth.tenants (id, name) VALUES (gen_random_uuid(), 'x')",
                 "SELECT * FROM anzoth.migrations",
@@ -208,7 +215,7 @@ def test_authentication_sees_the_named_key_and_its_tenant_only(dsn: str) -> None
                 assert await count_all(connection) == dict.fromkeys(TABLES, 0)
             # It may read, and that is all.
             async with database.authenticating(one.key.kid) as connection:
-                await key_rows.touch_keys(connection, {one.key.id: NOW})
+                await key_rows.touch_keys(connection, {one.key.id: USE})
             async with pool.operator(dsn) as connection:
                 listed = await key_rows.list_keys(connection, "one")
             assert listed[0].last_used_at is None
@@ -303,16 +310,73 @@ def test_a_full_pool_is_reported_as_down_in_time(dsn: str) -> None:
 def test_deleted_tenants_are_seen_where_they_are_asked_for_and_nowhere_else(dsn: str) -> None:
     async def scenario() -> None:
         async with two_customers(dsn) as (database, one, two):
-            async with database.deleted_tenants() as connection:
+            async with database.ended() as connection:
                 assert await count_all(connection) == {"tenants": 0, "api_keys": 0, "usage": 0}
             async with pool.operator(dsn) as connection:
                 assert await tenant_rows.delete_tenant(connection, one.handle.id) is not None
                 assert await tenant_rows.delete_tenant(connection, one.handle.id) is None
-            async with database.deleted_tenants() as connection:
+            async with database.ended() as connection:
                 assert await tenant_rows.list_deleted_tenants(connection) == [one.handle.id]
                 assert await count_all(connection) == {"tenants": 1, "api_keys": 0, "usage": 0}
             async with database.tenant(two.handle) as connection:
                 assert await tenant_rows.list_deleted_tenants(connection) == []
                 assert await count_all(connection) == {"tenants": 1, "api_keys": 1, "usage": 1}
+
+    asyncio.run(scenario())
+
+
+def test_revoked_keys_are_seen_where_ends_are_asked_for_and_nowhere_else(dsn: str) -> None:
+    async def scenario() -> None:
+        async with two_customers(dsn) as (database, one, two):
+            for customer, lets_finish in ((one, False), (two, True)):
+                async with pool.operator(dsn) as connection:
+                    await key_rows.revoke_key(
+                        connection, customer.key.id, None, lets_finish=lets_finish
+                    )
+            async with database.ended() as connection:
+                assert await key_rows.list_revoked_keys(connection) == [one.key.id]
+            async with database.tenant(two.handle) as connection:
+                assert await key_rows.list_revoked_keys(connection) == []
+                await key_rows.revoke_key(connection, one.key.id, None, lets_finish=True)
+                await key_rows.revoke_key(connection, two.key.id, None, lets_finish=False)
+            async with database.ended() as connection:  # two's requests end now, after all
+                revoked = await key_rows.list_revoked_keys(connection)
+                assert set(revoked) == {one.key.id, two.key.id}
+
+    asyncio.run(scenario())
+
+
+def test_authentication_sees_the_limits_that_hold_for_the_named_key_and_no_other(dsn: str) -> None:
+    async def scenario() -> None:
+        async with two_customers(dsn) as (database, one, two):
+            values = (7, None, None, None, None, None)
+            async with pool.operator(dsn) as connection:
+                for customer in (one, two):
+                    tenant_id = customer.handle.id
+                    other = replace(customer.key, id=uuid.uuid4(), kid=f"x{customer.key.kid}")
+                    assert await key_rows.try_insert_key(connection, other) is not None
+                    other_project = uuid.uuid4()
+                    await project_rows.try_insert_project(
+                        connection, other_project, tenant_id, "other", is_default=False
+                    )
+                    for project_id, key_id in (
+                        (None, None),
+                        (customer.key.project_id, None),
+                        (other_project, None),
+                        (None, customer.key.id),
+                        (None, other.id),
+                    ):
+                        subject = LimitSubject(tenant_id, project_id, key_id)
+                        await limit_rows.replace_limits(connection, subject, None, values)
+            async with database.authenticating(one.key.kid) as connection:
+                found = await limit_rows.limits_of_named_key(connection)
+            assert {(limit.project_id, limit.key_id) for limit in found} == {
+                (None, None),
+                (one.key.project_id, None),
+                (None, one.key.id),
+            }
+            async with database.tenant(one.handle) as connection:
+                assert len(await limit_rows.list_limits(connection, one.handle.id)) == 5
+                assert await limit_rows.list_limits(connection, two.handle.id) == []
 
     asyncio.run(scenario())

@@ -19,8 +19,10 @@ from anzoth.db.store.audit_rows import INSTALLATION, AuditRow
 from anzoth.gateway import audit, audit_chain, directory, keys
 from anzoth.gateway.audit import Actor, AuditEvent, InvalidEvent
 from anzoth.gateway.audit_chain import Verifier
-from anzoth.gateway.directory import DirectoryError, KeyRequest
+from anzoth.gateway.directory import KeyRequest
+from anzoth.gateway.directory_checks import DirectoryError
 from anzoth.gateway.keys import Pepper
+from anzoth.gateway.limit_rules import Limits
 from anzoth.gateway.principal import TenantHandle
 
 pytestmark = pytest.mark.slow
@@ -182,7 +184,7 @@ def test_tenants_and_keys_leave_their_trail(dsn: str) -> None:
     async def main() -> None:
         await directory.ensure_default_tenant_and_key(dsn, PEPPER)
         acme = await directory.create_tenant(dsn, "acme")
-        request = KeyRequest("acme", "ci", scopes=("chat",), rpm=5)
+        request = KeyRequest("acme", "ci", scopes=("chat",), limits=Limits(rpm=5))
         created = await directory.create_key(dsn, PEPPER, request)
         await asyncio.gather(*(directory.revoke_key(dsn, str(created.id)) for _ in range(4)))
         await directory.create_key(dsn, PEPPER, request)

@@ -10,6 +10,7 @@ import time
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import UTC, datetime, timedelta
+from ipaddress import ip_address, ip_network
 from typing import Any
 
 import asyncpg
@@ -19,11 +20,17 @@ from anzoth.db import pool
 from anzoth.db.errors import DatabaseDown
 from anzoth.db.pool import Database
 from anzoth.db.store import key_rows, project_rows
-from anzoth.errors import DatabaseUnavailable, Unauthorized
-from anzoth.gateway import auth, directory, keys
+from anzoth.errors import (
+    AddressNotAllowed,
+    DatabaseUnavailable,
+    EndpointNotAllowed,
+    Unauthorized,
+)
+from anzoth.gateway import auth, directory, key_changes, keys, project_directory
 from anzoth.gateway.auth import Authenticator
 from anzoth.gateway.directory import CreatedKey, KeyRequest
 from anzoth.gateway.keys import Key, Pepper
+from anzoth.gateway.limit_rules import LimitRule, Limits
 
 pytestmark = pytest.mark.slow
 
@@ -137,7 +144,7 @@ async def within(timeout_s: float, condition: Callable[[], Awaitable[bool]]) -> 
 def test_a_good_key_gives_a_principal_with_its_grants(dsn: str) -> None:
     async def scenario(gateway: Gateway) -> None:
         created = await gateway.create_key(
-            scopes=("chat",), models=("llama-*",), rpm=5, tpm=7, expires_at=None
+            scopes=("chat",), models=("llama-*",), limits=Limits(rpm=5, tpm=7), expires_at=None
         )
         header = f"bearer  {created.key.text} "
         principal = await gateway.authenticator.authenticate(header)
@@ -145,7 +152,7 @@ def test_a_good_key_gives_a_principal_with_its_grants(dsn: str) -> None:
         assert principal.tenant.name == "acme"
         assert principal.tenant.cache_salt == PEPPER.cache_salt(principal.tenant.id)
         assert (principal.scopes, principal.models) == ({"chat"}, ("llama-*",))
-        assert (principal.rpm, principal.tpm) == (5, 7)
+        assert principal.limits == (LimitRule("key", created.id, Limits(rpm=5, tpm=7)),)
 
     run(dsn, scenario)
 
@@ -247,7 +254,7 @@ def test_revocation_is_heard_at_once_and_a_new_key_works_at_once(dsn: str) -> No
         assert project is not None
         row = key_rows.NewKey(
             uuid.uuid4(), tenant.id, project.id, key.kid, "k", PEPPER.digest(key), keys.HASH_ALG,
-            PEPPER.id, key.redacted, ["chat"], None, None, None, None,
+            PEPPER.id, key.redacted, ["chat"], None, None, None, None, None, None,
         )  # fmt: skip
         async with pool.operator(dsn) as connection:
             await key_rows.try_insert_key(connection, row)
@@ -301,7 +308,7 @@ def test_the_listener_comes_back_after_its_connection_was_cut(dsn: str) -> None:
             async def is_heard() -> bool:
                 before = gateway.authenticator._generation
                 async with pool.operator(dsn) as connection:
-                    await connection.execute("UPDATE anzoth.api_keys SET rpm = 9")
+                    await connection.execute("UPDATE anzoth.api_keys SET name = 'other'")
                 await asyncio.sleep(0.02)
                 return gateway.authenticator._generation > before
 
@@ -398,5 +405,113 @@ def test_no_log_and_no_repr_shows_a_secret(dsn: str, caplog: pytest.LogCaptureFi
         for canary in (secret[:8], principal.tenant.cache_salt, digest.hex(), repr(digest)):
             assert canary not in caplog.text
         assert created.key.kid in caplog.text  # the canary line itself was captured
+
+    run(dsn, scenario)
+
+
+def test_both_secrets_of_a_rotated_key_work_for_the_grace_and_the_old_one_is_counted(
+    dsn: str,
+) -> None:
+    async def scenario(gateway: Gateway) -> None:
+        created = await gateway.create_key(limits=Limits(rpm=5))
+        assert await gateway.status(created.key) == 200
+        rotated = await key_changes.rotate_key(dsn, PEPPER, created.key.kid, timedelta(hours=1))
+        assert rotated.id == created.id
+        assert rotated.key.kid != created.key.kid
+        gateway.clock.s += 1
+        for _ in range(2):
+            assert await gateway.status(created.key) == 200
+        old = await gateway.authenticator.authenticate(f"Bearer {created.key.text}")
+        new = await gateway.authenticator.authenticate(f"Bearer {rotated.key.text}")
+        assert old.rotating_until == rotated.old_until
+        assert new.rotating_until is None
+        assert old.key_id == new.key_id == created.id
+        assert old.limits == new.limits == (LimitRule("key", created.id, Limits(rpm=5)),)
+        mixed = Key(created.key.kid, created.key.text[:17] + rotated.key.text[17:])
+        assert await gateway.status(mixed) == 401
+        await gateway.authenticator.close()
+        (listed,) = await directory.list_keys(dsn)
+        assert listed.predecessor_uses == 3
+        assert listed.predecessor_expires_at == rotated.old_until
+        gateway.clock.s += 3600
+        assert await gateway.status(created.key) == 401
+        assert await gateway.status(rotated.key) == 200
+
+    run(dsn, scenario)
+
+
+def test_there_is_one_old_secret_at_most_and_revocation_ends_both(dsn: str) -> None:
+    async def scenario(gateway: Gateway) -> None:
+        first = (await gateway.create_key()).key
+        second = (await key_changes.rotate_key(dsn, PEPPER, first.kid)).key
+        third = (await key_changes.rotate_key(dsn, PEPPER, second.kid)).key
+        assert [await gateway.status(key) for key in (first, second, third)] == [401, 200, 200]
+        await directory.revoke_key(dsn, second.text)
+        gateway.clock.s += 1
+        assert [await gateway.status(key) for key in (second, third)] == [401, 401]
+
+    run(dsn, scenario)
+
+
+def test_rotation_without_a_grace_ends_the_old_secret_at_once(dsn: str) -> None:
+    async def scenario(gateway: Gateway) -> None:
+        async with listening(gateway):
+            created = await gateway.create_key()
+            assert await gateway.status(created.key) == 200
+            rotated = await key_changes.rotate_key(dsn, PEPPER, created.key.kid, timedelta(0))
+            assert rotated.old_until is None
+
+            async def is_refused() -> bool:
+                return await gateway.status(created.key) == 401
+
+            await within(2.0, is_refused)  # the clock stands still: it was notified
+            assert await gateway.status(rotated.key) == 200
+
+    run(dsn, scenario)
+
+
+def test_limits_of_tenant_project_and_key_come_with_the_principal(dsn: str) -> None:
+    async def scenario(gateway: Gateway) -> None:
+        created = await gateway.create_key(limits=Limits(tpm=10))
+        await project_directory.update_tenant(dsn, "acme", limits={"rpm": 7})
+        project, _ = await project_directory.update_project(
+            dsn, "acme", None, limits={"concurrency": 2}, model="m"
+        )
+        principal = await gateway.authenticator.authenticate(f"Bearer {created.key.text}")
+        assert set(principal.limits) == {
+            LimitRule("tenant", principal.tenant.id, Limits(rpm=7)),
+            LimitRule("project", project.id, Limits(concurrency=2), "m"),
+            LimitRule("key", created.id, Limits(tpm=10)),
+        }
+        await project_directory.update_tenant(dsn, "acme", limits={"rpm": None})
+        gateway.clock.s += 1
+        principal = await gateway.authenticator.authenticate(f"Bearer {created.key.text}")
+        assert {rule.level for rule in principal.limits} == {"project", "key"}
+
+    run(dsn, scenario)
+
+
+def test_a_principal_says_where_its_key_may_be_used_and_the_last_address_is_kept(dsn: str) -> None:
+    async def scenario(gateway: Gateway) -> None:
+        created = await gateway.create_key(
+            networks=(ip_network("10.0.0.0/8"), ip_network("2001:db8::/32")),
+            endpoints=("/v1/chat/*",),
+            tools=("weather",),
+        )
+        header = f"Bearer {created.key.text}"
+        principal = await gateway.authenticator.authenticate(header, ip_address("10.1.2.3"))
+        principal.require_address(ip_address("10.1.2.3"))
+        principal.require_address(ip_address("2001:db8::1"))
+        for other in (ip_address("11.0.0.1"), ip_address("::1"), None):
+            with pytest.raises(AddressNotAllowed):
+                principal.require_address(other)
+        principal.require_endpoint("/v1/chat/completions")
+        with pytest.raises(EndpointNotAllowed):
+            principal.require_endpoint("/v1/models")
+        assert principal.tools == {"weather"}
+        assert principal.knowledge_bases == set()
+        await gateway.authenticator.close()
+        (listed,) = await directory.list_keys(dsn)
+        assert listed.last_used_ip == ip_address("10.1.2.3")
 
     run(dsn, scenario)

@@ -12,8 +12,10 @@ import pytest
 from anzoth.db import pool, programs
 from anzoth.db.store import key_rows
 from anzoth.gateway import directory, keys
-from anzoth.gateway.directory import DirectoryError, KeyRequest
+from anzoth.gateway.directory import KeyRequest
+from anzoth.gateway.directory_checks import DirectoryError
 from anzoth.gateway.keys import Pepper
+from anzoth.gateway.limit_rules import Limits
 
 pytestmark = pytest.mark.slow
 
@@ -58,8 +60,8 @@ def test_what_cannot_be_made_is_said_in_one_sentence(dsn: str) -> None:
             (KeyRequest("acme", ""), "printable"),
             (KeyRequest("acme", "k", scopes=("chatt",)), "unknown scope 'chatt'"),
             (KeyRequest("acme", "k", scopes=()), "at least one scope"),
-            (KeyRequest("acme", "k", rpm=0), "rpm is 0"),
-            (KeyRequest("acme", "k", tpm=2**31), "tpm is"),
+            (KeyRequest("acme", "k", limits=Limits(rpm=0)), "rpm is 0"),
+            (KeyRequest("acme", "k", limits=Limits(tpm=2**31)), "tpm is"),
         ):
             with pytest.raises(DirectoryError, match=sentence):
                 await directory.create_key(dsn, PEPPER, request)

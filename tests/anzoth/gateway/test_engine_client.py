@@ -341,7 +341,7 @@ def test_requests_of_an_ended_tenant_end_and_no_more_are_taken(tmp_path: Path) -
             waiting = asyncio.create_task(submit(client, Heard()))
             embedding = asyncio.create_task(client.embed([[5]], dimensions=None, tenant=TENANT))
             await peer.until(lambda: bool(len(peer.submits) == 3 and peer.embeds))
-            client.end_tenants({TENANT.id})
+            client.end_owners({TENANT.id})
             assert isinstance(ours.error, Unauthorized)
             for task in (waiting, embedding):
                 with pytest.raises(Unauthorized):

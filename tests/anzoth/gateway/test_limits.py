@@ -17,7 +17,8 @@ from hypothesis import strategies as st
 from principals import make_principal
 
 from anzoth.errors import RateLimited
-from anzoth.gateway.limits import Limiter, Reservation, go_duration
+from anzoth.gateway.limit_errors import go_duration
+from anzoth.gateway.limits import Limiter, Reservation
 from anzoth.gateway.principal import Principal
 
 MINUTE_NS = 60 * 10**9
@@ -85,7 +86,7 @@ def test_every_decision_is_that_of_the_exact_model(
             tokens = -(-tpm * first // 100)
             fits = model.fits(clock.now_ns, tokens)
             try:
-                reservation = limiter.reserve(who, tokens // 2, tokens - tokens // 2)
+                reservation = limiter.reserve(who, "m", tokens // 2, tokens - tokens // 2)
             except RateLimited as error:
                 assert not fits
                 check_promised_wait(error, model, clock.now_ns, tokens)
@@ -126,10 +127,10 @@ def test_waiting_as_told_alone_is_enough(rpm: int, tpm: int, data: st.DataObject
     for _ in range(data.draw(st.integers(1, 30))):
         tokens = data.draw(st.integers(0, tpm))
         try:
-            limiter.reserve(who, tokens, 0)
+            limiter.reserve(who, "m", tokens, 0)
         except RateLimited as error:
             clock.now_ns += (error.retry_after_ms or 0) * 10**6
-            limiter.reserve(who, tokens, 0)
+            limiter.reserve(who, "m", tokens, 0)
         clock.now_ns += data.draw(st.integers(0, SECOND_NS))
 
 
@@ -137,12 +138,12 @@ def test_waiting_as_told_alone_is_enough(rpm: int, tpm: int, data: st.DataObject
 def test_cancelling_in_any_order_returns_to_the_start(order: tuple[int, ...]) -> None:
     clock, who = Clock(), principal(rpm=10, tpm=100)
     limiter = Limiter(clock)
-    held = [limiter.reserve(who, 10 * n, 5) for n in range(1, 4)]
+    held = [limiter.reserve(who, "m", 10 * n, 5) for n in range(1, 4)]
     for index in order:
         clock.now_ns += SECOND_NS
         held[index].cancel()
-    limiter.reserve(who, 100, 0)
-    headers = Limiter(clock).reserve(who, 100, 0).headers()
+    limiter.reserve(who, "m", 100, 0)
+    headers = Limiter(clock).reserve(who, "m", 100, 0).headers()
     assert header(headers, "remaining-tokens") == "0"
     assert header(headers, "remaining-requests") == "9"
 
@@ -152,48 +153,48 @@ def test_long_streams_cannot_save_up_bursts() -> None:
     limiter = Limiter(clock)
     held = []
     for _ in range(10):  # each one holds the whole minute's worth, and another minute passes
-        held.append(limiter.reserve(who, 0, 100))
+        held.append(limiter.reserve(who, "m", 0, 100))
         clock.now_ns += MINUTE_NS
     for reservation in held:
         reservation.cancel()
-    limiter.reserve(who, 100, 0)
+    limiter.reserve(who, "m", 100, 0)
     with pytest.raises(RateLimited):
-        limiter.reserve(who, 1, 0)
+        limiter.reserve(who, "m", 1, 0)
 
 
 def test_a_request_refused_for_its_tokens_is_not_counted_as_a_request() -> None:
     clock, who = Clock(), principal(rpm=2, tpm=100)
     limiter = Limiter(clock)
-    limiter.reserve(who, 90, 0)
+    limiter.reserve(who, "m", 90, 0)
     for _ in range(5):
         with pytest.raises(RateLimited, match="100 tokens per minute"):
-            limiter.reserve(who, 50, 0)
-    assert header(limiter.reserve(who, 10, 0).headers(), "remaining-requests") == "0"
+            limiter.reserve(who, "m", 50, 0)
+    assert header(limiter.reserve(who, "m", 10, 0).headers(), "remaining-requests") == "0"
     with pytest.raises(RateLimited, match="2 requests per minute"):
-        limiter.reserve(who, 0, 0)
+        limiter.reserve(who, "m", 0, 0)
 
 
 def test_more_than_the_whole_limit_is_refused_without_a_time() -> None:
     limiter = Limiter(Clock())
     with pytest.raises(RateLimited, match="Waiting will not help") as caught:
-        limiter.reserve(principal(tpm=100), 60, 41)
+        limiter.reserve(principal(tpm=100), "m", 60, 41)
     assert caught.value.retry_after_ms is None
     headers = dict(caught.value.headers())
     assert headers["x-should-retry"] == "false"
     assert headers["x-ratelimit-limit-tokens"] == "100"
-    limiter.reserve(principal(tpm=100), 60, 40)
+    limiter.reserve(principal(tpm=100), "m", 60, 40)
 
 
 def test_headers_exist_only_for_limits_that_exist() -> None:
     limiter = Limiter(Clock())
-    assert limiter.reserve(principal(), 10**9, 10**9).headers() == []
-    names = {name for name, _ in limiter.reserve(principal(rpm=5), 1, 1).headers()}
+    assert limiter.reserve(principal(), "m", 10**9, 10**9).headers() == []
+    names = {name for name, _ in limiter.reserve(principal(rpm=5), "m", 1, 1).headers()}
     assert names == {
         "x-ratelimit-limit-requests",
         "x-ratelimit-remaining-requests",
         "x-ratelimit-reset-requests",
     }
-    headers = limiter.reserve(principal(rpm=5000, key=2), 1, 1).headers()
+    headers = limiter.reserve(principal(rpm=5000, key=2), "m", 1, 1).headers()
     assert dict(headers) == {
         "x-ratelimit-limit-requests": "5000",
         "x-ratelimit-remaining-requests": "4999",
@@ -204,61 +205,64 @@ def test_headers_exist_only_for_limits_that_exist() -> None:
 def test_used_more_than_reserved_is_charged() -> None:
     clock = Clock()
     limiter = Limiter(clock)
-    limiter.reserve(principal(tpm=100), 10, 0).settle(130)
+    limiter.reserve(principal(tpm=100), "m", 10, 0).settle(130)
     with pytest.raises(RateLimited) as caught:
-        limiter.reserve(principal(tpm=100), 1, 0)
+        limiter.reserve(principal(tpm=100), "m", 1, 0)
     assert caught.value.retry_after_ms == 31 * 600
 
 
 def test_a_changed_limit_holds_for_the_next_request() -> None:
     clock = Clock()
     limiter = Limiter(clock)
-    limiter.reserve(principal(tpm=100), 100, 0)
-    assert header(limiter.reserve(principal(tpm=300), 50, 0).headers(), "remaining-tokens") == "150"
+    limiter.reserve(principal(tpm=100), "m", 100, 0)
+    assert (
+        header(limiter.reserve(principal(tpm=300), "m", 50, 0).headers(), "remaining-tokens")
+        == "150"
+    )
     with pytest.raises(RateLimited):
-        limiter.reserve(principal(tpm=100), 1, 0)
+        limiter.reserve(principal(tpm=100), "m", 1, 0)
     clock.now_ns += MINUTE_NS
-    limiter.reserve(principal(tpm=100), 50, 0)
+    limiter.reserve(principal(tpm=100), "m", 50, 0)
 
 
 def test_a_clock_that_steps_back_gives_nothing_away() -> None:
     clock = Clock()
     limiter = Limiter(clock)
-    limiter.reserve(principal(tpm=60), 60, 0)
+    limiter.reserve(principal(tpm=60), "m", 60, 0)
     clock.now_ns -= 3600 * SECOND_NS
     with pytest.raises(RateLimited):
-        limiter.reserve(principal(tpm=60), 1, 0)
+        limiter.reserve(principal(tpm=60), "m", 1, 0)
     clock.now_ns += 3601 * SECOND_NS
-    limiter.reserve(principal(tpm=60), 1, 0)
+    limiter.reserve(principal(tpm=60), "m", 1, 0)
     with pytest.raises(RateLimited):
-        limiter.reserve(principal(tpm=60), 1, 0)
+        limiter.reserve(principal(tpm=60), "m", 1, 0)
 
 
 def test_idle_keys_are_forgotten() -> None:
     clock = Clock()
     limiter = Limiter(clock)
     for key in range(1000):
-        limiter.reserve(principal(rpm=60, key=key), 1, 0)
+        limiter.reserve(principal(rpm=60, key=key), "m", 1, 0)
     assert len(limiter) == 1000
     clock.now_ns += 2 * SECOND_NS
     for _ in range(1100):
-        limiter.reserve(principal(rpm=10**6, key=5000), 1, 0)
+        limiter.reserve(principal(rpm=10**6, key=5000), "m", 1, 0)
     assert len(limiter) == 1
     for key in range(1000):  # a thousand keys, one a second: only the newest is not idle
         clock.now_ns += 2 * SECOND_NS
-        limiter.reserve(principal(rpm=60, key=key), 1, 0)
+        limiter.reserve(principal(rpm=60, key=key), "m", 1, 0)
     assert len(limiter) <= 2
 
 
 def test_requests_that_never_settle_are_not_held_for_ever() -> None:
     clock = Clock()
     limiter = Limiter(clock)
-    reservation = limiter.reserve(principal(tpm=60), 60, 0)
+    reservation = limiter.reserve(principal(tpm=60), "m", 60, 0)
     clock.now_ns += MINUTE_NS
-    limiter.reserve(principal(rpm=1, key=1), 0, 0)
+    limiter.reserve(principal(rpm=1, key=1), "m", 0, 0)
     assert len(limiter) == 1
     reservation.settle(10)
-    limiter.reserve(principal(tpm=60), 60, 0)
+    limiter.reserve(principal(tpm=60), "m", 60, 0)
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from anzoth.gateway.pending_vectors import PendingVectors
 
 def pending(num_inputs: int) -> PendingVectors:
     async def make() -> PendingVectors:
-        return PendingVectors(UUID(int=1), num_inputs)
+        return PendingVectors(frozenset({UUID(int=1)}), num_inputs)
 
     return asyncio.run(make())
 

@@ -6,8 +6,9 @@ from dataclasses import replace
 
 from api_harness import PRINCIPAL
 
-from anzoth.gateway.directory import DEFAULT_SCOPES, SCOPES
-from anzoth.gateway.service_tiers import ENGINE_PRIORITIES, PRIORITY_SCOPE, served_tier
+from anzoth.gateway.directory import DEFAULT_SCOPES
+from anzoth.gateway.scopes import PRIORITY_SCOPE, SCOPES
+from anzoth.gateway.service_tiers import ENGINE_PRIORITIES, served_tier
 
 
 def test_an_ordinary_key_cannot_go_ahead_of_others() -> None:

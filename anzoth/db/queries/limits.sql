@@ -1,0 +1,41 @@
+-- Limits of tenants, projects and keys.
+
+-- name: limits_of_named_key
+-- Reads what the policies show under app.kid: those of the key, its project and its tenant.
+SELECT project_id, key_id, model, rpm, tpm, input_tpm, output_tpm, concurrency, tokens_per_day
+FROM anzoth.limits;
+
+-- name: list_limits
+-- $1: a tenant. Its own first, then those of its projects, then those of its keys.
+SELECT l.project_id, l.key_id, p.name AS project, k.name AS key, l.model, l.rpm, l.tpm, l.input_tpm,
+    l.output_tpm, l.concurrency, l.tokens_per_day
+FROM anzoth.limits AS l
+LEFT JOIN anzoth.projects AS p ON p.id = l.project_id
+LEFT JOIN anzoth.api_keys AS k ON k.id = l.key_id
+WHERE l.tenant_id = $1
+ORDER BY l.key_id IS NOT NULL, l.project_id IS NOT NULL, p.name, k.name, l.key_id, l.model NULLS FIRST;
+
+-- name: find_limits
+-- Of one tenant, project or key: all, whatever the model.
+SELECT project_id, key_id, model, rpm, tpm, input_tpm, output_tpm, concurrency, tokens_per_day
+FROM anzoth.limits
+WHERE tenant_id = $1 AND project_id IS NOT DISTINCT FROM $2 AND key_id IS NOT DISTINCT FROM $3;
+
+-- name: delete_limits
+DELETE FROM anzoth.limits
+WHERE tenant_id = $1 AND project_id IS NOT DISTINCT FROM $2 AND key_id IS NOT DISTINCT FROM $3
+    AND model IS NOT DISTINCT FROM $4;
+
+-- name: insert_limits
+INSERT INTO anzoth.limits (
+    tenant_id, project_id, key_id, model, rpm, tpm, input_tpm, output_tpm, concurrency,
+    tokens_per_day
+)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10);
+
+-- name: count_tokens
+-- Of one tenant, project ($2) or key ($3), by one model ($4) or all: of requests that began within
+-- [$5, $6).
+SELECT coalesce(sum(prompt_tokens + completion_tokens), 0)::bigint FROM anzoth.usage
+WHERE tenant_id = $1 AND ($2::uuid IS NULL OR project_id = $2) AND ($3::uuid IS NULL OR key_id = $3)
+    AND ($4::text IS NULL OR model = $4) AND started_at >= $5 AND started_at < $6;
