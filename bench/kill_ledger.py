@@ -49,6 +49,7 @@ from api_harness import MODEL, write_checkpoint  # noqa: E402
 from engine_peer import EnginePeer, Said, stats  # noqa: E402
 
 from anzoth import server  # noqa: E402
+from anzoth.account_config import AccountsConfig  # noqa: E402
 from anzoth.config import HttpConfig, JournalConfig, to_json  # noqa: E402
 from anzoth.db import cluster, embedded, migrate, pool  # noqa: E402
 from anzoth.db.pool import Database  # noqa: E402
@@ -473,6 +474,8 @@ async def _run(
             "drain_s": 5.0,
             "http": to_json(HttpConfig()),
             "journal": to_json(JournalConfig()),
+            "accounts": to_json(AccountsConfig("closed")),
+            "oidc": [],
             "models": [{**model, "aliases": [], "stall_timeout_s": 60.0}],
             "models_must_load": True,
             "log_level": "critical",

@@ -95,6 +95,7 @@ class Journal:
         self._unsynced: deque[bytes] = deque()
         self._waiters: deque[tuple[int, asyncio.Future[None]]] = deque()
         self._wanted = asyncio.Event()
+        self._stepping = asyncio.Lock()
         self._thread = ThreadPoolExecutor(1, "journal")
         self._num_failures = 0
         """In a row, of files."""
@@ -158,7 +159,7 @@ class Journal:
                 await asyncio.sleep(_PAUSE_S)
 
     async def commit(self) -> None:
-        """One commit, if the disk allows it, also with a new file. Not while `run` runs."""
+        """One commit, if the disk allows it, also with a new file. Not needed while `run` runs."""
         for _ in range(3):
             if self._unsynced:
                 await self._step()
@@ -178,12 +179,13 @@ class Journal:
             raise
 
     async def _step(self) -> None:
-        if self._is_file_bad:
-            await self._begin_segment()
-        elif self._unsynced:
-            await self._commit()
-            if self._offset >= self._max_segment_bytes:
+        async with self._stepping:
+            if self._is_file_bad:
                 await self._begin_segment()
+            elif self._unsynced:
+                await self._commit()
+                if self._offset >= self._max_segment_bytes:
+                    await self._begin_segment()
 
     async def _commit(self) -> None:
         num_frames, ticket = len(self._unsynced), self._ticket
