@@ -3,9 +3,9 @@
     python -m anzoth.server
 
 Settings come from the supervisor (see `anzoth.child`): `listen_fd`, `control_socket`, `dsn`,
-`data_dir`, `drain_s`, `http`, `accounts`, `oidc`, `models`, `models_must_load`, `log_level`. The
-listening socket is the supervisor's, so that a gateway which is started again finds the connections
-that came meanwhile.
+`data_dir`, `drain_s`, `http`, `accounts`, `oidc`, `usage`, `models`, `models_must_load`,
+`log_level`. The listening socket is the supervisor's, so that a gateway which is started again
+finds the connections that came meanwhile.
 
 Stopping (SIGTERM): readiness fails, no new connection is accepted, running requests finish within
 `drain_s` or are ended with an error, the ledger is flushed. A second SIGTERM ends the wait.
@@ -29,7 +29,7 @@ from anzoth import child, control
 from anzoth.account_config import AccountsConfig, OidcConfig
 from anzoth.api.app import App
 from anzoth.api.call import Services
-from anzoth.config import ConfigError, HttpConfig, from_json
+from anzoth.config import ConfigError, HttpConfig, UsageConfig, from_json
 from anzoth.db.pool import Database
 from anzoth.errors import CapacityUnavailable
 from anzoth.gateway import keys
@@ -44,6 +44,7 @@ from anzoth.gateway.health import Health
 from anzoth.gateway.ledger import Ledger
 from anzoth.gateway.limits import Limiter
 from anzoth.gateway.models import ModelLoadError, ModelRegistry
+from anzoth.gateway.usage_retention import UsageRetention
 from anzoth.http.server import HttpServer
 from anzoth.model_changes import ModelChanges
 from anzoth.telemetry import Metrics
@@ -140,7 +141,9 @@ async def _build(
     stack.push_async_callback(denials.close)
     background = await stack.enter_async_context(asyncio.TaskGroup())
     deleted_tenants = DeletedTenants(database, settings["dsn"], pepper, models)
-    parts = (authenticator, ledger, models, deleted_tenants, denials)
+    usage = from_json(UsageConfig, settings["usage"])
+    retention = UsageRetention(database, usage.minute_retention_days)
+    parts = (authenticator, ledger, models, deleted_tenants, denials, retention)
     tasks = [background.create_task(part.run()) for part in parts]
     stack.callback(lambda: [task.cancel() for task in tasks])
     limiter = Limiter()

@@ -175,6 +175,7 @@ class Supervisor:
                 "http": configuration.to_json(self._config.http),
                 "accounts": configuration.to_json(self._config.accounts),
                 "oidc": [configuration.to_json(provider) for provider in self._config.oidc],
+                "usage": configuration.to_json(self._config.usage),
                 "models": host.offered(),
                 "models_must_load": host.must_load,
                 "log_level": server.log_level,

@@ -95,6 +95,8 @@ class Call:
         """Raises ModelNotFound or ModelNotAllowed."""
         model = self.services.models.get(name)
         self.principal.require_model(name)
+        if self.usage is not None:
+            self.usage.price = model.price
         return model
 
     def generating_model(self, name: str) -> ServedModel:

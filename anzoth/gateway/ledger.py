@@ -30,6 +30,7 @@ from anzoth.db.pool import Database
 from anzoth.db.store import usage_rows
 from anzoth.gateway.principal import TenantHandle
 from anzoth.gateway.usage import UsageRecord
+from anzoth.price import Cost
 
 _FLUSH_INTERVAL_S = 0.25
 _MAX_BATCH = 1_000
@@ -145,6 +146,9 @@ def _row(usage: UsageRecord) -> usage_rows.UsageRow:
         metadata = orjson.dumps(
             {_storable(key): _storable(value) for key, value in usage.metadata.items()}
         ).decode()
+    price, cost = usage.price, Cost()
+    if price is not None:
+        cost = price.cost(usage.prompt_tokens, usage.cached_tokens, usage.completion_tokens)
     return usage_rows.UsageRow(
         tenant_id=usage.principal.tenant.id,
         project_id=usage.principal.project_id,
@@ -164,6 +168,16 @@ def _row(usage: UsageRecord) -> usage_rows.UsageRow:
         duration_ms=usage.duration_ms,
         end_user=None if usage.end_user is None else _storable(usage.end_user),
         metadata=metadata,
+        reasoning_tokens=usage.reasoning_tokens,
+        service_tier=usage.service_tier,
+        user_id=usage.principal.user_id,
+        batch=usage.batch,
+        input_price=price and price.input,
+        cached_input_price=price and price.cached_input,
+        output_price=price and price.output,
+        input_cost=cost.input,
+        cached_input_cost=cost.cached_input,
+        output_cost=cost.output,
     )
 
 

@@ -31,3 +31,11 @@ SELECT set_config('app.identity', $1, true);
 -- name: set_tenant_name
 -- For this transaction only: the tenant of this name is seen.
 SELECT set_config('app.tenant_name', $1, true);
+
+-- name: set_outdated_usage
+-- For this transaction only: sums by the minute that are outdated may be deleted, of all tenants.
+SELECT set_config('app.outdated_usage', $1, true);
+
+-- name: set_snapshot
+-- For this transaction only: all of its statements see the same rows, and none writes.
+SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY;

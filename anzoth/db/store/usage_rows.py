@@ -6,7 +6,7 @@ Does not know: when, or what happens while the database is away.
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -37,10 +37,25 @@ class UsageRow:
     end_user: str | None
     metadata: str | None
     """JSON."""
+    reasoning_tokens: int = 0
+    service_tier: str | None = None
+    user_id: uuid.UUID | None = None
+    batch: bool = False
+    input_price: int | None = None
+    """Prices in micro-units of the currency per million tokens; None: the model had none."""
+    cached_input_price: int | None = None
+    output_price: int | None = None
+    input_cost: int = 0
+    """Costs in nano-units of the currency."""
+    cached_input_cost: int = 0
+    output_cost: int = 0
 
 
-async def insert_usage(connection: Connection, rows: Iterable[UsageRow]) -> None:
-    """Skips rows that are there already."""
-    names = UsageRow.__slots__
-    parameters = [tuple(getattr(row, name) for name in names) for row in rows]
-    await connection.executemany(statements.load()["insert_usage"], parameters)
+async def insert_usage(connection: Connection, rows: Sequence[UsageRow]) -> None:
+    """Skips rows that are there already.
+
+    One statement, whatever their number: its trigger then locks the cells of the roll-ups in one
+    order, so that two gateways cannot wait for each other.
+    """
+    columns = [[getattr(row, name) for row in rows] for name in UsageRow.__slots__]
+    await connection.execute(statements.load()["insert_usage"], *columns)
