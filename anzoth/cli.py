@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 import typer
 
-from anzoth.commands import audit, doctor, invites, keys, migrate, models, serve, tenants, users
+from anzoth.commands import audit, doctor, invites, keys, migrate, models, serve, tenants, usage, users
 
 # Commands by name, and groups of commands by name.
 COMMANDS: dict[str, Callable[..., None]] = {
@@ -26,6 +26,7 @@ GROUPS: dict[str, typer.Typer] = {
     "keys": keys.app,
     "models": models.app,
     "audit": audit.app,
+    "usage": usage.app,
 }
 
 

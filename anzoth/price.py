@@ -74,6 +74,12 @@ class Price:
         )
 
 
+def decimal(nanos: int) -> str:
+    """A cost as exact decimal text, in units of the currency."""
+    whole, fraction = divmod(nanos, NANOS_PER_UNIT)
+    return f"{whole}.{fraction:09}"
+
+
 def _micros(part: str, value: object) -> int:
     match = _DECIMAL.fullmatch(value) if isinstance(value, str) else None
     if match is None:

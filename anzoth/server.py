@@ -44,6 +44,7 @@ from anzoth.gateway.health import Health
 from anzoth.gateway.ledger import Ledger
 from anzoth.gateway.limits import Limiter
 from anzoth.gateway.models import ModelLoadError, ModelRegistry
+from anzoth.gateway.usage_reports import UsageReports
 from anzoth.gateway.usage_retention import UsageRetention
 from anzoth.http.server import HttpServer
 from anzoth.model_changes import ModelChanges
@@ -158,6 +159,7 @@ async def _build(
         health=Health(models, database),
         audit=AuditReader(database),
         denials=denials,
+        usage_reports=UsageReports(database, usage),
     )
 
 

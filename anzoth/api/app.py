@@ -21,7 +21,7 @@ from typing import Any
 import orjson
 
 from anzoth.api import authentication
-from anzoth.api.call import Answer, Call, Route, Services
+from anzoth.api.call import ANY_KEY, Answer, Call, Route, Services
 from anzoth.api.routes import ROUTES, patterns
 from anzoth.errors import AnzothError, BadRequest, UnsupportedMediaType
 from anzoth.gateway import database_errors
@@ -95,7 +95,8 @@ class App:
             principal = call.principal
             if route.inference:
                 call.usage = UsageRecord(call.request.request_id, principal, route.pattern)
-            principal.require_scope(route.scope)
+            if route.scope != ANY_KEY:
+                principal.require_scope(route.scope)
         if route.takes_body:
             await self._read_body(call, route)
         return await route.handler(call)

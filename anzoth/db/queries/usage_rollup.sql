@@ -28,26 +28,39 @@ GROUP BY 1, 2, 3, 4, 5, 6, 7
 ORDER BY 1, 2, 3, 4, 5, 6, 7;
 
 -- name: cost_buckets
--- The same for costs, by the day: each cell is up to three line items.
-SELECT bucket_start,
-    CASE WHEN 'project_id' = ANY ($4::text[]) THEN project_id END AS project_id,
-    CASE WHEN 'user_id' = ANY ($4) THEN user_id END AS user_id,
-    CASE WHEN 'api_key_id' = ANY ($4) THEN key_id END AS api_key_id,
+-- The same for costs, by the day. Cells are summed first, and only then taken apart into line items,
+-- by model where these are asked for.
+WITH sums AS (
+    SELECT bucket_start,
+        CASE WHEN 'project_id' = ANY ($4::text[]) THEN project_id END AS project_id,
+        CASE WHEN 'user_id' = ANY ($4) THEN user_id END AS user_id,
+        CASE WHEN 'api_key_id' = ANY ($4) THEN key_id END AS api_key_id,
+        CASE WHEN 'line_item' = ANY ($4) OR $8::text[] IS NOT NULL THEN model END AS model,
+        sum(prompt_tokens - cached_tokens) AS input_tokens,
+        sum(cached_tokens) AS cached_tokens,
+        sum(completion_tokens) AS output_tokens,
+        sum(input_cost) AS input_cost,
+        sum(cached_input_cost) AS cached_input_cost,
+        sum(output_cost) AS output_cost
+    FROM anzoth.usage_rollup
+    WHERE tenant_id = $1 AND width = '1d' AND bucket_start >= $2 AND bucket_start < $3
+        AND model IS NOT NULL
+        AND ($5::uuid[] IS NULL OR project_id = ANY ($5))
+        AND ($6::uuid[] IS NULL OR user_id = ANY ($6))
+        AND ($7::uuid[] IS NULL OR key_id = ANY ($7))
+    GROUP BY 1, 2, 3, 4, 5
+)
+SELECT bucket_start, project_id, user_id, api_key_id,
     CASE WHEN 'line_item' = ANY ($4) THEN item.name END AS line_item,
     sum(item.tokens)::bigint AS tokens,
     sum(item.cost)::bigint AS cost
-FROM anzoth.usage_rollup
+FROM sums
 CROSS JOIN LATERAL (VALUES
-    (model || ', input_tokens', prompt_tokens - cached_tokens, input_cost),
-    (model || ', cached_input_tokens', cached_tokens, cached_input_cost),
-    (model || ', output_tokens', completion_tokens, output_cost)
+    (model || ', input_tokens', input_tokens, input_cost),
+    (model || ', cached_input_tokens', sums.cached_tokens, cached_input_cost),
+    (model || ', output_tokens', output_tokens, output_cost)
 ) AS item (name, tokens, cost)
-WHERE tenant_id = $1 AND width = '1d' AND bucket_start >= $2 AND bucket_start < $3
-    AND model IS NOT NULL AND item.tokens > 0
-    AND ($5::uuid[] IS NULL OR project_id = ANY ($5))
-    AND ($6::uuid[] IS NULL OR user_id = ANY ($6))
-    AND ($7::uuid[] IS NULL OR key_id = ANY ($7))
-    AND ($8::text[] IS NULL OR item.name = ANY ($8))
+WHERE item.tokens > 0 AND ($8 IS NULL OR item.name = ANY ($8))
 GROUP BY 1, 2, 3, 4, 5
 ORDER BY 1, 2, 3, 4, 5;
 
