@@ -13,8 +13,9 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
+from operator import itemgetter
 from typing import Any
 
 import orjson
@@ -50,11 +51,13 @@ class Kind:
     """In the results' `object`."""
     endpoints: tuple[str, ...]
     groups: tuple[str, ...]
-    counters: Mapping[str, Callable[[Mapping[str, Any]], int]]
-    """What a result counts, from a row of sums."""
+    counters: Mapping[str, str]
+    """What a result counts, by the name of the sum."""
+    nothing: Mapping[str, int] = field(default_factory=dict)
+    """What this server has none of."""
 
 
-_INPUT = {"input_tokens": lambda row: row["prompt_tokens"]}
+_INPUT = {"input_tokens": "prompt_tokens", "num_model_requests": "num_requests"}
 KINDS = {
     "completions": Kind(
         "completions",
@@ -62,14 +65,13 @@ KINDS = {
         (*_OF_WHOM, "model", "batch", "service_tier"),
         {
             **_INPUT,
-            "output_tokens": lambda row: row["completion_tokens"],
-            "input_cached_tokens": lambda row: row["cached_tokens"],
-            "input_uncached_tokens": lambda row: row["prompt_tokens"] - row["cached_tokens"],
+            "output_tokens": "completion_tokens",
+            "input_cached_tokens": "cached_tokens",
+            "input_uncached_tokens": "uncached_tokens",
             # OpenAI has no such field; its output tokens hold them too.
-            "output_reasoning_tokens": lambda row: row["reasoning_tokens"],
-            "input_audio_tokens": lambda row: 0,
-            "output_audio_tokens": lambda row: 0,
+            "output_reasoning_tokens": "reasoning_tokens",
         },
+        {"input_audio_tokens": 0, "output_audio_tokens": 0},
     ),
     "embeddings": Kind("embeddings", ("/v1/embeddings",), (*_OF_WHOM, "model"), _INPUT),
     # OpenAI has no such endpoint.
@@ -140,17 +142,15 @@ async def usage(call: Call) -> Answer:
     def read(part: Span) -> Awaitable[Rows]:
         return reports.usage(tenant, part, groups, kind.endpoints, filters)
 
+    same = {"object": f"organization.usage.{kind.name}.result", **kind.nothing}
+    columns = (*kind.counters.items(), *((group, group) for group in kind.groups))
+
     def result(row: Mapping[str, Any]) -> dict[str, Any]:
-        return {
-            "object": f"organization.usage.{kind.name}.result",
-            **{counter: count(row) for counter, count in kind.counters.items()},
-            "num_model_requests": row["num_requests"],
-            **{group: row[group] for group in kind.groups},
-        }
+        return same | {name: row[column] for name, column in columns}
 
     if page is None:
         reports.require_kept(first := await reports.since_first_use(tenant, span))
-        counters = {**kind.counters, "num_model_requests": lambda row: row["num_requests"]}
+        counters = {name: itemgetter(column) for name, column in kind.counters.items()}
         return _export(f"usage-{kind.name}", first, groups, counters, read)
     reports.require_kept(page)
     return await _answer(call, span, page, read, result)
@@ -190,7 +190,7 @@ async def costs(call: Call) -> Answer:
             "currency": lambda row: reports.currency,
         }
         if by_item:
-            columns |= {"quantity": lambda row: row["tokens"]}
+            columns |= {"quantity": itemgetter("tokens")}
         return _export("costs", first, groups, columns, read)
     return await _answer(call, span, page, read, result)
 

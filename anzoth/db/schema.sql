@@ -155,6 +155,8 @@ CREATE TABLE anzoth.usage_rollup (
     )
 ) WITH (fillfactor = 80);
 
+CREATE INDEX minutes_by_age ON anzoth.usage_rollup (bucket_start) WHERE width = '1m';
+
 ALTER TABLE anzoth.tenants ENABLE ROW LEVEL SECURITY;
 ALTER TABLE anzoth.tenants FORCE ROW LEVEL SECURITY;
 ALTER TABLE anzoth.projects ENABLE ROW LEVEL SECURITY;

@@ -37,6 +37,8 @@ CREATE TABLE anzoth.usage_rollup (
     )
 ) WITH (fillfactor = 80);
 
+CREATE INDEX minutes_by_age ON anzoth.usage_rollup (bucket_start) WHERE width = '1m';
+
 ALTER TABLE anzoth.usage_rollup ENABLE ROW LEVEL SECURITY;
 ALTER TABLE anzoth.usage_rollup FORCE ROW LEVEL SECURITY;
 

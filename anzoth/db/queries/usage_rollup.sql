@@ -13,6 +13,7 @@ SELECT bucket_start,
     sum(num_requests)::bigint AS num_requests,
     sum(prompt_tokens)::bigint AS prompt_tokens,
     sum(cached_tokens)::bigint AS cached_tokens,
+    sum(prompt_tokens - cached_tokens)::bigint AS uncached_tokens,
     sum(completion_tokens)::bigint AS completion_tokens,
     sum(reasoning_tokens)::bigint AS reasoning_tokens
 FROM anzoth.usage_rollup
@@ -104,7 +105,8 @@ ORDER BY 1, 3, 2;
 -- Minutes of all tenants before $1, at most $2 of them: see the policies.
 DELETE FROM anzoth.usage_rollup
 WHERE ctid = ANY (ARRAY (
-    SELECT ctid FROM anzoth.usage_rollup WHERE width = '1m' AND bucket_start < $1 LIMIT $2
+    SELECT ctid FROM anzoth.usage_rollup WHERE width = '1m' AND bucket_start < $1
+    ORDER BY bucket_start LIMIT $2
 ));
 
 -- name: count_usage

@@ -198,7 +198,10 @@ def test_csv_has_the_whole_range_one_line_for_each_result(run: Run) -> None:
         ):
             reply = await api.call("GET", **how)  # pyright: ignore[reportArgumentType]
             assert reply.status == 200
-        assert b'2026-01-03T22:00:00Z,2026-01-03T23:00:00Z,"\'=1+""1"",x",10,5' in reply.body
+        assert (
+            b'2026-01-03T22:00:00Z,2026-01-03T23:00:00Z,"\'=1+""1"",x",10,1,5,0,10,0\r\n'
+            in reply.body
+        )
         assert reply.body.count(b"\r\n") == 3
         table = list(csv.DictReader(io.StringIO(reply.body.decode(), newline="")))
         assert [line["model"] for line in table] == ["m", '\'=1+"1",x']

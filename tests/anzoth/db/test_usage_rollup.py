@@ -6,18 +6,20 @@ import asyncio
 import contextlib
 import dataclasses
 import random
+import re
 import uuid
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import asyncpg
+import orjson
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from ledger_kit import START, Customer, add_customer, differences, insert
 
-from anzoth.db import migrate, pool
+from anzoth.db import migrate, pool, statements
 from anzoth.db.pool import Database
 from anzoth.db.store import usage_rows
 from anzoth.db.store.usage_rows import UsageRow
@@ -299,6 +301,48 @@ def test_rows_of_the_version_before_are_summed_by_the_migration(
         await migrate.migrate(empty_dsn)
         assert await differences(empty_dsn) == []
         assert sum(cell["num_requests"] for cell in await cells(empty_dsn, "1d")) == 301
+
+    asyncio.run(scenario())
+
+
+def test_a_page_reads_its_own_cells_however_many_requests_they_hold(dsn: str) -> None:
+    async def read(database: Database, who: Customer) -> tuple[set[str], str, int]:
+        """Which tables, by which condition, and how many rows, a page of ten hours reads."""
+        statement = "EXPLAIN (ANALYZE, FORMAT JSON) " + statements.load()["usage_buckets"]
+        until = START + timedelta(hours=10)
+        endpoints = ["/v1/chat/completions"]
+        async with database.tenant(who.handle) as connection:
+            await connection.execute("SET LOCAL enable_seqscan = off")  # tests have few rows
+            plan = await connection.fetchval(
+                statement, who.handle.id, "1h", START, until, ["model"], endpoints, *[None] * 5
+            )
+        nodes, scans = [orjson.loads(plan)[0]["Plan"]], []
+        while nodes:
+            node = nodes.pop()
+            nodes += node.get("Plans", [])
+            if "Relation Name" in node:
+                scans.append(node)
+        (scan,) = scans
+        condition = scan.get("Index Cond") or scan["Recheck Cond"]
+        num_rows = scan["Actual Rows"] + scan.get("Rows Removed by Filter", 0)
+        return {scan["Relation Name"]}, condition, num_rows * scan["Actual Loops"]
+
+    async def scenario() -> None:
+        async with opened(dsn) as database:
+            who, other = await add_customer(dsn, "one"), await add_customer(dsn, "two")
+            for per_hour in (1, 20):  # a day's, of both
+                for tenant in (who, other):
+                    rows = [
+                        tenant.row(f"{per_hour}.{n}", START + timedelta(hours=n % 24))
+                        for n in range(24 * per_hour)
+                    ]
+                    await insert(database, tenant, rows)
+                tables, condition, num_rows = await read(database, who)
+                assert tables == {"usage_rollup"}
+                assert {"tenant_id", "width", "bucket_start"} <= set(
+                    re.findall("[a-z_]+", condition)
+                )
+                assert num_rows == 10
 
     asyncio.run(scenario())
 
