@@ -2,7 +2,7 @@
 
     PYTHONPATH=tests/support python bench/usage_pages.py --rows 10000000 [--days 365] [--in FOLDER]
 
-Makes a Postgres of its own (about 0.6 KB for each row) and deletes it at the end. Rows are inserted
+Makes a Postgres of its own (about 1.4 KB for each row) and deletes it at the end. Rows are inserted
 by SQL, a hundred thousand with each statement, so that every one passes through the trigger that
 makes the sums; four tenants share them 70 : 20 : 9 : 1, and the first one, which is asked for its
 pages, has 40 keys and 4 models, evenly used over the days. Then the application answers requests,
@@ -179,7 +179,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
         result = asyncio.run(run(data_dir, given.rows, given.days, given.repeats))
     finally:
         shutil.rmtree(data_dir, ignore_errors=True)
-    git = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=False)
+    git = subprocess.run(
+        ["git", "-C", str(Path(__file__).parent), "rev-parse", "HEAD"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     result |= {
         "commit": git.stdout.strip()[:12], "python": platform.python_version(),
         "max_rss_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10,
