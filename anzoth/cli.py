@@ -11,7 +11,18 @@ from collections.abc import Callable
 
 import typer
 
-from anzoth.commands import audit, doctor, invites, keys, migrate, models, serve, tenants, usage, users
+from anzoth.commands import (
+    audit,
+    doctor,
+    invites,
+    keys,
+    migrate,
+    models,
+    serve,
+    tenants,
+    usage,
+    users,
+)
 
 # Commands by name, and groups of commands by name.
 COMMANDS: dict[str, Callable[..., None]] = {

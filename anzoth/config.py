@@ -210,7 +210,15 @@ def load(
     Raises ConfigError.
     """
     document = _read_toml(file)
-    if unknown := set(document) - {"server", "http", "engine", "accounts", "oidc", "usage", "models"}:
+    if unknown := set(document) - {
+        "server",
+        "http",
+        "engine",
+        "accounts",
+        "oidc",
+        "usage",
+        "models",
+    }:
         raise ConfigError(f"{file}: unknown section [{sorted(unknown)[0]}]")
     given = dict(overrides or {})
     pairs = given.pop("models", None) or environ.get("ANZOTH_MODELS", "").split()

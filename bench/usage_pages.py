@@ -98,7 +98,9 @@ async def measure(
     with tempfile.TemporaryDirectory() as folder:
         checkpoint = write_checkpoint(Path(folder) / "checkpoint")
         async with running_api(checkpoint, Path(folder) / "e.sock", reports=reports) as api:
-            api.keys.principals["good"] = replace(PRINCIPAL, tenant=customer.handle)
+            api.keys.principals["good"] = replace(
+                PRINCIPAL, tenant=customer.handle, scopes=frozenset({"usage:read"})
+            )
             kind = "/v1/organization/usage/completions"
             for name, path, days in (
                 ("a year by the day", f"{kind}?bucket_width=1d&limit=31", 365),

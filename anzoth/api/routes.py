@@ -1,8 +1,8 @@
 """Which URLs are there, and what does each require?
 
 One line per endpoint: nothing is reachable that is not in this table, and everything in it needs a
-key with the named scope unless its scope is None or ANY_KEY, or a user's session where it says so. A
-feature enters as a new file and a line here.
+key with the named scope unless its scope is None or ANY_KEY, or a user's session where it says so.
+A feature enters as a new file and a line here.
 
 Does not know: how a request is answered.
 """
