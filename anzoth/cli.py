@@ -21,6 +21,7 @@ from anzoth.commands import (
     projects,
     serve,
     tenants,
+    usage,
     users,
 )
 
@@ -38,6 +39,7 @@ GROUPS: dict[str, typer.Typer] = {
     "keys": keys.app,
     "models": models.app,
     "audit": audit.app,
+    "usage": usage.app,
 }
 
 

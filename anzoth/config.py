@@ -15,6 +15,7 @@ import hashlib
 import importlib.util
 import ipaddress
 import os
+import re
 import tempfile
 import tomllib
 import typing
@@ -24,6 +25,8 @@ from pathlib import Path
 
 from anzoth import pulled
 from anzoth.account_config import AccountsConfig, OidcConfig, accounts_of, providers_of
+from anzoth.model_kind import model_kind
+from anzoth.price import Price, PriceError
 from anzoth.settings import ConfigError, convert, section
 
 DEFAULT_MODEL = "anzoth-default"
@@ -151,6 +154,16 @@ class EngineConfig:
 
 
 @dataclass(slots=True, frozen=True)
+class UsageConfig:
+    """Section [usage]: how use is counted and priced."""
+
+    currency: str = "usd"
+    """ISO 4217, of every price and every cost. Changing it converts nothing."""
+    minute_retention_days: int = 30
+    """For how long use is also kept by the minute. By the hour and the day it is kept for good."""
+
+
+@dataclass(slots=True, frozen=True)
 class ModelConfig:
     """One model to serve: a [[models]] table."""
 
@@ -160,10 +173,20 @@ class ModelConfig:
     """Further names under which the same engine is asked."""
     engine: EngineConfig = EngineConfig()
     """Section [engine], with what this model's own table sets otherwise."""
+    price: Price | None = None
+    """None: its use costs nothing."""
+    alias_prices: tuple[tuple[str, Price], ...] = ()
+    """Of those aliases that cost something else than the model."""
 
     @property
     def names(self) -> tuple[str, ...]:
         return (self.name, *self.aliases)
+
+    @property
+    def prices(self) -> dict[str, Price]:
+        """By name; of what has one."""
+        common = {} if self.price is None else dict.fromkeys(self.names, self.price)
+        return common | dict(self.alias_prices)
 
 
 @dataclass(slots=True, frozen=True)
@@ -176,6 +199,7 @@ class Config:
     engine: EngineConfig = field(default_factory=EngineConfig)
     accounts: AccountsConfig = field(default_factory=lambda: AccountsConfig("open"))
     oidc: tuple[OidcConfig, ...] = ()
+    usage: UsageConfig = field(default_factory=UsageConfig)
     models: tuple[ModelConfig, ...] = field(default_factory=lambda: default_models())
 
 
@@ -214,7 +238,7 @@ def load(
     Raises ConfigError.
     """
     document = _read_toml(file)
-    known = {"server", "http", "journal", "engine", "accounts", "oidc", "models"}
+    known = {"server", "http", "journal", "engine", "accounts", "oidc", "usage", "models"}
     if unknown := set(document) - known:
         raise ConfigError(f"{file}: unknown section [{sorted(unknown)[0]}]")
     given = dict(overrides or {})
@@ -233,6 +257,7 @@ def load(
         engine=engine,
         accounts=accounts,
         oidc=providers_of(document.get("oidc"), accounts),
+        usage=_usage(document, environ),
         models=_with_aliases(models, aliases),
     )
 
@@ -262,6 +287,15 @@ def _journal(document: Mapping[str, typing.Any], environ: Mapping[str, str]) -> 
     if not made.max_backlog_mib:
         raise ConfigError("max_backlog_mib is 0; expected at least 1")
     return made
+
+
+def _usage(document: Mapping[str, typing.Any], environ: Mapping[str, str]) -> UsageConfig:
+    usage = section(UsageConfig, document.get("usage", {}), {}, environ, "ANZOTH_USAGE_")
+    if re.fullmatch("[A-Za-z]{3}", usage.currency) is None:
+        raise ConfigError(f"currency is {usage.currency!r}; expected three letters, such as usd")
+    if usage.minute_retention_days < 1:
+        raise ConfigError("minute_retention_days is 0; it must be at least 1")
+    return dataclasses.replace(usage, currency=usage.currency.lower())
 
 
 def _server(
@@ -341,17 +375,39 @@ def model_of_table(
     aliases = values.pop("aliases", [])
     if not isinstance(aliases, list) or not all(isinstance(a, str) and a for a in aliases):
         raise ConfigError(f"model {name}: aliases is {aliases!r}; expected a list of names")
+    price, alias_prices = values.pop("price", None), values.pop("alias_prices", {})
     try:
         own = section(EngineConfig, values, {}, {}, "")
     except ConfigError as error:
         raise ConfigError(f"model {name}: {error}") from None
     changes = {field: getattr(own, field) for field in values}
+    directory = _checkpoint_directory(name, path, data_dir)
     return ModelConfig(
         name,
-        _checkpoint_directory(name, path, data_dir),
+        directory,
         tuple(aliases),
         dataclasses.replace(engine, **changes),
+        None if price is None else _price(name, directory, price),
+        tuple(_alias_prices(name, directory, aliases, alias_prices)),
     )
+
+
+def _price(name: str, directory: Path, table: object) -> Price:
+    try:
+        return Price.parse(table, has_output=model_kind(directory) == "generation")
+    except PriceError as error:
+        raise ConfigError(f"the price of {name}: {error}") from None
+
+
+def _alias_prices(
+    name: str, directory: Path, aliases: list[str], tables: object
+) -> Iterable[tuple[str, Price]]:
+    if not isinstance(tables, dict):
+        raise ConfigError(f"model {name}: expected a table by alias as alias_prices")
+    for alias, table in tables.items():
+        if alias not in aliases:
+            raise ConfigError(f"model {name}: alias_prices names {alias!r}, which is no alias")
+        yield alias, _price(alias, directory, table)
 
 
 def require_distinct_names(models: Iterable[ModelConfig]) -> None:

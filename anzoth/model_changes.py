@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from anzoth.config import ModelConfig
 from anzoth.control import Tell
 from anzoth.gateway.engine_client import EngineClient
 from anzoth.gateway.models import ModelLoadError, ModelRegistry, ServedModel, load_model
+from anzoth.price import Price
 from anzoth.telemetry import Metrics
 
 log = logging.getLogger(__name__)
@@ -36,6 +37,8 @@ class Entry:
     path: Path
     socket: Path
     aliases: tuple[str, ...]
+    prices: Mapping[str, Price]
+    """By name; of what has one."""
     stall_timeout_s: float
 
     @classmethod
@@ -45,6 +48,7 @@ class Entry:
             path=Path(entry["path"]),
             socket=Path(entry["socket"]),
             aliases=tuple(entry["aliases"]),
+            prices={name: Price(**price) for name, price in entry["prices"].items()},
             stall_timeout_s=entry["stall_timeout_s"],
         )
 
@@ -108,7 +112,8 @@ class ModelChanges:
 
     def _add(self, entry: Entry, model: ServedModel) -> None:
         self._entries[entry.name] = entry
-        self.registry.add(model, entry.aliases)
+        model = replace(model, price=entry.prices.get(entry.name))
+        self.registry.add(model, entry.aliases, entry.prices)
 
 
 async def _until_connected(engine: EngineClient) -> None:

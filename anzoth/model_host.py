@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -136,6 +137,9 @@ class ModelHost:
                 "path": str(hosted.model.path),
                 "socket": str(hosted.watch.socket_path),
                 "aliases": hosted.model.aliases,
+                "prices": {
+                    name: dataclasses.asdict(price) for name, price in hosted.model.prices.items()
+                },
                 "stall_timeout_s": hosted.model.engine.stall_timeout_s,
             }
             for hosted in self._hosted.values()

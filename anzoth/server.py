@@ -3,7 +3,7 @@
     python -m anzoth.server
 
 Settings come from the supervisor (see `anzoth.child`): `listen_fd`, `control_socket`, `dsn`,
-`data_dir`, `drain_s`, `http`, `journal`, `accounts`, `oidc`, `models`, `models_must_load`,
+`data_dir`, `drain_s`, `http`, `journal`, `accounts`, `oidc`, `usage`, `models`, `models_must_load`,
 `log_level`. The listening socket is the supervisor's, so that a gateway which is started again
 finds the connections that came meanwhile.
 
@@ -30,7 +30,7 @@ from anzoth import child, control
 from anzoth.account_config import AccountsConfig, OidcConfig
 from anzoth.api.app import App
 from anzoth.api.call import Services
-from anzoth.config import ConfigError, HttpConfig, JournalConfig, from_json
+from anzoth.config import ConfigError, HttpConfig, JournalConfig, UsageConfig, from_json
 from anzoth.db.pool import Database
 from anzoth.errors import CapacityUnavailable
 from anzoth.gateway import keys
@@ -46,6 +46,8 @@ from anzoth.gateway.health import Health
 from anzoth.gateway.ledger import Ledger
 from anzoth.gateway.limits import Limiter
 from anzoth.gateway.models import ModelLoadError, ModelRegistry
+from anzoth.gateway.usage_reports import UsageReports
+from anzoth.gateway.usage_retention import UsageRetention
 from anzoth.http.client_address import parse_networks
 from anzoth.http.server import HttpServer
 from anzoth.model_changes import ModelChanges
@@ -148,7 +150,16 @@ async def _build(
     background = await stack.enter_async_context(asyncio.TaskGroup())
     endings = Endings(database, settings["dsn"], pepper, models)
     limiter = Limiter()
-    parts = (authenticator, ledger, models, endings, denials, DayUsage(database, limiter))
+    usage = from_json(UsageConfig, settings["usage"])
+    parts = (
+        authenticator,
+        ledger,
+        models,
+        endings,
+        denials,
+        DayUsage(database, limiter),
+        UsageRetention(database, usage.minute_retention_days),
+    )
     tasks = [background.create_task(part.run()) for part in parts]
     stack.callback(lambda: [task.cancel() for task in tasks])
     return Services(
@@ -162,6 +173,7 @@ async def _build(
         health=Health(models, database, ledger),
         audit=AuditReader(database),
         denials=denials,
+        usage_reports=UsageReports(database, usage),
     )
 
 

@@ -176,6 +176,7 @@ class Supervisor:
                 "accounts": configuration.to_json(self._config.accounts),
                 "oidc": [configuration.to_json(provider) for provider in self._config.oidc],
                 "journal": configuration.to_json(self._config.journal),
+                "usage": configuration.to_json(self._config.usage),
                 "models": host.offered(),
                 "models_must_load": host.must_load,
                 "log_level": server.log_level,

@@ -22,7 +22,7 @@ from typing import Any
 import orjson
 
 from anzoth.api import authentication
-from anzoth.api.call import Answer, Call, Route, Services
+from anzoth.api.call import ANY_KEY, Answer, Call, Route, Services
 from anzoth.api.routes import ROUTES, patterns
 from anzoth.errors import AnzothError, BadRequest, UnsupportedMediaType
 from anzoth.gateway import database_errors
@@ -120,7 +120,8 @@ class App:
             call.usage = UsageRecord(call.request.request_id, principal, route.pattern)
         principal.require_address(call.address)
         principal.require_endpoint(route.pattern)
-        principal.require_scope(scope)
+        if scope != ANY_KEY:
+            principal.require_scope(scope)
 
     async def _read_body(self, call: Call, route: Route) -> None:
         content_type = call.request.headers.get("content-type")

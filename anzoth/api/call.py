@@ -29,6 +29,7 @@ from anzoth.gateway.limits import Reservation
 from anzoth.gateway.models import ModelRegistry, ServedModel
 from anzoth.gateway.principal import Address, Principal
 from anzoth.gateway.usage import UsageRecord
+from anzoth.gateway.usage_reports import UsageReports
 from anzoth.http.messages import HeaderList, Request, Response, StreamingResponse
 from anzoth.telemetry import Metrics
 from anzoth.text.embedding_text import EmbeddingText
@@ -37,6 +38,8 @@ from anzoth.text.rerank_text import RerankText
 Answer = Response | StreamingResponse
 T = TypeVar("T")
 
+ANY_KEY = "any"
+"""As a route's scope: any valid key will do, whatever its scopes. No key can have it."""
 INLINE_BODY_BYTES = 4096
 """Bodies up to this size are rendered and tokenized on the loop (about a millisecond at most)."""
 
@@ -55,6 +58,7 @@ class Services:
     health: Health
     audit: AuditReader
     denials: Denials
+    usage_reports: UsageReports
 
 
 @dataclass(slots=True)
@@ -100,6 +104,8 @@ class Call:
         """Raises ModelNotFound or ModelNotAllowed."""
         model = self.services.models.get(name)
         self.principal.require_model(name)
+        if self.usage is not None:
+            self.usage.price = model.price
         return model
 
     def generating_model(self, name: str) -> ServedModel:
@@ -170,7 +176,7 @@ class Route:
     method: str
     pattern: str
     scope: str | None
-    """What a key, or a role, needs. None: public, no key at all."""
+    """What a key, or a role, needs; ANY_KEY: nothing more. None: public, no key at all."""
     handler: Handler
     takes_body: bool = False
     """It needs a JSON object. Larger than `max_body_bytes` (or HttpConfig's limit) is a 413."""

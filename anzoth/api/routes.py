@@ -1,8 +1,8 @@
 """Which URLs are there, and what does each require?
 
 One line per endpoint: nothing is reachable that is not in this table, and everything in it needs a
-key with the named scope unless its scope is None, or a user's session where it says so. A feature
-enters as a new file and a line here.
+key with the named scope unless its scope is None or ANY_KEY, or a user's session where it says so.
+A feature enters as a new file and a line here.
 
 Does not know: how a request is answered.
 """
@@ -21,8 +21,9 @@ from anzoth.api import (
     organization_users,
     rerank,
     single_sign_on,
+    usage,
 )
-from anzoth.api.call import Route
+from anzoth.api.call import ANY_KEY, Route
 
 V1 = "/v1"
 AUTH = V1 + "/auth"
@@ -104,6 +105,9 @@ ROUTES: tuple[Route, ...] = (
         "users:write",
         organization_users.delete_from_project,
     ),
+    Route("GET", V1 + "/organization/usage/{kind}", "usage:read", usage.usage),
+    Route("GET", V1 + "/organization/costs", "usage:read", usage.costs),
+    Route("GET", V1 + "/usage", ANY_KEY, usage.of_key),
     Route("GET", "/healthz", None, health.healthz),
     Route("GET", "/readyz", None, health.readyz),
     Route("GET", "/metrics", None, health.metrics),

@@ -152,6 +152,13 @@ class Database:
             yield connection
 
     @contextlib.asynccontextmanager
+    async def outdated_usage(self) -> AsyncIterator[Connection]:
+        """A transaction that may delete outdated sums of all tenants, and nothing else. Raises
+        DatabaseDown."""
+        async with self._transaction("set_outdated_usage", "on") as connection:
+            yield connection
+
+    @contextlib.asynccontextmanager
     async def _transaction(self, setting: str, value: str) -> AsyncIterator[Connection]:
         with translated_errors():
             async with (

@@ -107,6 +107,18 @@ CREATE TABLE anzoth.usage (
     end_user text,
     metadata jsonb,
     project_id uuid NOT NULL,               -- the key's at that time
+    reasoning_tokens bigint NOT NULL DEFAULT 0,
+    service_tier text,                      -- the one it was served in
+    user_id uuid,                           -- whose key it was at that time
+    batch boolean NOT NULL DEFAULT false,
+    -- Prices of the model at that time, in micro-units of the currency per million tokens; NULL: it
+    -- had none. Costs in nano-units.
+    input_price bigint,
+    cached_input_price bigint,
+    output_price bigint,
+    input_cost bigint NOT NULL DEFAULT 0,
+    cached_input_cost bigint NOT NULL DEFAULT 0,
+    output_cost bigint NOT NULL DEFAULT 0,
     -- The start is part of it, so that a request id that some proxy repeats drops no row.
     PRIMARY KEY (tenant_id, request_id, started_at),
     FOREIGN KEY (tenant_id, key_id) REFERENCES anzoth.api_keys (tenant_id, id)
@@ -159,6 +171,36 @@ CREATE TABLE anzoth.journal_cursors (
     moved_at timestamptz NOT NULL DEFAULT now()
 );
 
+-- The ledger's sums by the minute, the hour and the day (in UTC, of the time when a request started),
+-- for everything that usage pages tell apart: they read these and never the ledger. A model that a
+-- client only named does not get in, so that clients cannot make cells. Minutes are deleted after a
+-- while, hours and days stay. Cells are updated in place, hence the room in each page.
+CREATE TABLE anzoth.usage_rollup (
+    tenant_id uuid NOT NULL,
+    width text NOT NULL CHECK (width IN ('1m', '1h', '1d')),
+    bucket_start timestamptz NOT NULL,
+    key_id uuid NOT NULL,
+    project_id uuid NOT NULL,
+    user_id uuid,
+    endpoint text NOT NULL,
+    model text,                             -- NULL: no model computed anything (refused, lost)
+    service_tier text,
+    batch boolean NOT NULL,
+    num_requests bigint NOT NULL,
+    prompt_tokens bigint NOT NULL,
+    cached_tokens bigint NOT NULL,
+    completion_tokens bigint NOT NULL,
+    reasoning_tokens bigint NOT NULL,
+    input_cost bigint NOT NULL,
+    cached_input_cost bigint NOT NULL,
+    output_cost bigint NOT NULL,
+    CONSTRAINT one_cell UNIQUE NULLS NOT DISTINCT (
+        tenant_id, width, bucket_start, key_id, project_id, user_id, endpoint, model, service_tier, batch
+    )
+) WITH (fillfactor = 80);
+
+CREATE INDEX minutes_by_age ON anzoth.usage_rollup (bucket_start) WHERE width = '1m';
+
 ALTER TABLE anzoth.tenants ENABLE ROW LEVEL SECURITY;
 ALTER TABLE anzoth.tenants FORCE ROW LEVEL SECURITY;
 ALTER TABLE anzoth.projects ENABLE ROW LEVEL SECURITY;
@@ -175,6 +217,8 @@ ALTER TABLE anzoth.audit_heads ENABLE ROW LEVEL SECURITY;
 ALTER TABLE anzoth.audit_heads FORCE ROW LEVEL SECURITY;
 ALTER TABLE anzoth.journal_cursors ENABLE ROW LEVEL SECURITY;
 ALTER TABLE anzoth.journal_cursors FORCE ROW LEVEL SECURITY;
+ALTER TABLE anzoth.usage_rollup ENABLE ROW LEVEL SECURITY;
+ALTER TABLE anzoth.usage_rollup FORCE ROW LEVEL SECURITY;
 
 CREATE POLICY own ON anzoth.tenants TO anzoth_app
     USING (id = nullif(current_setting('app.tenant', true), '')::uuid)
@@ -195,6 +239,9 @@ CREATE POLICY own ON anzoth.audit_log TO anzoth_app
     USING (tenant_id = nullif(current_setting('app.tenant', true), '')::uuid)
     WITH CHECK (tenant_id = nullif(current_setting('app.tenant', true), '')::uuid);
 CREATE POLICY own ON anzoth.audit_heads TO anzoth_app
+    USING (tenant_id = nullif(current_setting('app.tenant', true), '')::uuid)
+    WITH CHECK (tenant_id = nullif(current_setting('app.tenant', true), '')::uuid);
+CREATE POLICY own ON anzoth.usage_rollup TO anzoth_app
     USING (tenant_id = nullif(current_setting('app.tenant', true), '')::uuid)
     WITH CHECK (tenant_id = nullif(current_setting('app.tenant', true), '')::uuid);
 
@@ -242,6 +289,14 @@ CREATE POLICY own ON anzoth.journal_cursors TO anzoth_app
     USING (writer_id = nullif(current_setting('app.journal', true), '')::uuid)
     WITH CHECK (writer_id = nullif(current_setting('app.journal', true), '')::uuid);
 
+-- Any gateway deletes outdated minutes, of all tenants, where it says so. None deletes anything else.
+CREATE POLICY outdated ON anzoth.usage_rollup FOR SELECT TO anzoth_app
+    USING (current_setting('app.outdated_usage', true) = 'on');
+CREATE POLICY end_of_outdated ON anzoth.usage_rollup FOR DELETE TO anzoth_app
+    USING (current_setting('app.outdated_usage', true) = 'on');
+CREATE POLICY only_outdated ON anzoth.usage_rollup AS RESTRICTIVE FOR DELETE TO anzoth_app
+    USING (width = '1m' AND bucket_start < now() - interval '1 day');
+
 -- The operator's commands see every tenant.
 CREATE POLICY every_tenant ON anzoth.tenants TO anzoth_operator USING (true) WITH CHECK (true);
 CREATE POLICY every_tenant ON anzoth.projects TO anzoth_operator USING (true) WITH CHECK (true);
@@ -251,6 +306,8 @@ CREATE POLICY every_tenant ON anzoth.usage TO anzoth_operator USING (true) WITH 
 CREATE POLICY every_tenant ON anzoth.audit_log TO anzoth_operator USING (true) WITH CHECK (true);
 CREATE POLICY every_tenant ON anzoth.audit_heads TO anzoth_operator USING (true) WITH CHECK (true);
 CREATE POLICY every_tenant ON anzoth.journal_cursors TO anzoth_operator
+    USING (true) WITH CHECK (true);
+CREATE POLICY every_tenant ON anzoth.usage_rollup TO anzoth_operator
     USING (true) WITH CHECK (true);
 
 GRANT USAGE ON SCHEMA anzoth TO anzoth_app, anzoth_operator;
@@ -265,6 +322,12 @@ GRANT SELECT, INSERT, DELETE ON anzoth.limits TO anzoth_app, anzoth_operator;
 GRANT INSERT ON anzoth.usage TO anzoth_app;
 GRANT SELECT, INSERT, UPDATE ON anzoth.journal_cursors TO anzoth_app;
 GRANT SELECT ON anzoth.journal_cursors TO anzoth_operator;
+GRANT SELECT, INSERT, DELETE ON anzoth.usage_rollup TO anzoth_app;
+GRANT UPDATE (
+    num_requests, prompt_tokens, cached_tokens, completion_tokens, reasoning_tokens, input_cost,
+    cached_input_cost, output_cost
+) ON anzoth.usage_rollup TO anzoth_app;
+GRANT SELECT ON anzoth.usage_rollup TO anzoth_operator;
 GRANT INSERT, UPDATE ON anzoth.tenants, anzoth.projects, anzoth.api_keys TO anzoth_operator;
 GRANT SELECT, INSERT ON anzoth.audit_log TO anzoth_app, anzoth_operator;
 GRANT SELECT ON anzoth.audit_heads TO anzoth_app;
@@ -548,3 +611,42 @@ GRANT INSERT, DELETE ON anzoth.one_time_tokens TO anzoth_operator;
 -- Open sign-up makes the new user a tenant of their own.
 GRANT INSERT (id, name) ON anzoth.tenants TO anzoth_app;
 GRANT INSERT (id, tenant_id, name, is_default) ON anzoth.projects TO anzoth_app;
+
+-- Adds new rows to the roll-ups. Only rows that were really inserted are in the transition table, so
+-- repeating an insertion adds nothing. Cells are locked in one order: transactions that insert with
+-- one statement (or with several in the order of tenants) never wait for each other in a circle.
+CREATE FUNCTION anzoth.roll_up_usage() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    INSERT INTO anzoth.usage_rollup AS r (
+        tenant_id, width, bucket_start, key_id, project_id, user_id, endpoint, model, service_tier, batch,
+        num_requests, prompt_tokens, cached_tokens, completion_tokens, reasoning_tokens,
+        input_cost, cached_input_cost, output_cost
+    )
+    SELECT u.tenant_id, w.width, date_bin(w.step, u.started_at, 'epoch'), u.key_id, u.project_id,
+        u.user_id, u.endpoint,
+        CASE WHEN u.prompt_tokens + u.completion_tokens > 0 THEN u.model END,
+        u.service_tier, u.batch,
+        count(*), sum(u.prompt_tokens), sum(u.cached_tokens), sum(u.completion_tokens),
+        sum(u.reasoning_tokens), sum(u.input_cost), sum(u.cached_input_cost), sum(u.output_cost)
+    FROM inserted AS u
+    CROSS JOIN (VALUES
+        ('1m', interval '1 minute'), ('1h', interval '1 hour'), ('1d', interval '1 day')
+    ) AS w (width, step)
+    GROUP BY 1, 2, 3, 4, 5, 6, 7, 8, 9, 10
+    ORDER BY 1, 2, 3, 4, 5, 6, 7, 8, 9, 10
+    ON CONFLICT ON CONSTRAINT one_cell DO UPDATE SET
+        num_requests = r.num_requests + excluded.num_requests,
+        prompt_tokens = r.prompt_tokens + excluded.prompt_tokens,
+        cached_tokens = r.cached_tokens + excluded.cached_tokens,
+        completion_tokens = r.completion_tokens + excluded.completion_tokens,
+        reasoning_tokens = r.reasoning_tokens + excluded.reasoning_tokens,
+        input_cost = r.input_cost + excluded.input_cost,
+        cached_input_cost = r.cached_input_cost + excluded.cached_input_cost,
+        output_cost = r.output_cost + excluded.output_cost;
+    RETURN NULL;
+END
+$$;
+
+CREATE TRIGGER roll_up_usage AFTER INSERT ON anzoth.usage
+    REFERENCING NEW TABLE AS inserted
+    FOR EACH STATEMENT EXECUTE FUNCTION anzoth.roll_up_usage();

@@ -197,6 +197,8 @@ class Generation:
         usage.prompt_tokens = self.num_prompt_tokens
         usage.cached_tokens = self.num_cached_tokens
         usage.completion_tokens = completion_tokens
+        usage.reasoning_tokens = self.num_reasoning_tokens
+        usage.service_tier = self._request.tier
         usage.finish_reason = self._finish_reason()
         self._metrics.tokens_used(
             self.model.name, self.num_prompt_tokens, self.num_cached_tokens, completion_tokens

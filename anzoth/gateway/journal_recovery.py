@@ -33,6 +33,7 @@ from anzoth.gateway.journal_format import (
     is_torn,
     read_frames,
 )
+from anzoth.gateway.usage_cost import with_cost
 
 CRASHED = "crashed"
 """Finish reason of a request that ended with the gateway process."""
@@ -120,7 +121,7 @@ def _settlement(entry: int, intent: bytes, counts: Sequence[int]) -> Settlement:
         status=200 if delivered else 500,
         error_code=CRASHED_CODE,
     )
-    return Settlement(entry, row, delivered)
+    return Settlement(entry, with_cost(row), delivered)
 
 
 def _read_and_cut(path: Path) -> list[Frame] | None:

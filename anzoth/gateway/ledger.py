@@ -50,6 +50,7 @@ from anzoth.gateway.journal_format import Kind, encode_intent, encode_settlement
 from anzoth.gateway.journal_recovery import Recovered, recover
 from anzoth.gateway.journal_shipper import NOT_NOW, Shipper
 from anzoth.gateway.usage import UsageRecord
+from anzoth.gateway.usage_cost import with_cost
 from anzoth.telemetry import Metrics
 
 NUM_SLOTS = 8192
@@ -290,7 +291,8 @@ def _row(usage: UsageRecord) -> UsageRow:
         metadata = orjson.dumps(
             {_storable(key): _storable(value) for key, value in usage.metadata.items()}
         ).decode()
-    return UsageRow(
+    price = usage.price
+    row = UsageRow(
         tenant_id=usage.principal.tenant.id,
         project_id=usage.principal.project_id,
         request_id=_storable(usage.request_id),
@@ -309,7 +311,15 @@ def _row(usage: UsageRecord) -> UsageRow:
         duration_ms=usage.duration_ms,
         end_user=None if usage.end_user is None else _storable(usage.end_user),
         metadata=metadata,
+        reasoning_tokens=usage.reasoning_tokens,
+        service_tier=usage.service_tier,
+        user_id=usage.principal.user_id,
+        batch=usage.batch,
+        input_price=price and price.input,
+        cached_input_price=price and price.cached_input,
+        output_price=price and price.output,
     )
+    return with_cost(row)
 
 
 def _storable(text: str) -> str:

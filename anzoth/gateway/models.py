@@ -10,14 +10,16 @@ Does not know: who may use a model, or how its engine process is kept alive.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import MappingProxyType
 
 from anzoth.config import ModelConfig
 from anzoth.errors import AnzothError, ModelNotFound, ModelUnavailable
 from anzoth.gateway.engine_client import EngineClient
 from anzoth.model_kind import has_token_types, model_kind
+from anzoth.price import Price
 from anzoth.text.chat_template import ChatTemplate, ChatTemplateError
 from anzoth.text.embedding_text import EmbeddingText, EmbeddingTextError
 from anzoth.text.rerank_text import RerankText, RerankTextError
@@ -48,6 +50,8 @@ class ServedModel:
     """How texts are prepared for its vectors. None: it makes none."""
     rerank: RerankText | None = None
     """How queries and documents are prepared for its scores. None: it makes none."""
+    price: Price | None = None
+    """Under this name. None: its use costs nothing."""
 
 
 def load_model(config: ModelConfig, engine: EngineClient) -> ServedModel:
@@ -110,9 +114,18 @@ class ModelRegistry:
         except KeyError:
             raise ModelNotFound(param="model") from None
 
-    def add(self, model: ServedModel, aliases: Iterable[str] = ()) -> None:
-        """Serves it from now on. None of its names may be in use."""
-        for named in (model, *(replace(model, name=alias) for alias in aliases)):
+    def add(
+        self,
+        model: ServedModel,
+        aliases: Iterable[str] = (),
+        prices: Mapping[str, Price] = MappingProxyType({}),
+    ) -> None:
+        """Serves it from now on. None of its names may be in use.
+
+        An alias costs what `prices` says by name, else what the model costs.
+        """
+        others = (replace(model, name=a, price=prices.get(a, model.price)) for a in aliases)
+        for named in (model, *others):
             assert named.name not in self._models, named.name
             self._models[named.name] = named
         self._connect(model.engine)

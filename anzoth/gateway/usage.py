@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 from anzoth.gateway.journal_counts import Counts, private_counts
 from anzoth.gateway.journal_entries import OpenEntry
 from anzoth.gateway.principal import Principal
+from anzoth.price import Price
 
 
 @dataclass(slots=True)
@@ -25,9 +26,17 @@ class UsageRecord:
     """The route's pattern, for example `/v1/chat/completions`."""
     started_at: datetime = field(default_factory=lambda: datetime.now(UTC))
     model: str | None = None
+    price: Price | None = None
+    """The model's when the request came, which is what it costs. None: nothing."""
     prompt_tokens: int = 0
     cached_tokens: int = 0
+    """Of the prompt tokens."""
     completion_tokens: int = 0
+    reasoning_tokens: int = 0
+    """Of the completion tokens."""
+    service_tier: str | None = None
+    """The one it was served in. None: it never came to a model, or the endpoint has no tiers."""
+    batch: bool = False
     finish_reason: str | None = None
     """Of the first choice; `cancelled` when the client left, `error` when the engine was lost."""
     streamed: bool = False

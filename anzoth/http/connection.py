@@ -158,14 +158,14 @@ class Connection(asyncio.Protocol):
         self._is_write_paused = True
         self._set_slow_reader_deadline()
         if self._exchange is not None and self._exchange.stream is not None:
-            self._exchange.stream.is_paused = True
+            self._exchange.stream.pause()
 
     def resume_writing(self) -> None:
         self._is_write_paused = False
         if self._phase is not Phase.CLOSING:
             self._write_deadline.clear()
         if self._exchange is not None and self._exchange.stream is not None:
-            self._exchange.stream.is_paused = False
+            self._exchange.stream.resume()
         if self._phase is Phase.FLUSH:
             self._await_head()
 

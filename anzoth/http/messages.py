@@ -69,7 +69,7 @@ class Response:
 
 
 class Sink(Protocol):
-    """Where a streaming response writes. All calls are synchronous and never block.
+    """Where a streaming response writes. All calls but `drained` are synchronous and never block.
 
     Back-pressure: the sink buffers up to its high-water mark; a client that stays above it for
     longer than the configured time, or that leaves far more than that unread, is disconnected,
@@ -81,6 +81,10 @@ class Sink(Protocol):
 
     def write(self, data: bytes) -> None:
         """Sends body bytes now. Ignored after a disconnect."""
+        ...
+
+    async def drained(self) -> None:
+        """Returns when the client has read enough for more to be written, at once if it has."""
         ...
 
     def on_disconnect(self, callback: Callable[[], None]) -> None:

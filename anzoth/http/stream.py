@@ -1,8 +1,9 @@
 """How do a streaming response's bytes leave, and how does the application learn that nobody reads?
 
 Writing is one synchronous call, so that one engine step can be one loop over all live streams. The
-price is that a writer cannot be made to wait: a client that reads too slowly is cut off instead, by
-the connection's slow-reader deadline or, far above the mark, by this module at once.
+price is that such a writer cannot be made to wait: a client that reads too slowly is cut off
+instead, by the connection's slow-reader deadline or, far above the mark, by this module at once.
+Who writes much at its own pace awaits `drained` in between.
 
 Does not know: tokens, SSE, or what comes before and after the stream.
 """
@@ -32,11 +33,11 @@ class Stream:
         "_is_open",
         "_last_write_s",
         "_loop",
+        "_may_write",
         "_ping_s",
         "_ping_timer",
         "_transport",
         "disconnected",
-        "is_paused",
     )
 
     def __init__(
@@ -59,11 +60,27 @@ class Stream:
         self._last_write_s = loop.time()
         self._is_open = True
         self._ping_timer: asyncio.TimerHandle | None = None
+        self._may_write = asyncio.Event()
+        self._may_write.set()
         self.disconnected = False
-        self.is_paused = False
-        """The client leaves more than the mark unread (set by the connection)."""
         if comment is not None:
             self._ping_timer = loop.call_later(ping_s, self._on_ping_timer)
+
+    @property
+    def is_paused(self) -> bool:
+        """The client leaves more than the mark unread."""
+        return not self._may_write.is_set()
+
+    def pause(self) -> None:
+        """The connection's word on it."""
+        self._may_write.clear()
+
+    def resume(self) -> None:
+        self._may_write.set()
+
+    async def drained(self) -> None:
+        # No timeout: the slow-reader deadline of the connection ends the exchange.
+        await self._may_write.wait()
 
     def write(self, data: bytes) -> None:
         if not self._is_open or not data:

@@ -11,6 +11,7 @@ import pytest
 from anzoth import config
 from anzoth.account_config import OidcConfig
 from anzoth.config import Config, ConfigError, EngineConfig, HttpConfig, ServerConfig
+from anzoth.price import Price
 
 
 def written(tmp_path: Path, text: str) -> Path:
@@ -282,3 +283,45 @@ def test_impossible_providers_stop_the_start(tmp_path: Path, old: str, new: str,
     text = OIDC.replace(old, new).format(secret=secret)
     with pytest.raises(ConfigError, match=re.escape(says)):
         config.load(written(tmp_path, text), {}, {})
+
+
+def test_prices_are_read_by_model_and_by_alias(tmp_path: Path) -> None:
+    a, b = checkpoint(tmp_path, "a"), checkpoint(tmp_path, "b")
+    text = f"""
+        [usage]
+        currency = "EUR"
+        [[models]]
+        name = "a"
+        path = "{a}"
+        aliases = ["cheap", "same"]
+        price = {{ input = "0.15", cached_input = "0.075", output = "0.6" }}
+        alias_prices.cheap = {{ input = "0.1", output = "0.2" }}
+        [[models]]
+        name = "free"
+        path = "{b}"
+    """
+    loaded = config.load(written(tmp_path, text), {}, {"ANZOTH_USAGE_MINUTE_RETENTION_DAYS": "3"})
+    assert (loaded.usage.currency, loaded.usage.minute_retention_days) == ("eur", 3)
+    full = Price(150_000, 75_000, 600_000)
+    assert loaded.models[0].prices == {
+        "a": full,
+        "cheap": Price(100_000, 100_000, 200_000),
+        "same": full,
+    }
+    assert loaded.models[1].prices == {}
+
+
+def test_impossible_prices_stop_the_start_and_say_why(tmp_path: Path) -> None:
+    a = checkpoint(tmp_path, "a")
+    for line, message in (
+        ("price = { input = 0.15, output = '1' }", "the price of a: input is 0.15; expected a dec"),
+        ("price = { input = '0.15' }", "the price of a: it has no 'output'"),
+        ("price = '0.15'", "the price of a: expected a table of input, cached_input, output"),
+        ("alias_prices.b = { input = '1', output = '1' }", "names 'b', which is no alias"),
+    ):
+        file = written(tmp_path, f"[[models]]\nname = 'a'\npath = '{a}'\n{line}\n")
+        with pytest.raises(ConfigError, match=message):
+            config.load(file, {}, {})
+    for name, value in (("currency", "'dollars'"), ("minute_retention_days", 0)):
+        with pytest.raises(ConfigError, match=name):
+            config.load(written(tmp_path, f"[usage]\n{name} = {value}\n"), {}, {})

@@ -13,6 +13,7 @@ from engine_peer import EnginePeer
 
 from anzoth.gateway.models import ModelLoadError
 from anzoth.model_changes import ModelChanges
+from anzoth.price import Price
 from anzoth.telemetry import Metrics
 
 Scenario = Callable[[ModelChanges, Path], Awaitable[None]]
@@ -24,6 +25,7 @@ def entry(folder: Path, name: str, **changes: object) -> dict[str, Any]:
         "path": str(folder),
         "socket": str(folder / "engine.sock"),
         "aliases": [],
+        "prices": {},
         "stall_timeout_s": 60.0,
         **changes,
     }
@@ -63,6 +65,21 @@ def test_models_come_ready_and_go_with_their_aliases(tmp_path: Path) -> None:
         assert all(engine.healthy for engine in changes.registry.engines)
         assert await serve(changes, entry(folder, "a")) == {}
         assert names(changes) == ["a"]
+
+    run(tmp_path, scenario)
+
+
+def test_a_model_and_its_aliases_have_their_prices_and_a_new_price_is_taken_over(
+    tmp_path: Path,
+) -> None:
+    async def scenario(changes: ModelChanges, folder: Path) -> None:
+        one, two = ({"input": n, "cached_input": n, "output": n} for n in (1, 2))
+        named = {"aliases": ["b", "c"], "prices": {"a": one, "b": two, "c": one}}
+        assert await serve(changes, entry(folder, "a", **named)) == {}
+        prices = {model.name: model.price for model in changes.registry}
+        assert prices == {"a": Price(1, 1, 1), "b": Price(2, 2, 2), "c": Price(1, 1, 1)}
+        assert await serve(changes, entry(folder, "a", prices={"a": two})) == {}
+        assert changes.registry.get("a").price == Price(2, 2, 2)
 
     run(tmp_path, scenario)
 

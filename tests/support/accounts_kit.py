@@ -22,6 +22,7 @@ from argon2 import PasswordHasher
 from anzoth.account_config import AccountsConfig, OidcConfig
 from anzoth.api.app import App
 from anzoth.api.call import Services
+from anzoth.config import UsageConfig
 from anzoth.db.pool import Database
 from anzoth.gateway import directory
 from anzoth.gateway.accounts import people, service
@@ -35,6 +36,7 @@ from anzoth.gateway.generation import Generator
 from anzoth.gateway.keys import Pepper
 from anzoth.gateway.limits import Limiter
 from anzoth.gateway.models import ModelRegistry
+from anzoth.gateway.usage_reports import UsageReports
 from anzoth.http.messages import Headers, Request, Response
 from anzoth.telemetry import Metrics
 
@@ -249,6 +251,7 @@ async def running_site(
         audit=AuditReader(database),
         metrics=metrics,
         health=AlwaysReady(),
+        usage_reports=UsageReports(database, UsageConfig()),
     )
     try:
         yield Site(App(services, 1 << 20), dsn, database, accounts, clock, usage)

@@ -13,7 +13,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import orjson
 import tokenizers
@@ -24,7 +24,7 @@ from tokenizers import AddedToken, decoders, models, pre_tokenizers, processors,
 from anzoth.account_config import AccountsConfig
 from anzoth.api.app import App
 from anzoth.api.call import Services
-from anzoth.config import ModelConfig
+from anzoth.config import ModelConfig, UsageConfig
 from anzoth.db.errors import DatabaseDown
 from anzoth.db.pool import Connection, Database
 from anzoth.errors import AnzothError, Unauthorized
@@ -43,6 +43,7 @@ from anzoth.gateway.limits import Limiter
 from anzoth.gateway.models import ModelRegistry, ServedModel, load_model
 from anzoth.gateway.principal import Address, Principal
 from anzoth.gateway.usage import UsageRecord
+from anzoth.gateway.usage_reports import UsageReports
 from anzoth.http.messages import Headers, Request, Response, StreamingResponse
 from anzoth.telemetry import Metrics
 
@@ -210,6 +211,8 @@ class MemorySink:
             self.data += data
             self.wrote.set()
 
+    async def drained(self) -> None: ...
+
     def on_disconnect(self, callback: Callable[[], None]) -> None:
         self._callbacks.append(callback)
 
@@ -287,10 +290,11 @@ class Api:
             assert len(content) <= limit_bytes
             return content
 
+        path, _, query = path.partition("?")
         return Request(
             method=method,
-            path=path.partition("?")[0],
-            query=path.partition("?")[2],
+            path=path,
+            query=query,
             headers=Headers([(k.encode(), v.encode()) for k, v in fields.items()]),
             request_id="req_test",
             peer=peer,
@@ -369,6 +373,7 @@ async def running_api(
     *,
     aliases: Sequence[str] = (),
     database: Database | None = None,
+    reports: UsageReports | None = None,
 ) -> AsyncIterator[Api]:
     """An API whose engine is ready. `database`: for what reads one."""
     metrics = Metrics()
@@ -381,6 +386,7 @@ async def running_api(
         NoDatabase(), Pepper("pepper", bytes(32)), AccountsConfig(sign_up="open")
     )
     services = Services(
+        usage_reports=reports or UsageReports(NoDatabase(), UsageConfig()),
         authenticator=keys,
         accounts=accounts,
         models=registry,
@@ -389,7 +395,7 @@ async def running_api(
         ledger=ledger,
         metrics=metrics,
         health=AlwaysReady(),
-        audit=AuditReader(cast(Database, database)),  # None where nothing reads it
+        audit=AuditReader(database or NoDatabase()),
         denials=denials,
     )
     peer = EnginePeer(socket, script or (lambda submit, prompt, choice: []), hello)

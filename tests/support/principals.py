@@ -27,5 +27,6 @@ def make_principal(**fields: Any) -> Principal:
     made = replace(_PLAIN, **fields)
     if not Limits(**limits):
         return made
+    assert made.key_id is not None
     rule = LimitRule("key", made.key_id, Limits(**limits))
     return replace(made, limits=(*made.limits, rule))

@@ -35,3 +35,11 @@ SELECT set_config('app.journal', $1, true);
 -- name: set_ended
 -- For this transaction only: deleted tenants and revoked keys are seen, whoever they were.
 SELECT set_config('app.ended', $1, true);
+
+-- name: set_outdated_usage
+-- For this transaction only: sums by the minute that are outdated may be deleted, of all tenants.
+SELECT set_config('app.outdated_usage', $1, true);
+
+-- name: set_snapshot
+-- For this transaction only: all of its statements see the same rows, and none writes.
+SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY;

@@ -39,6 +39,18 @@ class UsageRow:
     end_user: str | None
     metadata: str | None
     """JSON."""
+    reasoning_tokens: int = 0
+    service_tier: str | None = None
+    user_id: uuid.UUID | None = None
+    batch: bool = False
+    input_price: int | None = None
+    """Prices in micro-units of the currency per million tokens; None: the model had none."""
+    cached_input_price: int | None = None
+    output_price: int | None = None
+    input_cost: int = 0
+    """Costs in nano-units of the currency."""
+    cached_input_cost: int = 0
+    output_cost: int = 0
 
 
 async def insert_usage(connection: Connection, rows: Iterable[UsageRow]) -> None:

@@ -12,10 +12,11 @@ from api_harness import EOS_ID, MODEL, PRINCIPAL, Api, MemorySink, Scenario, rec
 from engine_peer import Said
 from principals import make_principal
 
-from anzoth.api.call import Answer, Call, Route
+from anzoth.api.call import ANY_KEY, Answer, Call, Route
 from anzoth.api.routes import ROUTES, patterns
 from anzoth.errors import AnzothError
 from anzoth.frames import Refused
+from anzoth.gateway.scopes import SCOPES
 from anzoth.http.messages import Response
 
 Run = Callable[[Scenario], None]
@@ -40,6 +41,8 @@ def test_everything_but_health_and_signing_in_needs_a_scope_or_a_session() -> No
     assert public == PUBLIC | SIGNING_IN | SIGN_ON
     assert not any(route.session for route in ROUTES if route.scope is not None or route.inference)
     assert all(route.scope != "" for route in ROUTES)
+    assert {route.pattern for route in ROUTES if route.scope == ANY_KEY} == {"/v1/usage"}
+    assert ANY_KEY not in SCOPES
 
 
 def test_inference_always_needs_a_key_because_it_is_recorded() -> None:
@@ -54,7 +57,9 @@ def test_no_protected_route_answers_without_a_key_or_without_its_scope(
         api.keys.principals["bare"] = replace(PRINCIPAL, scopes=frozenset({"unrelated"}))
         for pattern in patterns(route):
             path = re.sub(r"\{[^}]+\}", MODEL if ":path" in pattern else "x", pattern)
-            for key, expected in ((None, 401), ("wrong", 401), ("bare", 403)):
+            path = path.replace("/usage/x", "/usage/completions")
+            bare = 503 if route.scope == ANY_KEY else 403  # it got in: there is no database here
+            for key, expected in ((None, 401), ("wrong", 401), ("bare", bare)):
                 reply = await api.call(route.method, path, {}, key=key)
                 if route.pattern in SIGNING_IN:
                     assert reply.error["code"] == "missing_required_parameter"

@@ -36,6 +36,7 @@ from anzoth.gateway.keys import Pepper
 from anzoth.gateway.ledger import Ledger
 from anzoth.gateway.principal import Principal, TenantHandle
 from anzoth.gateway.usage import UsageRecord
+from anzoth.price import Price
 from anzoth.telemetry import Metrics
 
 pytestmark = pytest.mark.slow
@@ -133,7 +134,9 @@ def test_records_arrive_whole_and_each_with_its_tenant(dsn: str, tmp_path: Path)
         one, two = await principal_of(dsn, "one"), await principal_of(dsn, "two")
         ledger = await opened(database, tmp_path)
         usage = record(
-            one, "a", model="m", prompt_tokens=3, cached_tokens=1, completion_tokens=2**40,
+            dataclasses.replace(one, user_id=uuid.UUID(int=7)), "a", model="m",
+            price=Price(150_000, 75_000, 600_000), service_tier="flex", batch=True,
+            prompt_tokens=3, cached_tokens=1, completion_tokens=2**40, reasoning_tokens=2,
             finish_reason="stop", streamed=True, status=200, ttft_ms=7, duration_ms=9,
             end_user="u", metadata={"team": "blue"},
         )  # fmt: skip
@@ -156,6 +159,10 @@ def test_records_arrive_whole_and_each_with_its_tenant(dsn: str, tmp_path: Path)
             "prompt_tokens": 3, "cached_tokens": 1, "completion_tokens": 2**40,
             "finish_reason": "stop", "streamed": True, "status": 200, "error_code": None,
             "ttft_ms": 7, "duration_ms": 9, "end_user": "u",
+            "reasoning_tokens": 2, "service_tier": "flex", "batch": True,
+            "user_id": uuid.UUID(int=7),
+            "input_price": 150_000, "cached_input_price": 75_000, "output_price": 600_000,
+            "input_cost": 300, "cached_input_cost": 75, "output_cost": 2**40 * 600,
         }  # fmt: skip
         owners = {row["request_id"]: row["tenant_id"] for row in found}
         assert owners["b00"] == one.tenant.id

@@ -221,6 +221,25 @@ def test_reader_that_catches_up_in_time_is_not_cut_off(run, new_wire) -> None:
     run(scenario())
 
 
+def test_who_waits_for_a_slow_reader_goes_on_when_it_has_caught_up(run, new_wire) -> None:
+    async def scenario() -> None:
+        streamer = Streamer()
+        wire = new_wire(streamer, client_reads=False)
+        wire.send(GET)
+        await wire.settle()
+        async with asyncio.timeout(1):
+            await streamer.sink.drained()  # nothing is unread yet
+        streamer.sink.write(b"x" * (CONFIG.max_write_buffer_bytes + 1))
+        waiting = asyncio.ensure_future(streamer.sink.drained())
+        await wire.settle(CONFIG.slow_reader_timeout_s - 1)
+        assert not waiting.done()
+        wire.transport.read_all()
+        await wire.settle()
+        assert waiting.done()
+
+    run(scenario())
+
+
 def test_stream_never_buffers_more_than_its_hard_limit(run, new_wire) -> None:
     async def scenario() -> None:
         streamer = Streamer()

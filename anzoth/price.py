@@ -1,0 +1,95 @@
+"""What does the use of a model cost?
+
+A price is decimal text in the configuration and whole micro-units of the currency per million
+tokens from then on; a cost is whole nano-units. There is no float on the way. A cost is rounded
+once per request and part (input, cached input, output), half up to a nano-unit; with prices of at
+most three decimals there is nothing to round, and sums of costs never are. (A micro-unit would be
+too coarse: an embedding of twenty tokens at 0.02 per million costs 0.4 of one.)
+
+Does not know: which model has which price, or the currency.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+NANOS_PER_UNIT = 1_000_000_000
+_MICROS_PER_NANO = 1000  # in tokens × micro-units per million tokens, as in the cost
+_DECIMAL = re.compile(r"(\d{1,6})(?:\.(\d{1,6}))?", re.ASCII)
+_PARTS = ("input", "cached_input", "output")
+
+
+class PriceError(ValueError):
+    """A price is written in a way that has no meaning; the message says what is expected."""
+
+
+@dataclass(slots=True, frozen=True)
+class Cost:
+    """Of one request, in nano-units of the currency."""
+
+    input: int = 0
+    """Of the prompt tokens that were computed."""
+    cached_input: int = 0
+    """Of those that were found in the cache."""
+    output: int = 0
+
+    @property
+    def total(self) -> int:
+        return self.input + self.cached_input + self.output
+
+
+@dataclass(slots=True, frozen=True)
+class Price:
+    """Of one model, in micro-units of the currency per million tokens."""
+
+    input: int
+    cached_input: int
+    output: int
+
+    @classmethod
+    def parse(cls, table: object, *, has_output: bool) -> Price:
+        """From decimal text by part. Without `cached_input`, cached tokens cost what others do;
+        `output` is needed by models with `has_output`. Raises PriceError.
+        """
+        if not isinstance(table, Mapping) or set(table) - set(_PARTS):
+            raise PriceError(f"expected a table of {', '.join(_PARTS)}")
+        needed = ("input", "output") if has_output else ("input",)
+        if missing := [part for part in needed if part not in table]:
+            raise PriceError(f"it has no {missing[0]!r}")
+        amounts = {part: _micros(part, value) for part, value in table.items()}
+        return cls(
+            input=amounts["input"],
+            cached_input=amounts.get("cached_input", amounts["input"]),
+            output=amounts.get("output", 0),
+        )
+
+    def cost(self, prompt_tokens: int, cached_tokens: int, completion_tokens: int) -> Cost:
+        """`prompt_tokens` with the cached ones among them."""
+        return Cost(
+            input=_nanos(prompt_tokens - cached_tokens, self.input),
+            cached_input=_nanos(cached_tokens, self.cached_input),
+            output=_nanos(completion_tokens, self.output),
+        )
+
+
+def decimal(nanos: int) -> str:
+    """A cost as exact decimal text, in units of the currency."""
+    whole, fraction = divmod(nanos, NANOS_PER_UNIT)
+    return f"{whole}.{fraction:09}"
+
+
+def _micros(part: str, value: object) -> int:
+    match = _DECIMAL.fullmatch(value) if isinstance(value, str) else None
+    if match is None:
+        raise PriceError(
+            f"{part} is {value!r}; expected a decimal number as text, such as '0.15', with at most "
+            "six digits on each side of the point"
+        )
+    whole, fraction = match[1], match[2] or ""
+    return int(whole + fraction.ljust(6, "0"))
+
+
+def _nanos(tokens: int, price: int) -> int:
+    return (tokens * price + _MICROS_PER_NANO // 2) // _MICROS_PER_NANO

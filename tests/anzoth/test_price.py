@@ -1,0 +1,59 @@
+"""Are prices and costs exact?"""
+
+from __future__ import annotations
+
+from fractions import Fraction
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from anzoth.price import NANOS_PER_UNIT, Price, PriceError
+
+MICROS = st.integers(0, 10**12 - 1)
+TOKENS = st.integers(0, 10**7)
+
+
+def test_decimal_text_becomes_whole_micro_units() -> None:
+    table = {"input": "0.15", "cached_input": "0.000001", "output": "12"}
+    assert Price.parse(table, has_output=True) == Price(150_000, 1, 12_000_000)
+
+
+def test_cached_tokens_cost_what_others_do_unless_they_have_a_price() -> None:
+    assert Price.parse({"input": "2"}, has_output=False) == Price(2_000_000, 2_000_000, 0)
+
+
+@given(MICROS)
+def test_every_price_is_read_as_it_is_written(micros: int) -> None:
+    text = f"{micros // 10**6}.{micros % 10**6:06}"
+    assert Price.parse({"input": text}, has_output=False).input == micros
+
+
+@pytest.mark.parametrize("value", [0.15, 1, True, None, "", "-1", "1e3", ".5", "1.", "0.1234567"])
+def test_anything_but_decimal_text_is_refused(value: object) -> None:
+    with pytest.raises(PriceError, match="decimal number as text"):
+        Price.parse({"input": value}, has_output=False)
+
+
+def test_missing_and_unknown_parts_are_refused() -> None:
+    with pytest.raises(PriceError, match="no 'output'"):
+        Price.parse({"input": "1"}, has_output=True)
+    with pytest.raises(PriceError, match="no 'input'"):
+        Price.parse({"output": "1"}, has_output=False)
+    for table in ({"input": "1", "outptu": "1"}, "1", None):
+        with pytest.raises(PriceError, match="a table of"):
+            Price.parse(table, has_output=False)
+
+
+@given(MICROS, MICROS, MICROS, TOKENS, TOKENS, TOKENS)
+def test_each_part_is_within_half_a_nano_unit_of_the_exact_cost(
+    input: int, cached_input: int, output: int, fresh: int, cached: int, written: int
+) -> None:
+    cost = Price(input, cached_input, output).cost(fresh + cached, cached, written)
+    parts = ((fresh, input, cost.input), (cached, cached_input, cost.cached_input))
+    for tokens, price, nanos in (*parts, (written, output, cost.output)):
+        exact = Fraction(tokens * price * NANOS_PER_UNIT, 10**6 * 10**6)
+        assert -Fraction(1, 2) < nanos - exact <= Fraction(1, 2)
+        if price % 1000 == 0:
+            assert nanos == exact
+    assert cost.total == cost.input + cost.cached_input + cost.output
