@@ -174,14 +174,16 @@ class Outputs:
     def _fail(self, sequence: Sequence, failure: RowFailure) -> Row:
         """Ends one sequence whose row could not be computed; the others live on.
 
-        If the cause lies in its blocks, whoever reused them would fail too: the cache drops them.
+        If the cause lies in its blocks, whoever reused them would fail too: the cache drops them. A
+        fault of the caller's does not lie there, and must not cost others what they share.
         """
         level = logging.INFO if failure.is_callers else logging.ERROR
         log.log(
             level, "request %d choice %d: %s", sequence.request, sequence.choice, failure.message
         )
         is_first = sequence.num_output_tokens == 0
-        self._scheduler.kv_cache.unregister(sequence)
+        if not failure.is_callers:
+            self._scheduler.kv_cache.unregister(sequence)
         self._end(sequence, "error")
         cached = sequence.num_cached_tokens if is_first else None
         message = failure.message if failure.is_callers else None
