@@ -22,6 +22,7 @@ from openai.types.admin.organization import UsageCompletionsResponse, UsageCosts
 
 from anzoth.config import UsageConfig
 from anzoth.db.pool import Database
+from anzoth.gateway.limit_rules import LimitRule, Limits
 from anzoth.gateway.usage_reports import UsageReports
 from anzoth.price import Price
 
@@ -268,7 +269,8 @@ def test_a_key_sees_its_own_use_and_no_more(run: Run) -> None:
         ]
         await insert(database, who, rows)
         good = api.keys.principals["good"]
-        api.keys.principals["good"] = replace(good, scopes=frozenset({"chat"}), rpm=60)
+        limits = (LimitRule("key", who.key_ids[0], Limits(rpm=60)),)
+        api.keys.principals["good"] = replace(good, scopes=frozenset({"chat"}), limits=limits)
         body = await get(api, "/v1/usage")
         assert body["api_key_id"] == str(who.key_ids[0])
         (limit,) = body["limits"]
