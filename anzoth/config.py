@@ -24,6 +24,7 @@ from pathlib import Path
 
 from anzoth import pulled
 from anzoth.account_config import AccountsConfig, OidcConfig, accounts_of, providers_of
+from anzoth.backend_config import BackendConfig, backends_of
 from anzoth.settings import ConfigError, convert, section
 
 DEFAULT_MODEL = "anzoth-default"
@@ -177,6 +178,7 @@ class Config:
     accounts: AccountsConfig = field(default_factory=lambda: AccountsConfig("open"))
     oidc: tuple[OidcConfig, ...] = ()
     models: tuple[ModelConfig, ...] = field(default_factory=lambda: default_models())
+    backends: tuple[BackendConfig, ...] = ()
 
 
 def default_models(
@@ -214,7 +216,7 @@ def load(
     Raises ConfigError.
     """
     document = _read_toml(file)
-    known = {"server", "http", "journal", "engine", "accounts", "oidc", "models"}
+    known = {"server", "http", "journal", "engine", "accounts", "oidc", "models", "backends"}
     if unknown := set(document) - known:
         raise ConfigError(f"{file}: unknown section [{sorted(unknown)[0]}]")
     given = dict(overrides or {})
@@ -234,6 +236,7 @@ def load(
         accounts=accounts,
         oidc=providers_of(document.get("oidc"), accounts),
         models=_with_aliases(models, aliases),
+        backends=backends_of(document.get("backends", [])),
     )
 
 

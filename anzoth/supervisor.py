@@ -177,6 +177,7 @@ class Supervisor:
                 "oidc": [configuration.to_json(provider) for provider in self._config.oidc],
                 "journal": configuration.to_json(self._config.journal),
                 "models": host.offered(),
+                "backends": [configuration.to_json(made) for made in self._config.backends],
                 "models_must_load": host.must_load,
                 "log_level": server.log_level,
             }

@@ -17,8 +17,11 @@ from anzoth.api.requests import Options
 from anzoth.errors import InvalidValue
 from anzoth.gateway.accounts.service import Accounts
 from anzoth.gateway.accounts.sessions import Session
+from anzoth.gateway.alias_directory import AliasDirectory
+from anzoth.gateway.aliases import Aliases
 from anzoth.gateway.audit_reader import AuditReader
 from anzoth.gateway.auth import Authenticator
+from anzoth.gateway.backends import Backends
 from anzoth.gateway.denials import Denials
 from anzoth.gateway.embedding import Embedder
 from anzoth.gateway.generation import Generation, Generator
@@ -27,7 +30,9 @@ from anzoth.gateway.health import Health
 from anzoth.gateway.ledger import Ledger
 from anzoth.gateway.limits import Reservation
 from anzoth.gateway.models import ModelRegistry, ServedModel
+from anzoth.gateway.past_requests import PastRequests
 from anzoth.gateway.principal import Address, Principal
+from anzoth.gateway.remote_usage import RemoteAccounts
 from anzoth.gateway.usage import UsageRecord
 from anzoth.http.messages import HeaderList, Request, Response, StreamingResponse
 from anzoth.telemetry import Metrics
@@ -37,6 +42,8 @@ from anzoth.text.rerank_text import RerankText
 Answer = Response | StreamingResponse
 T = TypeVar("T")
 
+ANY_KEY = "any"
+"""As a route's scope: any key that works, for what is the key's own."""
 INLINE_BODY_BYTES = 4096
 """Bodies up to this size are rendered and tokenized on the loop (about a millisecond at most)."""
 
@@ -55,6 +62,11 @@ class Services:
     health: Health
     audit: AuditReader
     denials: Denials
+    past_requests: PastRequests
+    aliases: Aliases
+    alias_directory: AliasDirectory
+    backends: Backends
+    remote_accounts: RemoteAccounts
 
 
 @dataclass(slots=True)
@@ -77,6 +89,8 @@ class Call:
     """Where it comes from; None: unknown, as over a Unix socket."""
     reservation: Reservation | None = None
     """None until the request met its limits; no inference route may answer without."""
+    shadowed: list[str] = field(default_factory=list)
+    """Rules that are only watched and would have refused it (see `shadow`)."""
 
     @property
     def principal(self) -> Principal:
@@ -101,27 +115,6 @@ class Call:
         model = self.services.models.get(name)
         self.principal.require_model(name)
         return model
-
-    def generating_model(self, name: str) -> ServedModel:
-        """One that generates text. Raises as `model` does, or InvalidValue."""
-        model = self.model(name)
-        if model.embedding is not None or model.rerank is not None:
-            raise _other_purpose(model)
-        return model
-
-    def embedding_model(self, name: str) -> tuple[ServedModel, EmbeddingText]:
-        """One that makes vectors of texts, and how. Raises as `model` does, or InvalidValue."""
-        model = self.model(name)
-        if model.embedding is None:
-            raise _other_purpose(model)
-        return model, model.embedding
-
-    def reranking_model(self, name: str) -> tuple[ServedModel, RerankText]:
-        """One that scores documents, and how. Raises as `model` does, or InvalidValue."""
-        model = self.model(name)
-        if model.rerank is None:
-            raise _other_purpose(model)
-        return model, model.rerank
 
     def describe(self, options: Options) -> None:
         """Writes down what the caller said about the request, before anything can fail."""
@@ -150,6 +143,27 @@ class Call:
         self.headers += reservation.headers()
 
 
+def must_generate(model: ServedModel) -> ServedModel:
+    """Raises InvalidValue for a model that generates no text."""
+    if model.embedding is not None or model.rerank is not None:
+        raise _other_purpose(model)
+    return model
+
+
+def must_embed(model: ServedModel) -> EmbeddingText:
+    """How its vectors are made. Raises InvalidValue for a model that makes none."""
+    if model.embedding is None:
+        raise _other_purpose(model)
+    return model.embedding
+
+
+def must_rerank(model: ServedModel) -> RerankText:
+    """How its scores are made. Raises InvalidValue for a model that makes none."""
+    if model.rerank is None:
+        raise _other_purpose(model)
+    return model.rerank
+
+
 def _other_purpose(model: ServedModel) -> InvalidValue:
     if model.embedding is not None:
         purpose = "makes embeddings: use /v1/embeddings"
@@ -170,7 +184,7 @@ class Route:
     method: str
     pattern: str
     scope: str | None
-    """What a key, or a role, needs. None: public, no key at all."""
+    """What a key, or a role, needs. None: public, no key at all. ANY_KEY: one that works."""
     handler: Handler
     takes_body: bool = False
     """It needs a JSON object. Larger than `max_body_bytes` (or HttpConfig's limit) is a 413."""

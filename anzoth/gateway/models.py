@@ -48,6 +48,13 @@ class ServedModel:
     """How texts are prepared for its vectors. None: it makes none."""
     rerank: RerankText | None = None
     """How queries and documents are prepared for its scores. None: it makes none."""
+    target: str | None = None
+    """The served model's own name where `name` is an alias of a tenant."""
+
+    @property
+    def label(self) -> str:
+        """Its name in metrics, which hold nothing of a tenant's."""
+        return self.target or self.name
 
 
 def load_model(config: ModelConfig, engine: EngineClient) -> ServedModel:
@@ -109,6 +116,9 @@ class ModelRegistry:
             return self._models[name]
         except KeyError:
             raise ModelNotFound(param="model") from None
+
+    def find(self, name: str) -> ServedModel | None:
+        return self._models.get(name)
 
     def add(self, model: ServedModel, aliases: Iterable[str] = ()) -> None:
         """Serves it from now on. None of its names may be in use."""

@@ -12,7 +12,7 @@ from api_harness import EOS_ID, MODEL, PRINCIPAL, Api, MemorySink, Scenario, rec
 from engine_peer import Said
 from principals import make_principal
 
-from anzoth.api.call import Answer, Call, Route
+from anzoth.api.call import ANY_KEY, Answer, Call, Route
 from anzoth.api.routes import ROUTES, patterns
 from anzoth.errors import AnzothError
 from anzoth.frames import Refused
@@ -42,6 +42,10 @@ def test_everything_but_health_and_signing_in_needs_a_scope_or_a_session() -> No
     assert all(route.scope != "" for route in ROUTES)
 
 
+def test_only_what_is_a_keys_own_needs_no_scope_of_it() -> None:
+    assert {route.pattern for route in ROUTES if route.scope == ANY_KEY} == {"/v1/requests/{id}"}
+
+
 def test_inference_always_needs_a_key_because_it_is_recorded() -> None:
     assert all(route.scope is not None for route in ROUTES if route.inference)
 
@@ -65,7 +69,8 @@ def test_no_protected_route_answers_without_a_key_or_without_its_scope(
                 elif route.scope is None:
                     assert reply.status == 200
                 else:
-                    assert reply.status == expected
+                    is_own = route.scope == ANY_KEY and key == "bare"
+                    assert reply.status == (404 if is_own else expected)
 
     run(scenario)
 

@@ -135,7 +135,8 @@ def test_records_arrive_whole_and_each_with_its_tenant(dsn: str, tmp_path: Path)
         usage = record(
             one, "a", model="m", prompt_tokens=3, cached_tokens=1, completion_tokens=2**40,
             finish_reason="stop", streamed=True, status=200, ttft_ms=7, duration_ms=9,
-            end_user="u", metadata={"team": "blue"},
+            end_user="u", metadata={"team": "blue"}, rule="limit.key.rpm", refusal="too\0fast",
+            shadow_rules=("key.model",), target="m2", attempts=("m1 model_unavailable", "m2 ok"),
         )  # fmt: skip
         ledger.begin(usage, 10)
         ledger.record(usage)
@@ -156,6 +157,8 @@ def test_records_arrive_whole_and_each_with_its_tenant(dsn: str, tmp_path: Path)
             "prompt_tokens": 3, "cached_tokens": 1, "completion_tokens": 2**40,
             "finish_reason": "stop", "streamed": True, "status": 200, "error_code": None,
             "ttft_ms": 7, "duration_ms": 9, "end_user": "u",
+            "rule": "limit.key.rpm", "refusal": "too\ufffdfast", "shadow_rules": ["key.model"],
+            "target": "m2", "attempts": ["m1 model_unavailable", "m2 ok"],
         }  # fmt: skip
         owners = {row["request_id"]: row["tenant_id"] for row in found}
         assert owners["b00"] == one.tenant.id
