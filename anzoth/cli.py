@@ -12,6 +12,7 @@ from collections.abc import Callable
 import typer
 
 from anzoth.commands import (
+    aliases,
     audit,
     doctor,
     invites,
@@ -20,6 +21,7 @@ from anzoth.commands import (
     models,
     projects,
     serve,
+    shadow,
     tenants,
     usage,
     users,
@@ -40,6 +42,8 @@ GROUPS: dict[str, typer.Typer] = {
     "models": models.app,
     "audit": audit.app,
     "usage": usage.app,
+    "aliases": aliases.app,
+    "shadow": shadow.app,
 }
 
 

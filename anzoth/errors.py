@@ -4,6 +4,9 @@ One tree. The class fixes status, type and code; its docstring is the default me
 and the documentation cannot drift apart. Three kinds are kept apart: the caller's fault (4xx), a
 peer that is lost, full or late (502, 503, 504), and our own bug (500).
 
+`rule` says which decision it was, finer than the code and as stable: it is written to the usage row
+of the request (`anzoth.gateway.rules` explains each).
+
 Does not know: how a response is written, or where an error was raised.
 """
 
@@ -20,8 +23,8 @@ class AnzothError(Exception):
     status = 500
     type = "server_error"
     code: str | None = "internal_error"
-    rule: str | None = None
-    """Of a denial: the stable id of the rule that refused, for example `limit.key.rpm`."""
+    rule: str = "server.internal"
+    """The stable id of the rule that refused, for example `limit.key.rpm`."""
 
     def __init__(
         self,
@@ -67,6 +70,7 @@ class BadRequest(AnzothError):
     status = 400
     type = "invalid_request_error"
     code = "invalid_value"
+    rule = "request.invalid"
 
 
 class InvalidValue(BadRequest):
@@ -83,12 +87,14 @@ class UnsupportedParameter(BadRequest):
     """This server does not support that parameter."""
 
     code = "unsupported_parameter"
+    rule = "request.unsupported"
 
 
 class ContextLengthExceeded(BadRequest):
     """The prompt and the requested output do not fit in the model's context window."""
 
     code = "context_length_exceeded"
+    rule = "request.context_length"
 
 
 class Unauthorized(AnzothError):
@@ -97,6 +103,7 @@ class Unauthorized(AnzothError):
     status = 401
     type = "invalid_request_error"
     code = "invalid_api_key"
+    rule = "key.invalid"
 
     def headers(self) -> list[tuple[str, str]]:
         return [("www-authenticate", "Bearer")]
@@ -106,6 +113,7 @@ class MissingApiKey(Unauthorized):
     """No API key was sent. Put it in the Authorization header: Bearer anz-…"""
 
     code = None  # SDKs tell "no key" from "wrong key" by it
+    rule = "key.missing"
 
 
 class KeyRevoked(Unauthorized):
@@ -121,24 +129,28 @@ class NotSignedIn(AnzothError):
     status = 401
     type = "invalid_request_error"
     code = "not_signed_in"
+    rule = "session.missing"
 
 
 class SignInFailed(NotSignedIn):
     """The email or the password is wrong."""
 
     code = "invalid_credentials"
+    rule = "session.failed"
 
 
 class SecondFactorRequired(NotSignedIn):
     """A code of your authenticator is needed to finish signing in."""
 
     code = "second_factor_required"
+    rule = "session.second_factor"
 
 
 class WrongCode(NotSignedIn):
     """The code is wrong, or was used before."""
 
     code = "invalid_code"
+    rule = "session.code"
 
 
 class Forbidden(AnzothError):
@@ -175,6 +187,7 @@ class ForgedRequest(Forbidden):
     """This request does not come from the server's own pages, or lacks its x-csrf-token header."""
 
     code = "csrf_refused"
+    rule = "session.origin"
 
 
 class NotFound(AnzothError):
@@ -183,12 +196,14 @@ class NotFound(AnzothError):
     status = 404
     type = "invalid_request_error"
     code = "not_found"
+    rule = "request.not_found"
 
 
 class ModelNotFound(NotFound):
     """The model does not exist or you do not have access to it."""
 
     code = "model_not_found"
+    rule = "model.unknown"
 
 
 class MethodNotAllowed(AnzothError):
@@ -197,6 +212,7 @@ class MethodNotAllowed(AnzothError):
     status = 405
     type = "invalid_request_error"
     code = "method_not_allowed"
+    rule = "request.method"
 
     def __init__(self, message: str | None = None, *, allow: Sequence[str] = ()) -> None:
         super().__init__(message)
@@ -212,6 +228,7 @@ class RequestTimeout(AnzothError):
     status = 408
     type = "invalid_request_error"
     code = "request_timeout"
+    rule = "request.timeout"
 
 
 class Conflict(AnzothError):
@@ -220,6 +237,7 @@ class Conflict(AnzothError):
     status = 409
     type = "invalid_request_error"
     code = "conflict"
+    rule = "request.conflict"
 
 
 class PayloadTooLarge(AnzothError):
@@ -228,6 +246,7 @@ class PayloadTooLarge(AnzothError):
     status = 413
     type = "invalid_request_error"
     code = "request_too_large"
+    rule = "request.too_large"
 
 
 class UriTooLong(AnzothError):
@@ -236,6 +255,7 @@ class UriTooLong(AnzothError):
     status = 414
     type = "invalid_request_error"
     code = "uri_too_long"
+    rule = "request.head"
 
 
 class UnsupportedMediaType(AnzothError):
@@ -244,6 +264,7 @@ class UnsupportedMediaType(AnzothError):
     status = 415
     type = "invalid_request_error"
     code = "unsupported_media_type"
+    rule = "request.media_type"
 
 
 class ExpectationFailed(AnzothError):
@@ -252,6 +273,7 @@ class ExpectationFailed(AnzothError):
     status = 417
     type = "invalid_request_error"
     code = "expectation_failed"
+    rule = "request.head"
 
 
 class HeadersTooLarge(AnzothError):
@@ -260,6 +282,7 @@ class HeadersTooLarge(AnzothError):
     status = 431
     type = "invalid_request_error"
     code = "headers_too_large"
+    rule = "request.head"
 
 
 class RateLimited(AnzothError):
@@ -268,10 +291,17 @@ class RateLimited(AnzothError):
     status = 429
     type = "rate_limit_error"
     code = "rate_limit_exceeded"
+    rule = "limit.key"
 
-    def __init__(self, message: str | None = None, *, retry_after_ms: int | None = None) -> None:
+    def __init__(
+        self,
+        message: str | None = None,
+        *,
+        retry_after_ms: int | None = None,
+        rule: str | None = None,
+    ) -> None:
         """`retry_after_ms=None` means waiting will not help: the SDKs are told not to retry."""
-        super().__init__(message)
+        super().__init__(message, rule=rule)
         self.retry_after_ms = retry_after_ms
 
     def headers(self) -> list[tuple[str, str]]:
@@ -293,6 +323,7 @@ class NotImplementedByServer(AnzothError):
     status = 501
     type = "invalid_request_error"
     code = "not_implemented"
+    rule = "request.head"
 
 
 class ModelUnavailable(AnzothError):
@@ -301,6 +332,7 @@ class ModelUnavailable(AnzothError):
     status = 502
     type = "server_error"
     code = "model_unavailable"
+    rule = "model.unavailable"
 
 
 class ProviderUnavailable(AnzothError):
@@ -308,6 +340,7 @@ class ProviderUnavailable(AnzothError):
 
     status = 502
     code = "provider_unavailable"
+    rule = "server.sign_on"
 
 
 class CapacityUnavailable(AnzothError):
@@ -316,6 +349,7 @@ class CapacityUnavailable(AnzothError):
     status = 503
     type = "service_unavailable_error"
     code = "capacity_unavailable"
+    rule = "server.capacity"
 
     def __init__(self, message: str | None = None, *, retry_after_ms: int = 1000) -> None:
         super().__init__(message)
@@ -329,12 +363,14 @@ class DatabaseUnavailable(CapacityUnavailable):
     """The key cannot be checked because the database is unavailable. Please retry."""
 
     code = "database_unavailable"
+    rule = "server.database"
 
 
 class LedgerUnavailable(CapacityUnavailable):
     """Usage cannot be written down at the moment, so nothing is served. Please retry."""
 
     code = "ledger_unavailable"
+    rule = "server.ledger"
 
 
 class DeadlineExceeded(AnzothError):
@@ -342,6 +378,7 @@ class DeadlineExceeded(AnzothError):
 
     status = 504
     code = "deadline_exceeded"
+    rule = "request.deadline"
 
     def headers(self) -> list[tuple[str, str]]:
         # Whoever set the deadline has stopped waiting: an SDK would only double the work.
@@ -354,6 +391,7 @@ class HttpVersionNotSupported(AnzothError):
     status = 505
     type = "invalid_request_error"
     code = "http_version_not_supported"
+    rule = "request.head"
 
 
 def _retry_headers(retry_after_ms: int | None) -> list[tuple[str, str]]:

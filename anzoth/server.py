@@ -3,9 +3,9 @@
     python -m anzoth.server
 
 Settings come from the supervisor (see `anzoth.child`): `listen_fd`, `control_socket`, `dsn`,
-`data_dir`, `drain_s`, `http`, `journal`, `accounts`, `oidc`, `usage`, `models`, `models_must_load`,
-`log_level`. The listening socket is the supervisor's, so that a gateway which is started again
-finds the connections that came meanwhile.
+`data_dir`, `drain_s`, `http`, `journal`, `accounts`, `oidc`, `usage`, `models`, `backends`,
+`models_must_load`, `log_level`. The listening socket is the supervisor's, so that a gateway which
+is started again finds the connections that came meanwhile.
 
 Stopping (SIGTERM): readiness fails, no new connection is accepted, running requests finish within
 `drain_s` or are ended with an error, the ledger is flushed; what the database cannot take then
@@ -30,13 +30,17 @@ from anzoth import child, control
 from anzoth.account_config import AccountsConfig, OidcConfig
 from anzoth.api.app import App
 from anzoth.api.call import Services
+from anzoth.backend_config import BackendConfig
 from anzoth.config import ConfigError, HttpConfig, JournalConfig, UsageConfig, from_json
 from anzoth.db.pool import Database
 from anzoth.errors import CapacityUnavailable
 from anzoth.gateway import keys
 from anzoth.gateway.accounts import service as accounts_service
+from anzoth.gateway.alias_directory import AliasDirectory
+from anzoth.gateway.aliases import Aliases
 from anzoth.gateway.audit_reader import AuditReader
 from anzoth.gateway.auth import Authenticator
+from anzoth.gateway.backends import Backend, Backends
 from anzoth.gateway.day_usage import DayUsage
 from anzoth.gateway.denials import Denials
 from anzoth.gateway.embedding import Embedder
@@ -46,6 +50,8 @@ from anzoth.gateway.health import Health
 from anzoth.gateway.ledger import Ledger
 from anzoth.gateway.limits import Limiter
 from anzoth.gateway.models import ModelLoadError, ModelRegistry
+from anzoth.gateway.past_requests import PastRequests
+from anzoth.gateway.remote_usage import RemoteAccounts
 from anzoth.gateway.usage_reports import UsageReports
 from anzoth.gateway.usage_retention import UsageRetention
 from anzoth.http.client_address import parse_networks
@@ -87,18 +93,19 @@ async def _serve(settings: Mapping[str, Any]) -> None:  # JSON from the supervis
         async with control.serving(Path(settings["control_socket"]), {"serve": changes.serve}):
             await stop.wait()
             services.health.is_draining = True
-            await _drain(server, services.models, settings["drain_s"], hurry)
+            await _drain(server, services, settings["drain_s"], hurry)
 
 
 async def _drain(
-    server: HttpServer, models: ModelRegistry, drain_s: float, hurry: asyncio.Event
+    server: HttpServer, services: Services, drain_s: float, hurry: asyncio.Event
 ) -> None:
     """Requests may finish for `drain_s`, or until `hurry`; then they are ended with an error."""
     drain = asyncio.create_task(server.drain(drain_s + _LAST_WORDS_S))
     hurried = asyncio.create_task(hurry.wait())
     await asyncio.wait({drain, hurried}, timeout=drain_s, return_when=asyncio.FIRST_COMPLETED)
     if not drain.done():
-        models.end_all(CapacityUnavailable("The server is shutting down."))
+        for running in (services.models, services.backends):
+            running.end_all(CapacityUnavailable("The server is shutting down."))
         await asyncio.wait({drain}, timeout=_LAST_WORDS_S)
     for task in (drain, hurried):
         task.cancel()
@@ -148,8 +155,13 @@ async def _build(
     denials = Denials(database)
     stack.push_async_callback(denials.close)
     background = await stack.enter_async_context(asyncio.TaskGroup())
-    endings = Endings(database, settings["dsn"], pepper, models)
+    backends = Backends(
+        Backend(from_json(BackendConfig, made), metrics) for made in settings["backends"]
+    )
+    stack.push_async_callback(backends.close)
+    endings = Endings(database, settings["dsn"], pepper, models, backends)
     limiter = Limiter()
+    aliases = Aliases(database, settings["dsn"])
     usage = from_json(UsageConfig, settings["usage"])
     parts = (
         authenticator,
@@ -159,6 +171,7 @@ async def _build(
         denials,
         DayUsage(database, limiter),
         UsageRetention(database, usage.minute_retention_days),
+        aliases,
     )
     tasks = [background.create_task(part.run()) for part in parts]
     stack.callback(lambda: [task.cancel() for task in tasks])
@@ -170,10 +183,15 @@ async def _build(
         embedder=Embedder(limiter, ledger, metrics),
         ledger=ledger,
         metrics=metrics,
-        health=Health(models, database, ledger),
+        health=Health(models, database, ledger, backends),
         audit=AuditReader(database),
         denials=denials,
         usage_reports=UsageReports(database, usage),
+        past_requests=PastRequests(database),
+        aliases=aliases,
+        alias_directory=AliasDirectory(database, models, backends),
+        backends=backends,
+        remote_accounts=RemoteAccounts(limiter, ledger, metrics),
     )
 
 

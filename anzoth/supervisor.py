@@ -178,6 +178,7 @@ class Supervisor:
                 "journal": configuration.to_json(self._config.journal),
                 "usage": configuration.to_json(self._config.usage),
                 "models": host.offered(),
+                "backends": [configuration.to_json(made) for made in self._config.backends],
                 "models_must_load": host.must_load,
                 "log_level": server.log_level,
             }

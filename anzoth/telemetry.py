@@ -9,6 +9,7 @@ Does not know: when anything happens; each owner calls the method that says so.
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Callable
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
@@ -31,6 +32,12 @@ class Metrics:
         self._tokens = Counter(
             "anzoth_tokens", "Tokens of finished requests.", ("model", "kind"), registry=registry
         )
+        self._refused = Counter(
+            "anzoth_refused_requests",
+            "Requests that a rule refused, or in shadow would have refused.",
+            ("rule", "mode"),
+            registry=registry,
+        )
         self._ttft = Histogram(
             "anzoth_time_to_first_token_seconds",
             "From the request's complete head to its first token.",
@@ -52,6 +59,18 @@ class Metrics:
             "From the request's complete head to its end.",
             ("endpoint",),
             buckets=_LATENCY_BUCKETS_S,
+            registry=registry,
+        )
+        self._backend_attempts = Counter(
+            "anzoth_backend_attempts",
+            "Requests to other servers, by how they went.",
+            ("backend", "model", "outcome"),
+            registry=registry,
+        )
+        self._breaker = Gauge(
+            "anzoth_backend_breaker",
+            "0 while a model of another server is asked, 1 while it is left alone, 0.5 between.",
+            ("backend", "model"),
             registry=registry,
         )
         self._step = Histogram(
@@ -102,6 +121,10 @@ class Metrics:
         self._requests.labels(endpoint, str(status)).inc()
         self._duration.labels(endpoint).observe(duration_s)
 
+    def refused(self, rule: str, *, in_shadow: bool = False) -> None:
+        """`rule`: see `gateway.rules`. `in_shadow`: it is only watched, so it was served."""
+        self._refused.labels(rule, "shadow" if in_shadow else "enforced").inc()
+
     def tokens_used(self, model: str, prompt: int, cached: int, completion: int) -> None:
         self._tokens.labels(model, "prompt").inc(prompt)
         self._tokens.labels(model, "cached").inc(cached)
@@ -125,6 +148,14 @@ class Metrics:
 
     def usage_lost(self) -> None:
         self._usage_lost.inc()
+
+    def backend_attempt(self, backend: str, model: str, outcome: str) -> None:
+        """Names are the operator's; `outcome` is `ok`, `abandoned` or an error's code."""
+        self._backend_attempts.labels(backend, model, outcome).inc()
+
+    def breaker(self, backend: str, model: str, state: Callable[[], float]) -> None:
+        """`state` is asked for whenever the metrics are."""
+        self._breaker.labels(backend, model).set_function(state)
 
     def engine_up(self, model: str, up: bool) -> None:
         self._engine_up.labels(model).set(up)

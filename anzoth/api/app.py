@@ -25,7 +25,7 @@ from anzoth.api import authentication
 from anzoth.api.call import ANY_KEY, Answer, Call, Route, Services
 from anzoth.api.routes import ROUTES, patterns
 from anzoth.errors import AnzothError, BadRequest, UnsupportedMediaType
-from anzoth.gateway import database_errors
+from anzoth.gateway import database_errors, shadow
 from anzoth.gateway.denials import DENIALS
 from anzoth.gateway.usage import UsageRecord
 from anzoth.http import sse
@@ -70,7 +70,7 @@ class App:
                 self._router.add(route.method, pattern, route)
 
     async def __call__(self, request: Request) -> Answer:
-        call = Call(request, self._services)
+        call = Call(request, self._services, shadowed=shadow.watch())
         endpoint = UNKNOWN_ENDPOINT
         try:
             if request.method == "OPTIONS" and (
@@ -173,13 +173,19 @@ class App:
         """Called exactly once per request, when nothing more will be sent."""
         duration_s = time.monotonic() - call.request.received_at_s
         self._services.metrics.request_finished(endpoint, status, duration_s)
+        if failure is not None:
+            self._services.metrics.refused(failure.rule)
+        for rule in call.shadowed:
+            self._services.metrics.refused(rule, in_shadow=True)
         usage = call.usage
         if usage is None:
             return
         usage.status = status
         usage.duration_ms = int(duration_s * 1000)
+        usage.shadow_rules = tuple(call.shadowed)
         if failure is not None:
             usage.error_code = failure.code
+            usage.rule, usage.refusal = failure.rule, failure.message
         elif status == STATUS_CLIENT_CLOSED:
             usage.finish_reason = "cancelled"
         self._services.ledger.record(usage)

@@ -17,8 +17,11 @@ from anzoth.api.requests import Options
 from anzoth.errors import InvalidValue
 from anzoth.gateway.accounts.service import Accounts
 from anzoth.gateway.accounts.sessions import Session
+from anzoth.gateway.alias_directory import AliasDirectory
+from anzoth.gateway.aliases import Aliases
 from anzoth.gateway.audit_reader import AuditReader
 from anzoth.gateway.auth import Authenticator
+from anzoth.gateway.backends import Backends
 from anzoth.gateway.denials import Denials
 from anzoth.gateway.embedding import Embedder
 from anzoth.gateway.generation import Generation, Generator
@@ -27,7 +30,9 @@ from anzoth.gateway.health import Health
 from anzoth.gateway.ledger import Ledger
 from anzoth.gateway.limits import Reservation
 from anzoth.gateway.models import ModelRegistry, ServedModel
+from anzoth.gateway.past_requests import PastRequests
 from anzoth.gateway.principal import Address, Principal
+from anzoth.gateway.remote_usage import RemoteAccounts
 from anzoth.gateway.usage import UsageRecord
 from anzoth.gateway.usage_reports import UsageReports
 from anzoth.http.messages import HeaderList, Request, Response, StreamingResponse
@@ -59,6 +64,11 @@ class Services:
     audit: AuditReader
     denials: Denials
     usage_reports: UsageReports
+    past_requests: PastRequests
+    aliases: Aliases
+    alias_directory: AliasDirectory
+    backends: Backends
+    remote_accounts: RemoteAccounts
 
 
 @dataclass(slots=True)
@@ -81,6 +91,8 @@ class Call:
     """Where it comes from; None: unknown, as over a Unix socket."""
     reservation: Reservation | None = None
     """None until the request met its limits; no inference route may answer without."""
+    shadowed: list[str] = field(default_factory=list)
+    """Rules that are only watched and would have refused it (see `shadow`)."""
 
     @property
     def principal(self) -> Principal:
@@ -108,27 +120,6 @@ class Call:
             self.usage.price = model.price
         return model
 
-    def generating_model(self, name: str) -> ServedModel:
-        """One that generates text. Raises as `model` does, or InvalidValue."""
-        model = self.model(name)
-        if model.embedding is not None or model.rerank is not None:
-            raise _other_purpose(model)
-        return model
-
-    def embedding_model(self, name: str) -> tuple[ServedModel, EmbeddingText]:
-        """One that makes vectors of texts, and how. Raises as `model` does, or InvalidValue."""
-        model = self.model(name)
-        if model.embedding is None:
-            raise _other_purpose(model)
-        return model, model.embedding
-
-    def reranking_model(self, name: str) -> tuple[ServedModel, RerankText]:
-        """One that scores documents, and how. Raises as `model` does, or InvalidValue."""
-        model = self.model(name)
-        if model.rerank is None:
-            raise _other_purpose(model)
-        return model, model.rerank
-
     def describe(self, options: Options) -> None:
         """Writes down what the caller said about the request, before anything can fail."""
         self.record.model = options.model
@@ -154,6 +145,27 @@ class Call:
         """The request met its limits; they are then among the answer's headers."""
         self.reservation = reservation
         self.headers += reservation.headers()
+
+
+def must_generate(model: ServedModel) -> ServedModel:
+    """Raises InvalidValue for a model that generates no text."""
+    if model.embedding is not None or model.rerank is not None:
+        raise _other_purpose(model)
+    return model
+
+
+def must_embed(model: ServedModel) -> EmbeddingText:
+    """How its vectors are made. Raises InvalidValue for a model that makes none."""
+    if model.embedding is None:
+        raise _other_purpose(model)
+    return model.embedding
+
+
+def must_rerank(model: ServedModel) -> RerankText:
+    """How its scores are made. Raises InvalidValue for a model that makes none."""
+    if model.rerank is None:
+        raise _other_purpose(model)
+    return model.rerank
 
 
 def _other_purpose(model: ServedModel) -> InvalidValue:

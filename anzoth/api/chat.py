@@ -11,8 +11,8 @@ from typing import Any, Protocol
 
 import orjson
 
-from anzoth.api import answers, streams
-from anzoth.api.call import Answer, Call
+from anzoth.api import answers, forward, streams, through_alias
+from anzoth.api.call import Answer, Call, must_generate
 from anzoth.api.fields import unsupported
 from anzoth.api.reasoning import ReasoningConsumer, ReasoningReader
 from anzoth.api.requests import ChatRequest, parse_chat
@@ -25,6 +25,7 @@ from anzoth.gateway.choices import Consumer
 from anzoth.gateway.generation import Generation
 from anzoth.gateway.generation_request import GenerationRequest
 from anzoth.gateway.models import ServedModel
+from anzoth.gateway.routes_of_models import beginning_of_chat
 from anzoth.gateway.service_tiers import served_tier
 from anzoth.http.messages import Response
 from anzoth.text.answer_format import with_schema
@@ -43,11 +44,28 @@ class ChatConsumer(CallConsumer, ReasoningConsumer, Protocol):
 
 
 async def create(call: Call) -> Answer:
-    request = parse_chat(call.body)
+    alias = await through_alias.alias_of(call)
+    body = call.body if alias is None else through_alias.body_of_chat(alias, call.body)
+    request = parse_chat(body)
     options = request.options
     call.describe(options)
-    model = call.generating_model(options.model)
-    model.engine.require_ready()  # before work that would be for nothing
+    if alias is None:
+        return await _generate(call, request, call.model(options.model))
+    return await through_alias.answer(
+        call,
+        alias,
+        beginning_of_chat(request.messages, body.get("prompt_cache_key")),
+        lambda model: _generate(call, request, model),
+        lambda backend, target: forward.generate(
+            call, forward.CHAT, body, options, options.num_choices, backend, target
+        ),
+    )
+
+
+async def _generate(call: Call, request: ChatRequest, model: ServedModel) -> Answer:
+    """By an engine of our own."""
+    options = request.options
+    must_generate(model).engine.require_ready()  # before work that would be for nothing
     make_parser = _parser_of_calls(model, request.tools)
     tier = served_tier(options.service_tier, call.principal)
     prompt, reasoning, made = await call.off_loop(lambda: _prepare(model, request))

@@ -18,24 +18,43 @@ from typing import Any
 
 import orjson
 
-from anzoth.api import answers, streams
-from anzoth.api.call import Answer, Call
+from anzoth.api import answers, forward, streams, through_alias
+from anzoth.api.call import Answer, Call, must_generate
 from anzoth.api.echo import Echo, PromptScores, joined
 from anzoth.api.requests import DEFAULT_COMPLETION_MAX_TOKENS, CompletionRequest, parse_completion
 from anzoth.api.response_format import form_constraint
 from anzoth.api.timeout import deadline_s
 from anzoth.gateway.choices import ChoiceText
 from anzoth.gateway.generation_request import GenerationRequest
+from anzoth.gateway.models import ServedModel
 from anzoth.http.messages import Response
 from anzoth.text.tokenizer import Tokenizer
 
 
 async def create(call: Call) -> Answer:
-    request = parse_completion(call.body)
+    alias = await through_alias.alias_of(call)
+    body = call.body if alias is None else through_alias.body_without_chat(alias, call.body)
+    request = parse_completion(body)
     options = request.options
     call.describe(options)
-    model = call.generating_model(options.model)
-    model.engine.require_ready()
+    if alias is None:
+        return await _generate(call, request, call.model(options.model))
+    num_choices = len(request.prompts) * options.num_choices
+    return await through_alias.answer(
+        call,
+        alias,
+        str(request.prompts[0]),
+        lambda model: _generate(call, request, model),
+        lambda backend, target: forward.generate(
+            call, forward.COMPLETIONS, body, options, num_choices, backend, target
+        ),
+    )
+
+
+async def _generate(call: Call, request: CompletionRequest, model: ServedModel) -> Answer:
+    """By an engine of our own."""
+    options = request.options
+    must_generate(model).engine.require_ready()
     made = None if request.form is None else form_constraint(request.form)
     has_logprobs = options.sampling.num_logprobs is not None
     must_choose = request.num_candidates > options.num_choices

@@ -19,7 +19,8 @@ from typing import Any, Literal
 
 import orjson
 
-from anzoth.api.call import Answer, Call
+from anzoth.api import forward, through_alias
+from anzoth.api.call import Answer, Call, must_embed
 from anzoth.api.fields import (
     INT32_MAX,
     Field,
@@ -32,6 +33,7 @@ from anzoth.api.fields import (
 from anzoth.api.requests import MAX_MODEL_NAME
 from anzoth.errors import InvalidValue
 from anzoth.gateway.embedding import EmbeddingRequest
+from anzoth.gateway.models import ServedModel
 from anzoth.http.messages import Response
 from anzoth.text.embedding_text import InputType, UnframedTokens
 
@@ -79,10 +81,25 @@ def parse_embeddings(body: Mapping[str, Any]) -> EmbeddingsBody:
 
 
 async def create(call: Call) -> Answer:
-    body = parse_embeddings(call.body)
+    alias = await through_alias.alias_of(call)
+    given = call.body if alias is None else through_alias.body_without_chat(alias, call.body)
+    body = parse_embeddings(given)
     usage = call.record
     usage.model, usage.end_user = body.model, body.end_user
-    model, text = call.embedding_model(body.model)
+    if alias is None:
+        return await _embed(call, body, call.model(body.model))
+    return await through_alias.answer(
+        call,
+        alias,
+        None,
+        lambda model: _embed(call, body, model),
+        lambda backend, target: forward.embed(call, given, alias.name, backend, target),
+    )
+
+
+async def _embed(call: Call, body: EmbeddingsBody, model: ServedModel) -> Answer:
+    """By an engine of our own."""
+    text, usage = must_embed(model), call.record
     model.engine.require_ready()  # before work that would be for nothing
     try:
         inputs = await call.off_loop(lambda: tuple(text.encode(body.inputs, body.input_type)))

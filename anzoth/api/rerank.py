@@ -16,7 +16,8 @@ from typing import Any
 
 import orjson
 
-from anzoth.api.call import Answer, Call
+from anzoth.api import through_alias
+from anzoth.api.call import Answer, Call, must_rerank
 from anzoth.api.fields import (
     INT32_MAX,
     Field,
@@ -32,6 +33,7 @@ from anzoth.api.fields import (
 from anzoth.api.requests import MAX_MODEL_NAME
 from anzoth.errors import ContextLengthExceeded
 from anzoth.gateway.embedding import EmbeddingRequest
+from anzoth.gateway.models import ServedModel
 from anzoth.http.messages import Response
 from anzoth.text.rerank_text import Pair, PairsTooLong
 
@@ -94,10 +96,20 @@ def parse_rerank(body: Mapping[str, Any]) -> RerankBody:
 
 
 async def create(call: Call) -> Answer:
-    body = parse_rerank(call.body)
+    alias = await through_alias.alias_of(call)
+    given = call.body if alias is None else through_alias.body_without_chat(alias, call.body)
+    body = parse_rerank(given)
     usage = call.record
     usage.model, usage.end_user = body.model, body.end_user
-    model, text = call.reranking_model(body.model)
+    if alias is None:
+        return await _rerank(call, body, call.model(body.model))
+    return await through_alias.answer(
+        call, alias, None, lambda model: _rerank(call, body, model), remote=None
+    )
+
+
+async def _rerank(call: Call, body: RerankBody, model: ServedModel) -> Answer:
+    text, usage = must_rerank(model), call.record
     limit = model.engine.require_ready().max_model_tokens
 
     def encode() -> list[Pair]:

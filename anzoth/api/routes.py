@@ -15,7 +15,9 @@ from anzoth.api import (
     chat,
     completions,
     embeddings,
+    explanation,
     health,
+    model_aliases,
     models,
     organization_invites,
     organization_users,
@@ -28,6 +30,7 @@ from anzoth.api.call import ANY_KEY, Route
 V1 = "/v1"
 AUTH = V1 + "/auth"
 USERS = V1 + "/organization/users"
+ALIASES = V1 + "/organization/model_aliases"
 INVITES = V1 + "/organization/invites"
 PROJECT_USERS = V1 + "/organization/projects/{project_id}/users"
 
@@ -108,6 +111,12 @@ ROUTES: tuple[Route, ...] = (
     Route("GET", V1 + "/organization/usage/{kind}", "usage:read", usage.usage),
     Route("GET", V1 + "/organization/costs", "usage:read", usage.costs),
     Route("GET", V1 + "/usage", ANY_KEY, usage.of_key),
+    Route("GET", V1 + "/requests/{id}", ANY_KEY, explanation.retrieve),
+    Route("GET", ALIASES, "models:write", model_aliases.list_all),
+    Route("POST", ALIASES, "models:write", model_aliases.create, takes_body=True),
+    Route("GET", ALIASES + "/{id}", "models:write", model_aliases.retrieve),
+    Route("POST", ALIASES + "/{id}", "models:write", model_aliases.update, takes_body=True),
+    Route("DELETE", ALIASES + "/{id}", "models:write", model_aliases.delete),
     Route("GET", "/healthz", None, health.healthz),
     Route("GET", "/readyz", None, health.readyz),
     Route("GET", "/metrics", None, health.metrics),

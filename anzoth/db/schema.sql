@@ -12,7 +12,8 @@ CREATE TABLE anzoth.tenants (
     id uuid PRIMARY KEY,
     name text NOT NULL UNIQUE CHECK (name <> ''),
     created_at timestamptz NOT NULL DEFAULT now(),
-    deleted_at timestamptz                  -- its keys are revoked then; its usage stays
+    deleted_at timestamptz,                 -- its keys are revoked then; its usage stays
+    shadow_rules text[] NOT NULL DEFAULT '{}' -- patterns of rules that are only watched
 );
 
 -- Parts of a tenant that are granted, limited and counted on their own. Every tenant has a default
@@ -59,6 +60,7 @@ CREATE TABLE anzoth.api_keys (
     predecessor_expires_at timestamptz,     -- it works until then
     predecessor_uses bigint NOT NULL DEFAULT 0, -- since the last rotation; coarse
     lets_finish boolean NOT NULL DEFAULT false, -- when revoked: its running requests go on
+    shadow_rules text[] NOT NULL DEFAULT '{}', -- like its tenant's, and besides those
     UNIQUE (tenant_id, id),                 -- what foreign keys refer to: always with the tenant
     FOREIGN KEY (tenant_id, project_id) REFERENCES anzoth.projects (tenant_id, id),
     CONSTRAINT whole_predecessor CHECK (
@@ -119,9 +121,29 @@ CREATE TABLE anzoth.usage (
     input_cost bigint NOT NULL DEFAULT 0,
     cached_input_cost bigint NOT NULL DEFAULT 0,
     output_cost bigint NOT NULL DEFAULT 0,
+    rule text,                              -- that refused it
+    refusal text,                           -- what the caller was told
+    shadow_rules text[] NOT NULL DEFAULT '{}', -- that are only watched, and would have refused it
+    target text,                            -- where an alias led to; NULL: none was asked for
+    attempts text[] NOT NULL DEFAULT '{}',  -- each of its targets that was tried, and how that went
     -- The start is part of it, so that a request id that some proxy repeats drops no row.
     PRIMARY KEY (tenant_id, request_id, started_at),
     FOREIGN KEY (tenant_id, key_id) REFERENCES anzoth.api_keys (tenant_id, id)
+);
+
+-- Names that mean something to one tenant.
+CREATE TABLE anzoth.model_aliases (
+    id uuid PRIMARY KEY,
+    tenant_id uuid NOT NULL REFERENCES anzoth.tenants (id),
+    name text NOT NULL CHECK (name <> ''),
+    targets jsonb NOT NULL,                 -- [{"model", "backend", "weight"}, …]
+    system_prompt text,
+    defaults jsonb NOT NULL DEFAULT '{}',   -- parameters where the request says nothing
+    forced jsonb NOT NULL DEFAULT '{}',     -- parameters whatever the request says
+    sticky boolean NOT NULL DEFAULT false,  -- the prefix chooses among weights, not the request id
+    created_at timestamptz NOT NULL DEFAULT now(),
+    updated_at timestamptz NOT NULL DEFAULT now(),
+    UNIQUE (tenant_id, name)
 );
 
 CREATE INDEX usage_by_time ON anzoth.usage (tenant_id, started_at);
@@ -219,6 +241,8 @@ ALTER TABLE anzoth.journal_cursors ENABLE ROW LEVEL SECURITY;
 ALTER TABLE anzoth.journal_cursors FORCE ROW LEVEL SECURITY;
 ALTER TABLE anzoth.usage_rollup ENABLE ROW LEVEL SECURITY;
 ALTER TABLE anzoth.usage_rollup FORCE ROW LEVEL SECURITY;
+ALTER TABLE anzoth.model_aliases ENABLE ROW LEVEL SECURITY;
+ALTER TABLE anzoth.model_aliases FORCE ROW LEVEL SECURITY;
 
 CREATE POLICY own ON anzoth.tenants TO anzoth_app
     USING (id = nullif(current_setting('app.tenant', true), '')::uuid)
@@ -242,6 +266,9 @@ CREATE POLICY own ON anzoth.audit_heads TO anzoth_app
     USING (tenant_id = nullif(current_setting('app.tenant', true), '')::uuid)
     WITH CHECK (tenant_id = nullif(current_setting('app.tenant', true), '')::uuid);
 CREATE POLICY own ON anzoth.usage_rollup TO anzoth_app
+    USING (tenant_id = nullif(current_setting('app.tenant', true), '')::uuid)
+    WITH CHECK (tenant_id = nullif(current_setting('app.tenant', true), '')::uuid);
+CREATE POLICY own ON anzoth.model_aliases TO anzoth_app
     USING (tenant_id = nullif(current_setting('app.tenant', true), '')::uuid)
     WITH CHECK (tenant_id = nullif(current_setting('app.tenant', true), '')::uuid);
 
@@ -305,6 +332,8 @@ CREATE POLICY every_tenant ON anzoth.limits TO anzoth_operator USING (true) WITH
 CREATE POLICY every_tenant ON anzoth.usage TO anzoth_operator USING (true) WITH CHECK (true);
 CREATE POLICY every_tenant ON anzoth.audit_log TO anzoth_operator USING (true) WITH CHECK (true);
 CREATE POLICY every_tenant ON anzoth.audit_heads TO anzoth_operator USING (true) WITH CHECK (true);
+CREATE POLICY every_tenant ON anzoth.model_aliases TO anzoth_operator
+    USING (true) WITH CHECK (true);
 CREATE POLICY every_tenant ON anzoth.journal_cursors TO anzoth_operator
     USING (true) WITH CHECK (true);
 CREATE POLICY every_tenant ON anzoth.usage_rollup TO anzoth_operator
@@ -332,6 +361,9 @@ GRANT INSERT, UPDATE ON anzoth.tenants, anzoth.projects, anzoth.api_keys TO anzo
 GRANT SELECT, INSERT ON anzoth.audit_log TO anzoth_app, anzoth_operator;
 GRANT SELECT ON anzoth.audit_heads TO anzoth_app;
 GRANT SELECT, INSERT ON anzoth.audit_heads TO anzoth_operator;
+GRANT SELECT, INSERT, DELETE ON anzoth.model_aliases TO anzoth_app, anzoth_operator;
+GRANT UPDATE (name, targets, system_prompt, defaults, forced, sticky, updated_at)
+    ON anzoth.model_aliases TO anzoth_app, anzoth_operator;
 
 -- Gateways forget what they know about a key when it changes. Not when it is merely used.
 CREATE FUNCTION anzoth.announce_key_change() RETURNS trigger LANGUAGE plpgsql AS $$
@@ -350,6 +382,19 @@ CREATE TRIGGER announce_changed_key
         endpoints, networks, knowledge_bases, tools, predecessor_kid, predecessor_expires_at
     ON anzoth.api_keys
     FOR EACH ROW EXECUTE FUNCTION anzoth.announce_key_change();
+CREATE TRIGGER announce_changed_shadow_rules AFTER UPDATE OF shadow_rules ON anzoth.api_keys
+    FOR EACH ROW EXECUTE FUNCTION anzoth.announce_key_change();
+
+-- Gateways forget what they know of a tenant's aliases when one changes.
+CREATE FUNCTION anzoth.announce_alias_change() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    PERFORM pg_notify('anzoth_aliases', coalesce(NEW.tenant_id, OLD.tenant_id)::text);
+    RETURN NULL;
+END
+$$;
+
+CREATE TRIGGER announce_alias_change AFTER INSERT OR UPDATE OR DELETE ON anzoth.model_aliases
+    FOR EACH ROW EXECUTE FUNCTION anzoth.announce_alias_change();
 
 -- Gateways end the requests of a revoked key.
 CREATE FUNCTION anzoth.announce_revoked_key() RETURNS trigger LANGUAGE plpgsql AS $$

@@ -224,6 +224,7 @@ class Authenticator:
             knowledge_bases=frozenset(row.knowledge_bases or ()),
             tools=frozenset(row.tools or ()),
             rotating_until=None if kid == row.kid else row.predecessor_expires_at,
+            shadow_rules=tuple(row.shadow_rules),
         )
 
     # --- last use -------------------------------------------------------------------------------

@@ -83,7 +83,7 @@ class Denials:
         self, error: AnzothError, principal: Principal | None, endpoint: str, ip: str | None
     ) -> None:
         """Counts a refusal. Never blocks and never raises."""
-        rule = error.code or "missing_api_key"
+        rule = error.rule
         if principal is None:
             group = _Group(None, None, None, rule, error.status, endpoint)
         else:

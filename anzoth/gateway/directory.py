@@ -15,7 +15,7 @@ from datetime import datetime
 
 from anzoth.db import pool
 from anzoth.db.pool import Connection
-from anzoth.db.store import key_rows, project_rows, tenant_rows
+from anzoth.db.store import alias_rows, key_rows, project_rows, tenant_rows
 from anzoth.db.store.limit_rows import LimitSubject
 from anzoth.gateway import audit, key_events, keys, limit_directory
 from anzoth.gateway.audit import Actor, AuditEvent
@@ -102,6 +102,7 @@ async def delete_tenant(dsn: str, name: str) -> DeletedTenant:
         await tenant_rows.lock_directory(connection)  # no key may come into being meanwhile
         tenant = await find_tenant(connection, name)
         num_keys = await key_rows.revoke_keys(connection, tenant.id)
+        await alias_rows.delete_aliases(connection, tenant.id)
         deleted_at = await tenant_rows.delete_tenant(connection, tenant.id)
         assert deleted_at is not None
         events = _tenant_events(

@@ -117,7 +117,7 @@ class Embedder:
     ) -> None:
         usage.prompt_tokens = request.num_tokens
         reservation.settle(request.num_tokens, 0)
-        self._metrics.tokens_used(model.name, request.num_tokens, 0, 0)
+        self._metrics.tokens_used(model.label, request.num_tokens, 0, 0)
 
 
 def check_inputs(request: EmbeddingRequest, hello: Hello) -> None:

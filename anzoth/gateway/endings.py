@@ -21,6 +21,7 @@ from anzoth.db.listen import listen
 from anzoth.db.pool import Database
 from anzoth.db.store import key_rows, tenant_rows
 from anzoth.errors import CapacityUnavailable, ModelUnavailable
+from anzoth.gateway.backends import Backends
 from anzoth.gateway.engine_client import EngineClient
 from anzoth.gateway.keys import Pepper
 from anzoth.gateway.models import ModelRegistry
@@ -67,11 +68,19 @@ class _Purge:
 class Endings:
     """One per gateway. `run` must be running for ends to be heard of."""
 
-    def __init__(self, database: Database, dsn: str, pepper: Pepper, models: ModelRegistry) -> None:
+    def __init__(
+        self,
+        database: Database,
+        dsn: str,
+        pepper: Pepper,
+        models: ModelRegistry,
+        backends: Backends | None = None,
+    ) -> None:
         self._database = database
         self._dsn = dsn
         self._pepper = pepper
         self._models = models
+        self._backends = Backends() if backends is None else backends
         self._purges: dict[EngineClient, _Purge] = {}
         self._group: asyncio.TaskGroup | None = None
         self._known: set[UUID] = set()
@@ -92,7 +101,9 @@ class Endings:
     async def _look_regularly(self) -> None:
         while True:
             await asyncio.sleep(_LOOK_S)
-            if any(engine.num_live_requests for engine in self._engines()):
+            if self._backends.num_running or any(
+                engine.num_live_requests for engine in self._engines()
+            ):
                 self._missed.set()
 
     async def _look_up(self) -> None:
@@ -117,6 +128,7 @@ class Endings:
         if not fresh:
             return
         self._known |= fresh
+        self._backends.end_owners(fresh)
         for engine in self._engines():
             engine.end_owners(fresh)
 
@@ -125,6 +137,7 @@ class Endings:
         if not fresh:
             return
         self._known |= fresh
+        self._backends.end_owners(fresh)
         salts = {self._pepper.cache_salt(tenant) for tenant in fresh}
         for engine in self._engines():
             # In this order on one connection: nothing of theirs runs when the purge arrives.

@@ -201,7 +201,7 @@ class Generation:
         usage.service_tier = self._request.tier
         usage.finish_reason = self._finish_reason()
         self._metrics.tokens_used(
-            self.model.name, self.num_prompt_tokens, self.num_cached_tokens, completion_tokens
+            self.model.label, self.num_prompt_tokens, self.num_cached_tokens, completion_tokens
         )
 
     def discard(self) -> None:
@@ -286,11 +286,11 @@ class Generation:
         self._usage.counts[COMPLETION] += 1  # before any of it can reach the client
         self._budget.use()
         if choice.last_token_s is not None:
-            self._metrics.next_token(self.model.name, now_s - choice.last_token_s)
+            self._metrics.next_token(self.model.label, now_s - choice.last_token_s)
         elif self._usage.ttft_ms is None:
             ttft_s = now_s - self._received_at_s
             self._usage.ttft_ms = int(ttft_s * 1000)
-            self._metrics.first_token(self.model.name, ttft_s)
+            self._metrics.first_token(self.model.label, ttft_s)
         choice.last_token_s = now_s
 
     def _finish(self, choice_index: int, row: Row, ending: Ending) -> None:

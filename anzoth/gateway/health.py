@@ -2,8 +2,9 @@
 
     ready     every model's engine answers, the database answers, usage can be written down, nobody
               asked us to stop
-    degraded  (database only) it is away: keys that are already known still work, usage waits in the
+    degraded  (database) it is away: keys that are already known still work, usage waits in the
               journal, and other gateways would be no better off
+              (another server that aliases lead to) it fails: everything else is served
 
 Liveness is another question: a process that can answer at all is alive.
 
@@ -18,6 +19,7 @@ from typing import Literal
 
 from anzoth.db.errors import DatabaseDown
 from anzoth.db.pool import Database
+from anzoth.gateway.backends import Backends
 from anzoth.gateway.ledger import Ledger
 from anzoth.gateway.models import ModelRegistry
 
@@ -38,8 +40,11 @@ class Component:
 class Health:
     """What `/readyz` reports. One per gateway."""
 
-    def __init__(self, models: ModelRegistry, database: Database, ledger: Ledger) -> None:
+    def __init__(
+        self, models: ModelRegistry, database: Database, ledger: Ledger, backends: Backends
+    ) -> None:
         self._models = models
+        self._backends = backends
         self._database = database
         self._ledger = ledger
         self._database_is_up = False
@@ -47,7 +52,7 @@ class Health:
         self.is_draining = False
 
     async def components(self) -> dict[str, Component]:
-        """By name: the gateway itself, the database, the usage journal, and each engine."""
+        """By name: the gateway, the database, the usage journal, each engine and each backend."""
         ledger = self._ledger
         found = {
             "gateway": Component("draining" if self.is_draining else "ready"),
@@ -66,6 +71,11 @@ class Health:
                     "max_model_tokens": engine.hello.max_model_tokens,
                 }
             found[f"engine {engine.model}"] = Component(engine.state, facts)
+        for backend in self._backends:
+            states = {model: breaker.state for model, breaker in backend.breakers.items()}
+            is_well = all(state == "closed" for state in states.values())
+            component = Component("ready" if is_well else "degraded", {"breakers": states})
+            found[f"backend {backend.config.name}"] = component
         return found
 
     async def _probe_database(self) -> bool:

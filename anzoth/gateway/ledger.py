@@ -179,7 +179,7 @@ class Ledger:
         entry = self._entries.try_open()
         if entry is None:
             raise CapacityUnavailable()
-        payload = encode_intent(_row(usage), entry.slot.index, max_completion_tokens)
+        payload = encode_intent(row_of(usage), entry.slot.index, max_completion_tokens)
         ticket = self._journal.append(Kind.INTENT, entry.number, payload)
         self._entries.pin(entry, ticket, self._journal.number)
         usage.entry, usage.counts = entry, entry.slot.counts
@@ -194,7 +194,7 @@ class Ledger:
 
     def record(self, usage: UsageRecord) -> None:
         """Takes the record as it is now: its request is over. Never blocks and never raises."""
-        row, entry = _row(usage), usage.entry
+        row, entry = row_of(usage), usage.entry
         if entry is None and (self._journal.is_failed or self.is_full):
             self.num_lost += 1
             self._metrics.usage_lost()
@@ -284,7 +284,8 @@ def _writer_id(folder: Path) -> uuid.UUID:
     return made
 
 
-def _row(usage: UsageRecord) -> UsageRow:
+def row_of(usage: UsageRecord) -> UsageRow:
+    """`usage` as the database keeps it."""
     assert usage.principal.key_id is not None, "only keys run models"
     metadata = None
     if usage.metadata is not None:
@@ -318,6 +319,11 @@ def _row(usage: UsageRecord) -> UsageRow:
         input_price=price and price.input,
         cached_input_price=price and price.cached_input,
         output_price=price and price.output,
+        rule=usage.rule,
+        refusal=None if usage.refusal is None else _storable(usage.refusal),
+        shadow_rules=usage.shadow_rules,
+        target=usage.target,
+        attempts=usage.attempts,
     )
     return with_cost(row)
 

@@ -88,6 +88,10 @@ class _Meter:
             self.day = DayCount()
 
 
+_Watched = frozenset[tuple[_Meter, str]]
+_NOTHING: _Watched = frozenset()
+
+
 @dataclass(slots=True)
 class _Charge:
     """What a reservation, or one extension of it, holds in all buckets."""
@@ -113,6 +117,8 @@ class Reservation:
     _meters: list[_Meter] = field(repr=False)
     _charges: list[_Charge] = field(repr=False)
     _headers: Headers
+    _spared: _Watched = _NOTHING
+    """Limits that would have refused it and are only watched."""
     _is_open: bool = True
 
     def extend(self, output_tokens: int) -> None:
@@ -126,7 +132,7 @@ class Reservation:
         # Its own rules may be out of date: an extension must not bring old limits back.
         rules = [self._limiter.current(rule) for rule in self._rules]
         meters = self._limiter.meters(rules)
-        self._charges.append(charge(meters, (0, output_tokens, 0, output_tokens)))
+        self._charges.append(charge(meters, (0, output_tokens, 0, output_tokens), self._spared))
 
     def settle(self, prompt_tokens: int, output_tokens: int = 0) -> None:
         """The request is over and used this many tokens. Does nothing when called again."""
@@ -183,7 +189,8 @@ class Limiter:
     def reserve(
         self, principal: Principal, model: str, prompt_tokens: int, output_tokens: int
     ) -> Reservation:
-        """Charges one request and all tokens it can use, or nothing at all.
+        """Charges one request and all tokens it can use, or nothing at all. A limit that is only
+        watched charges what it would have admitted, and so counts what it would have refused.
 
         Raises LimitReached: with the exact time after which the same call would be admitted, or
         without one where there is none (see `limit_errors`).
@@ -198,11 +205,12 @@ class Limiter:
         for meter in meters:
             if meter.day is not None and not meter.day.is_complete:
                 self._complete(meter.rule, meter.day, principal.tenant)
-        self._check(meters, units)
-        charged = charge(meters, units)
-        for meter in meters:
+        watched = self._check(principal, meters, units)
+        charged = charge(meters, units, watched)
+        counted = [m for m in meters if (m, "concurrency") not in watched] if watched else meters
+        for meter in counted:
             meter.num_open += 1
-        return Reservation(total, self, rules, meters, [charged], _headers(meters))
+        return Reservation(total, self, rules, counted, [charged], _headers(meters), watched)
 
     def add_to_day(self, rule: LimitRule, day: int, tokens: int) -> None:
         """They were used before this limiter began to count that day."""
@@ -238,8 +246,12 @@ class Limiter:
             found.append(meter)
         return found
 
-    def _check(self, meters: list[_Meter], units: Units) -> None:
-        """Raises LimitReached, of the limit that has to be waited for longest."""
+    def _check(self, principal: Principal, meters: list[_Meter], units: Units) -> _Watched:
+        """Raises LimitReached, of the limit that has to be waited for longest.
+
+        Limits that are only watched and do not admit it are returned: they are not charged, and so
+        count exactly what they would refuse.
+        """
         in_the_way: list[_Obstacle] = []
         for meter in meters:
             for index, bucket in meter.buckets:
@@ -254,8 +266,9 @@ class Limiter:
                 wait_ns = meter.day.wait_ns(tokens, most, self._wall_ns())
                 if wait_ns != 0:
                     in_the_way.append(_Obstacle(meter, "tokens_per_day", wait_ns, meter.day.used))
-        if in_the_way:
-            raise _refusal(max(in_the_way, key=_Obstacle.order), units, _headers(meters))
+        for obstacle in sorted(in_the_way, key=_Obstacle.order, reverse=True):
+            principal.deny(_refusal(obstacle, units, _headers(meters)))
+        return frozenset((obstacle.meter, obstacle.what) for obstacle in in_the_way)
 
     def _forget_idle(self, now_ns: int) -> None:
         for key in [key for key, _ in zip(self._meters, range(_SWEEP), strict=False)]:
@@ -267,14 +280,15 @@ class Limiter:
                 self._meters.move_to_end(key)  # the next call looks at others
 
 
-def charge(meters: list[_Meter], units: Units) -> _Charge:
-    """In every bucket, room or not."""
+def charge(meters: list[_Meter], units: Units, spared: _Watched = _NOTHING) -> _Charge:
+    """In every bucket but those `spared`, room or not."""
     holds: list[tuple[int, Bucket, Hold]] = []
     days: list[tuple[DayCount, int]] = []
     for meter in meters:
         for index, bucket in meter.buckets:
-            holds.append((index, bucket, bucket.charge(units[index])))
-        if meter.day is not None:
+            if not spared or (meter, _RATES[index]) not in spared:
+                holds.append((index, bucket, bucket.charge(units[index])))
+        if meter.day is not None and (meter, "tokens_per_day") not in spared:
             days.append((meter.day, meter.day.charge(units[_TOKENS])))
     return _Charge(units, holds, days)
 

@@ -52,6 +52,13 @@ class ServedModel:
     """How queries and documents are prepared for its scores. None: it makes none."""
     price: Price | None = None
     """Under this name. None: its use costs nothing."""
+    target: str | None = None
+    """The served model's own name where `name` is an alias of a tenant."""
+
+    @property
+    def label(self) -> str:
+        """Its name in metrics, which hold nothing of a tenant's."""
+        return self.target or self.name
 
 
 def load_model(config: ModelConfig, engine: EngineClient) -> ServedModel:
@@ -113,6 +120,9 @@ class ModelRegistry:
             return self._models[name]
         except KeyError:
             raise ModelNotFound(param="model") from None
+
+    def find(self, name: str) -> ServedModel | None:
+        return self._models.get(name)
 
     def add(
         self,

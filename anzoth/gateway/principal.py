@@ -14,8 +14,14 @@ from fnmatch import fnmatchcase
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from uuid import UUID
 
-from anzoth.errors import AddressNotAllowed, EndpointNotAllowed, Forbidden, ModelNotAllowed
-from anzoth.gateway import scopes
+from anzoth.errors import (
+    AddressNotAllowed,
+    AnzothError,
+    EndpointNotAllowed,
+    Forbidden,
+    ModelNotAllowed,
+)
+from anzoth.gateway import scopes, shadow
 from anzoth.gateway.limit_rules import LimitRule
 
 Address = IPv4Address | IPv6Address
@@ -61,6 +67,18 @@ class Principal:
     """It was presented by its old secret, which works until then."""
     user_id: UUID | None = None
     """Whose session it is."""
+    shadow_rules: tuple[str, ...] = ()
+    """Patterns (`fnmatch`) of the rules that are only watched: see `shadow`."""
+
+    def watches(self, rule: str) -> bool:
+        """Whether `rule` does not refuse this principal, but is noted."""
+        return _matches(rule, self.shadow_rules)
+
+    def deny(self, error: AnzothError) -> None:
+        """Raises `error`, a policy's refusal; or notes it, where its rule is only watched."""
+        if not self.watches(error.rule):
+            raise error
+        shadow.note(error.rule)
 
     @property
     def manages(self) -> bool:
@@ -84,19 +102,22 @@ class Principal:
                 rule="key.management",
             )
         who = "This API key lacks" if self.user_id is None else "Your role lacks"
-        raise Forbidden(f"{who} the scope {scope!r} that this endpoint needs.")
+        error = Forbidden(f"{who} the scope {scope!r} that this endpoint needs.")
+        if not scopes.is_inference(scope):
+            raise error  # nobody manages anything because a rule is tried out
+        self.deny(error)
 
     def require_address(self, address: Address | None) -> None:
         """Raises AddressNotAllowed unless the key may be used from there; None: unknown."""
         if self.networks is None:
             return
         if address is None or not any(address in network for network in self.networks):
-            raise AddressNotAllowed()
+            self.deny(AddressNotAllowed())
 
     def require_endpoint(self, endpoint: str) -> None:
         """Raises EndpointNotAllowed unless the key may use this route (its pattern)."""
         if self.endpoints is not None and not _matches(endpoint, self.endpoints):
-            raise EndpointNotAllowed()
+            self.deny(EndpointNotAllowed())
 
     def may_use_model(self, model: str) -> bool:
         return self.models is None or _matches(model, self.models)
@@ -104,7 +125,7 @@ class Principal:
     def require_model(self, model: str) -> None:
         """Raises ModelNotAllowed unless the key is granted `model`."""
         if not self.may_use_model(model):
-            raise ModelNotAllowed(f"This API key has no access to the model {model!r}.")
+            self.deny(ModelNotAllowed(f"This API key has no access to the model {model!r}."))
 
 
 def _matches(text: str, patterns: tuple[str, ...]) -> bool:

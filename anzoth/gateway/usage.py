@@ -52,3 +52,13 @@ class UsageRecord:
     """What the engine has done so far; kept up to date before any of it can reach the client."""
     entry: OpenEntry | None = field(default=None, repr=False)
     """Its place in the journal, once the ledger was told that it begins."""
+    rule: str | None = None
+    """Which rule refused it, or ended it with an error (see `rules`)."""
+    refusal: str | None = None
+    """What the caller was told then: for a limit, how much was left and when to come back."""
+    shadow_rules: tuple[str, ...] = ()
+    """Rules that are only watched and would have refused it (see `shadow`)."""
+    target: str | None = None
+    """What an alias of the tenant's led to in the end; None where no alias was asked for."""
+    attempts: tuple[str, ...] = ()
+    """Of an alias: each target that was tried, in order, and how that went: `TARGET OUTCOME`."""

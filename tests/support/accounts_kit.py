@@ -29,13 +29,18 @@ from anzoth.gateway.accounts import people, service
 from anzoth.gateway.accounts.passwords import Passwords
 from anzoth.gateway.accounts.service import Accounts
 from anzoth.gateway.accounts.tokens import Vault
+from anzoth.gateway.alias_directory import AliasDirectory
+from anzoth.gateway.aliases import Aliases
 from anzoth.gateway.audit_reader import AuditReader
 from anzoth.gateway.auth import Authenticator
+from anzoth.gateway.backends import Backends
 from anzoth.gateway.embedding import Embedder
 from anzoth.gateway.generation import Generator
 from anzoth.gateway.keys import Pepper
 from anzoth.gateway.limits import Limiter
 from anzoth.gateway.models import ModelRegistry
+from anzoth.gateway.past_requests import PastRequests
+from anzoth.gateway.remote_usage import RemoteAccounts
 from anzoth.gateway.usage_reports import UsageReports
 from anzoth.http.messages import Headers, Request, Response
 from anzoth.telemetry import Metrics
@@ -239,11 +244,11 @@ async def running_site(
         clock=clock.monotonic_s,
         unix_s=clock.unix_s,
     )
-    usage = ListedUsage()
+    usage, models, backends = ListedUsage(), ModelRegistry(), Backends()
     services = Services(
         authenticator=Authenticator(database, dsn, PEPPER),
         accounts=accounts,
-        models=ModelRegistry(),
+        models=models,
         generator=Generator(limiter, usage, metrics),
         embedder=Embedder(limiter, usage, metrics),
         ledger=usage,
@@ -252,6 +257,11 @@ async def running_site(
         metrics=metrics,
         health=AlwaysReady(),
         usage_reports=UsageReports(database, UsageConfig()),
+        past_requests=PastRequests(database),
+        aliases=Aliases(database, dsn),
+        alias_directory=AliasDirectory(database, models, backends),
+        backends=backends,
+        remote_accounts=RemoteAccounts(limiter, usage, metrics),
     )
     try:
         yield Site(App(services, 1 << 20), dsn, database, accounts, clock, usage)

@@ -9,11 +9,13 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
+from uuid import UUID
 
 import orjson
 import tokenizers
@@ -24,24 +26,31 @@ from tokenizers import AddedToken, decoders, models, pre_tokenizers, processors,
 from anzoth.account_config import AccountsConfig
 from anzoth.api.app import App
 from anzoth.api.call import Services
+from anzoth.backend_config import BackendConfig
 from anzoth.config import ModelConfig, UsageConfig
 from anzoth.db.errors import DatabaseDown
 from anzoth.db.pool import Connection, Database
+from anzoth.db.store.usage_rows import RequestRow
 from anzoth.errors import AnzothError, Unauthorized
 from anzoth.frames import FinishReason, Hello, Submit
 from anzoth.gateway.accounts import service as accounts_service
+from anzoth.gateway.alias_directory import AliasDirectory
+from anzoth.gateway.aliases import Alias, Aliases, Target
 from anzoth.gateway.audit_reader import AuditReader
 from anzoth.gateway.auth import Authenticator
+from anzoth.gateway.backends import Backend, Backends
 from anzoth.gateway.denials import Denials
 from anzoth.gateway.embedding import Embedder
 from anzoth.gateway.engine_client import EngineClient
 from anzoth.gateway.generation import Generator
 from anzoth.gateway.health import Component, Health
 from anzoth.gateway.keys import Pepper
-from anzoth.gateway.ledger import Ledger
+from anzoth.gateway.ledger import Ledger, row_of
 from anzoth.gateway.limits import Limiter
 from anzoth.gateway.models import ModelRegistry, ServedModel, load_model
-from anzoth.gateway.principal import Address, Principal
+from anzoth.gateway.past_requests import TENANT_SCOPE, PastRequests
+from anzoth.gateway.principal import Address, Principal, TenantHandle
+from anzoth.gateway.remote_usage import RemoteAccounts
 from anzoth.gateway.usage import UsageRecord
 from anzoth.gateway.usage_reports import UsageReports
 from anzoth.http.messages import Headers, Request, Response, StreamingResponse
@@ -132,6 +141,7 @@ def add_tokens(checkpoint: Path, *texts: str, special: bool = False) -> list[int
 
 
 PRINCIPAL = make_principal()
+START = datetime(2026, 1, 1, tzinfo=UTC)
 
 
 class KnownKeys(Authenticator):
@@ -186,7 +196,37 @@ class ListedDenials(Denials):
     def note(
         self, error: AnzothError, principal: Principal | None, endpoint: str, ip: str | None
     ) -> None:
-        self.noted.append((error.code, principal, endpoint))
+        self.noted.append((error.rule, principal, endpoint))
+
+
+class ListedRequests(PastRequests):
+    """Finds requests among what was recorded."""
+
+    def __init__(self, ledger: ListedUsage) -> None:
+        self._ledger = ledger
+
+    async def _find(self, principal: Principal, request_id: str) -> RequestRow | None:
+        key_id = None if principal.has_scope(TENANT_SCOPE) else principal.key_id
+        for usage in reversed(self._ledger.records):
+            row = row_of(usage)
+            if (row.tenant_id, row.request_id) == (principal.tenant.id, request_id) and (
+                key_id in (None, row.key_id)
+            ):
+                return RequestRow(**{name: getattr(row, name) for name in RequestRow.__slots__})
+        return None
+
+
+class GivenAliases(Aliases):
+    """What a test says that names mean, to every tenant but those named `foreign`."""
+
+    def __init__(self) -> None:
+        self.given: dict[str, Alias] = {}
+
+    def add(self, name: str, *targets: Target, **more: Any) -> None:
+        self.given[name] = Alias(UUID(int=5), name, targets, START, **more)
+
+    async def of(self, tenant: TenantHandle) -> Mapping[str, Alias]:
+        return {} if tenant.name == "foreign" else self.given
 
 
 class AlwaysReady(Health):
@@ -269,6 +309,8 @@ class Api:
     ledger: ListedUsage
     metrics: Metrics
     denials: ListedDenials
+    aliases: GivenAliases
+    services: Services
     saying: list[str] = field(default_factory=lambda: ["hello there"])
     """Choice i says entry i (the last one for all further choices)."""
 
@@ -374,6 +416,7 @@ async def running_api(
     aliases: Sequence[str] = (),
     database: Database | None = None,
     reports: UsageReports | None = None,
+    backends: Sequence[BackendConfig] = (),
 ) -> AsyncIterator[Api]:
     """An API whose engine is ready. `database`: for what reads one."""
     metrics = Metrics()
@@ -382,6 +425,8 @@ async def running_api(
     registry = ModelRegistry()
     registry.add(model, aliases)
     keys, ledger, limiter, denials = KnownKeys(), ListedUsage(), Limiter(), ListedDenials()
+    far = Backends(Backend(made, metrics) for made in backends)
+    given = GivenAliases()
     accounts = accounts_service.build(
         NoDatabase(), Pepper("pepper", bytes(32)), AccountsConfig(sign_up="open")
     )
@@ -397,9 +442,14 @@ async def running_api(
         health=AlwaysReady(),
         audit=AuditReader(database or NoDatabase()),
         denials=denials,
+        past_requests=ListedRequests(ledger),
+        aliases=given,
+        alias_directory=AliasDirectory(cast(Database, database), registry, far),
+        backends=far,
+        remote_accounts=RemoteAccounts(limiter, ledger, metrics),
     )
     peer = EnginePeer(socket, script or (lambda submit, prompt, choice: []), hello)
-    api = Api(App(services, 8 << 20), peer, model, keys, ledger, metrics, denials)
+    api = Api(App(services, 8 << 20), peer, model, keys, ledger, metrics, denials, given, services)
     if script is None:
         peer.script = api.script
     await peer.start()
@@ -411,6 +461,7 @@ async def running_api(
         runner.cancel()
         await asyncio.gather(runner, return_exceptions=True)
         accounts.close()
+        await services.backends.close()
         await peer.stop()
 
 

@@ -6,7 +6,7 @@
 SELECT k.id, k.tenant_id, t.name AS tenant_name, k.project_id, k.kid, k.digest, k.hash_alg,
     k.pepper_id, k.scopes, k.models, k.endpoints, k.networks, k.knowledge_bases, k.tools,
     k.expires_at, k.revoked_at, k.predecessor_kid, k.predecessor_digest, k.predecessor_hash_alg,
-    k.predecessor_pepper_id, k.predecessor_expires_at
+    k.predecessor_pepper_id, k.predecessor_expires_at, t.shadow_rules || k.shadow_rules AS shadow_rules
 FROM anzoth.api_keys AS k
 JOIN anzoth.tenants AS t ON t.id = k.tenant_id
 WHERE k.kid = $1 OR k.predecessor_kid = $1;

@@ -19,3 +19,13 @@ SELECT segment, "offset" FROM anzoth.journal_cursors WHERE writer_id = $1;
 INSERT INTO anzoth.journal_cursors (writer_id, segment, "offset") VALUES ($1, $2, $3)
 ON CONFLICT (writer_id) DO UPDATE
     SET segment = excluded.segment, "offset" = excluded."offset", moved_at = now();
+
+-- name: find_request
+-- The newest of this id: some proxies repeat ids.
+SELECT request_id, started_at, project_id, key_id, endpoint, model, target, attempts, prompt_tokens,
+    cached_tokens, completion_tokens, finish_reason, streamed, status, error_code, rule, refusal,
+    shadow_rules, ttft_ms, duration_ms
+FROM anzoth.usage
+WHERE tenant_id = $1 AND request_id = $2 AND ($3::uuid IS NULL OR key_id = $3)
+ORDER BY started_at DESC
+LIMIT 1;

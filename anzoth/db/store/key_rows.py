@@ -45,6 +45,8 @@ class KeyRow:
     predecessor_hash_alg: str | None
     predecessor_pepper_id: str | None
     predecessor_expires_at: datetime | None
+    shadow_rules: list[str]
+    """The key's and its tenant's."""
 
 
 @dataclass(slots=True, frozen=True)

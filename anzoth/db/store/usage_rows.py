@@ -1,4 +1,4 @@
-"""What does Anzoth write into the ledger?
+"""What does Anzoth write into the ledger, and read of one request?
 
 Does not know: when, what happens while the database is away, or what a journal is.
 """
@@ -6,7 +6,7 @@ Does not know: when, what happens while the database is away, or what a journal 
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -51,6 +51,46 @@ class UsageRow:
     """Costs in nano-units of the currency."""
     cached_input_cost: int = 0
     output_cost: int = 0
+    rule: str | None = None
+    refusal: str | None = None
+    shadow_rules: Sequence[str] = ()
+    target: str | None = None
+    attempts: Sequence[str] = ()
+
+
+@dataclass(slots=True, frozen=True)
+class RequestRow:
+    """What is known of one finished request, without anything its caller said."""
+
+    request_id: str
+    started_at: datetime
+    project_id: uuid.UUID
+    key_id: uuid.UUID
+    endpoint: str
+    model: str | None
+    target: str | None
+    attempts: list[str]
+    prompt_tokens: int
+    cached_tokens: int
+    completion_tokens: int
+    finish_reason: str | None
+    streamed: bool
+    status: int
+    error_code: str | None
+    rule: str | None
+    refusal: str | None
+    shadow_rules: list[str]
+    ttft_ms: int | None
+    duration_ms: int
+
+
+async def find_request(
+    connection: Connection, tenant_id: uuid.UUID, request_id: str, key_id: uuid.UUID | None
+) -> RequestRow | None:
+    """`key_id`: only if this key sent it. None: whichever key of the tenant."""
+    statement = statements.load()["find_request"]
+    row = await connection.fetchrow(statement, tenant_id, request_id, key_id)
+    return None if row is None else RequestRow(**row)
 
 
 async def insert_usage(connection: Connection, rows: Iterable[UsageRow]) -> None:

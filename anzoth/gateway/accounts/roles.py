@@ -21,7 +21,10 @@ PROJECT_ROLES = ("member", "owner")
 _ADDED = {
     VIEWER: ("models:read", "projects:read", "usage:read"),
     MEMBER: ("keys:read", "users:read"),
-    ADMIN: ("audit:read", "invites:write", "keys:write", "projects:write", "users:write"),
+    ADMIN: (
+        *("audit:read", "invites:write", "keys:write", "models:write", "projects:write"),
+        "users:write",
+    ),
     OWNER: ("admin",),
 }
 SCOPES_OF_ROLE = {

@@ -161,6 +161,6 @@ def test_what_is_not_the_caller_s_or_not_understood_is_refused(
             assert (reply.status, reply.error["param"]) == (400, param), query
         api.keys.principals["chat"] = make_principal(scopes=frozenset({"chat"}))
         assert (await api.call("GET", URL, key="chat")).status == 403
-        assert api.denials.noted[-1][::2] == ("insufficient_scope", URL)
+        assert api.denials.noted[-1][::2] == ("key.scope", URL)
 
     run(checkpoint, tmp_path, dsn, scenario)

@@ -93,10 +93,10 @@ def test_what_is_refused_again_is_one_event_with_a_count(dsn: str) -> None:
         await denials.flush()
         await denials.flush()
         assert sorted(await f.written(), key=str) == [
-            ("one", "insufficient_scope", 3),
-            ("one", "model_not_allowed", 1),
-            ("two", "insufficient_scope", 1),
-            (None, "missing_api_key", 1),
+            ("one", "key.model", 1),
+            ("one", "key.scope", 3),
+            ("two", "key.scope", 1),
+            (None, "key.missing", 1),
         ]
         async with pool.operator(dsn) as connection:
             rows = await audit_rows.list_events(connection, f.one.tenant.id, None, ["denial"], 9)
@@ -117,11 +117,11 @@ def test_what_goes_on_is_summed_up_by_the_minute(dsn: str) -> None:
             await denials.flush()
             f.now_s += 1
         assert await f.written() == [
-            ("one", "insufficient_scope", 1),
-            ("one", "insufficient_scope", 60),
+            ("one", "key.scope", 1),
+            ("one", "key.scope", 60),
         ]
         await denials.close()
-        assert (await f.written())[2:] == [("one", "insufficient_scope", 29)]
+        assert (await f.written())[2:] == [("one", "key.scope", 29)]
 
     run(dsn, scenario)
 
@@ -134,8 +134,8 @@ def test_counts_are_bounded_and_what_is_beyond_is_counted_too(dsn: str) -> None:
         denials.note(Forbidden(), f.two, CHAT, None)
         await denials.flush()
         assert sorted(await f.written()) == [
-            ("one", "insufficient_scope", 1),
-            ("one", "insufficient_scope", 1),
+            ("one", "key.scope", 1),
+            ("one", "key.scope", 1),
             ("one", "overflow", 3),
             ("two", "overflow", 1),
         ]
@@ -150,7 +150,7 @@ def test_an_outage_loses_no_count(dsn: str) -> None:
         for _ in range(3):
             denials.note(Forbidden(), f.one, CHAT, None)
             await denials.flush()
-        assert await f.written() == [("one", "insufficient_scope", 3)]
+        assert await f.written() == [("one", "key.scope", 3)]
 
     run(dsn, scenario)
 

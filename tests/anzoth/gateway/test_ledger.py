@@ -138,7 +138,8 @@ def test_records_arrive_whole_and_each_with_its_tenant(dsn: str, tmp_path: Path)
             price=Price(150_000, 75_000, 600_000), service_tier="flex", batch=True,
             prompt_tokens=3, cached_tokens=1, completion_tokens=2**40, reasoning_tokens=2,
             finish_reason="stop", streamed=True, status=200, ttft_ms=7, duration_ms=9,
-            end_user="u", metadata={"team": "blue"},
+            end_user="u", metadata={"team": "blue"}, rule="limit.key.rpm", refusal="too\0fast",
+            shadow_rules=("key.model",), target="m2", attempts=("m1 model_unavailable", "m2 ok"),
         )  # fmt: skip
         ledger.begin(usage, 10)
         ledger.record(usage)
@@ -163,6 +164,8 @@ def test_records_arrive_whole_and_each_with_its_tenant(dsn: str, tmp_path: Path)
             "user_id": uuid.UUID(int=7),
             "input_price": 150_000, "cached_input_price": 75_000, "output_price": 600_000,
             "input_cost": 300, "cached_input_cost": 75, "output_cost": 2**40 * 600,
+            "rule": "limit.key.rpm", "refusal": "too\ufffdfast", "shadow_rules": ["key.model"],
+            "target": "m2", "attempts": ["m1 model_unavailable", "m2 ok"],
         }  # fmt: skip
         owners = {row["request_id"]: row["tenant_id"] for row in found}
         assert owners["b00"] == one.tenant.id

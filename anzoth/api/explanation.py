@@ -1,0 +1,67 @@
+"""GET /v1/requests/{id}: what became of a request, and which rule refused it?
+
+Any key may ask about its own requests; one with the scope usage:read about all of its tenant's.
+What was said in a request is nowhere kept, and so is not shown.
+
+Does not know: who refuses (see `gateway.rules` for what each rule means).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import orjson
+
+from anzoth.api.call import Answer, Call
+from anzoth.gateway import rules
+from anzoth.gateway.past_requests import RequestRow
+from anzoth.http.messages import Response
+
+
+async def retrieve(call: Call) -> Answer:
+    id = call.request.path_params["id"]
+    row = await call.services.past_requests.get(call.principal, id)
+    return Response(200, orjson.dumps(_request(row)), headers=call.headers)
+
+
+def _request(row: RequestRow) -> dict[str, Any]:
+    failed = row.error_code is not None or row.rule is not None
+    return {
+        "id": row.request_id,
+        "object": "request",
+        "created": int(row.started_at.timestamp()),
+        "key_id": str(row.key_id),
+        "project_id": str(row.project_id),
+        "endpoint": row.endpoint,
+        "streamed": row.streamed,
+        "model": row.model,
+        "target": row.target,
+        "attempts": [_attempt(attempt) for attempt in row.attempts],
+        "status": row.status,
+        "finish_reason": row.finish_reason,
+        "error": {"code": row.error_code, "message": row.refusal} if failed else None,
+        "refused_by": None if row.rule is None else _rule(row.rule),
+        "would_have_been_refused_by": [_rule(rule) for rule in row.shadow_rules],
+        "usage": {
+            "prompt_tokens": row.prompt_tokens,
+            "cached_tokens": row.cached_tokens,
+            "completion_tokens": row.completion_tokens,
+        },
+        "time_to_first_token_ms": row.ttft_ms,
+        "duration_ms": row.duration_ms,
+    }
+
+
+def _attempt(attempt: str) -> dict[str, str]:
+    target, _, outcome = attempt.rpartition(" ")
+    return {"target": target, "outcome": outcome}
+
+
+def _rule(id: str) -> dict[str, str | None]:
+    """An id that this version does not know is of another one."""
+    rule = rules.find(id)
+    return {
+        "rule": id,
+        "meaning": None if rule is None else rule.meaning,
+        "what_to_do": None if rule is None else rule.advice,
+    }
