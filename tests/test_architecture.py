@@ -15,7 +15,7 @@ ROOT = Path(__file__).parents[1]
 COMMON = {
     *("anzoth.errors", "anzoth.config", "anzoth.frames", "anzoth.child"),
     *("anzoth.memory", "anzoth.model_kind", "anzoth.account_config", "anzoth.settings"),
-    "anzoth.price",
+    *("anzoth.price", "anzoth.backend_config"),
 }
 MAY_IMPORT = {
     "anzoth.kernels": set(),
