@@ -122,7 +122,9 @@ async def _ask(
         model = call.services.models.find(target.model)
         if model is None:
             raise ModelUnavailable()  # it was unloaded, or is not loaded yet
+        call.record.price = model.price
         return await local(replace(model, name=alias.name, target=target.name))
+    call.record.price = None  # a backend's models have none here
     if remote is None:
         raise unsupported(
             "model", f"'{alias.name}' leads to a server that this endpoint cannot ask"

@@ -28,6 +28,7 @@ from openai_peer import (
 from principals import make_principal
 
 from anzoth.gateway.aliases import Target
+from anzoth.price import Price
 
 Far = Callable[[Api, OpenaiPeer], Any]
 BIG = Target("big", "far")
@@ -441,6 +442,19 @@ def test_a_local_target_is_counted_under_its_own_name_in_metrics(run: Any) -> No
         assert f'anzoth_tokens_total{{kind="prompt",model="{MODEL}"}}' in metrics
         assert "mine" not in metrics
         assert api.ledger.records[0].target == MODEL
+
+    run(scenario)
+
+
+def test_what_answers_sets_the_price_and_other_servers_have_none(run: Any) -> None:
+    async def scenario(api: Api, peer: OpenaiPeer) -> None:
+        price = Price(1, 1, 2)
+        registry = api.services.models
+        registry._models[MODEL] = replace(registry.get(MODEL), price=price)
+        api.aliases.add("near", Target(MODEL))
+        await api.chat(model="near")
+        await api.chat(model="smart")
+        assert [usage.price for usage in api.ledger.records] == [price, None]
 
     run(scenario)
 
