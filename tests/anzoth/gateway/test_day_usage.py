@@ -20,7 +20,7 @@ from anzoth.gateway.auth import Authenticator
 from anzoth.gateway.day_usage import DayUsage
 from anzoth.gateway.directory import KeyRequest
 from anzoth.gateway.keys import Pepper
-from anzoth.gateway.ledger import _row
+from anzoth.gateway.ledger import row_of
 from anzoth.gateway.limit_rules import Limits
 from anzoth.gateway.limits import Limiter
 from anzoth.gateway.principal import Principal
@@ -50,7 +50,7 @@ class Flaky:
 async def write(database: Database, who: Principal, at: datetime, tokens: int) -> None:
     usage = UsageRecord(f"r{at}{tokens}", who, "/v1/x", at, model="m", prompt_tokens=tokens - 1)
     async with database.tenant(who.tenant) as connection:
-        row = replace(_row(usage), completion_tokens=1)
+        row = replace(row_of(usage), completion_tokens=1)
         await usage_rows.insert_usage(connection, [row])
 
 
