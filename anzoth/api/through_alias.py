@@ -18,7 +18,8 @@ from anzoth.api.call import Answer, Call
 from anzoth.api.fields import unsupported
 from anzoth.errors import AnzothError, CapacityUnavailable, InvalidValue, ModelUnavailable
 from anzoth.gateway.aliases import Alias, Target
-from anzoth.gateway.backends import Backend, TargetPaused
+from anzoth.gateway.backend_errors import TargetPaused
+from anzoth.gateway.backends import Backend
 from anzoth.gateway.models import ServedModel
 from anzoth.gateway.routes_of_models import in_order, prefix_key
 

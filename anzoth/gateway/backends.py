@@ -29,10 +29,9 @@ from collections.abc import (
     Iterator,
     Mapping,
 )
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
-import httpx2
 import orjson
 
 from anzoth.backend_config import BackendConfig
@@ -45,10 +44,20 @@ from anzoth.errors import (
     ModelUnavailable,
     PayloadTooLarge,
 )
+from anzoth.gateway.backend_errors import (
+    BackendFailed,
+    BackendMisconfigured,
+    NoAnswer,
+    NoConnectionFree,
+    TargetPaused,
+)
 from anzoth.gateway.breaker import Breaker, State
 from anzoth.gateway.sse_reader import EventReader, EventStreamError
 from anzoth.settings import ConfigError
 from anzoth.telemetry import Metrics
+
+if TYPE_CHECKING:
+    from anzoth.gateway.backend_client import Client, Reply
 
 log = logging.getLogger(__name__)
 
@@ -61,21 +70,6 @@ _DONE = b"[DONE]"
 _LEVELS: Mapping[State, float] = {"closed": 0, "half_open": 0.5, "open": 1}
 _INLINE_BYTES = 64 << 10
 """An answer up to this size is parsed on the loop."""
-
-
-class BackendFailed(ModelUnavailable):
-    """The server that this model is asked at did not answer as it should. Retry in a few
-    seconds."""
-
-
-class BackendMisconfigured(ModelUnavailable):
-    """The server that this model is asked at refuses this gateway: its operator must mend that."""
-
-    rule = "backend.misconfigured"
-
-
-class TargetPaused(ModelUnavailable):
-    """The server that this model is asked at has been failing and is left alone for a moment."""
 
 
 class Backend:
@@ -94,8 +88,7 @@ class Backend:
         self.breakers = {model: Breaker(clock) for model in config.models}
         self._metrics = metrics
         self._authorization = _authorization(config, environ)
-        self._base_url = config.base_url.rstrip("/")
-        self._client: httpx2.AsyncClient | None = None
+        self._client: Client | None = None
         self._running: set[_Attempt] = set()
         self._ended: set[UUID] = set()
         for model, breaker in self.breakers.items():
@@ -111,7 +104,7 @@ class Backend:
 
     async def close(self) -> None:
         if self._client is not None:
-            await self._client.aclose()
+            await self._client.close()
 
     async def ask(
         self,
@@ -146,58 +139,32 @@ class Backend:
     async def _begin(self, attempt: _Attempt, path: str, content: bytes) -> Exchange:
         with attempt:
             async with attempt.patience():
-                response = await self._send(path, content)
+                response = await self._connected().post(path, content)
             try:
-                if response.status_code != 200:
+                if response.status != 200:
                     async with attempt.patience():
                         raise await self._error_of(response)
-                if response.headers.get("content-encoding", "identity") != "identity":
+                if response.header("content-encoding") not in (None, "identity"):
                     raise self.failed("a compressed answer")
             except BaseException:
-                await response.aclose()
+                await response.close()
                 raise
             return Exchange(response, attempt, self.config.chunk_timeout_s)
 
-    async def _send(self, path: str, content: bytes) -> httpx2.Response:
+    def _connected(self) -> Client:
         if self._client is None:
-            self._client = self._make_client()
-        request = self._client.build_request(
-            "POST",
-            self._base_url + path,
-            content=content,
-            headers={
-                "content-type": "application/json",
-                "accept-encoding": "identity",
-                **self._authorization,
-            },
-        )
-        return await self._client.send(request, stream=True, follow_redirects=False)
+            from anzoth.gateway.backend_client import Client  # without backends it is not needed
 
-    def _make_client(self) -> httpx2.AsyncClient:
-        config = self.config
-        return httpx2.AsyncClient(
-            # Reading has the caller's absolute deadline instead.
-            timeout=httpx2.Timeout(
-                connect=config.connect_timeout_s,
-                read=None,
-                write=config.first_byte_timeout_s,
-                pool=config.connect_timeout_s,
-            ),
-            limits=httpx2.Limits(
-                max_connections=config.max_connections,
-                max_keepalive_connections=config.max_connections,
-                keepalive_expiry=30.0,
-            ),
-            trust_env=False,
-        )
+            self._client = Client(self.config, self._authorization)
+        return self._client
 
     def failed(self, what: str) -> BackendFailed:
         """`what` is for the log: never text of the peer's or of the caller's."""
         log.warning("backend %s: %s", self.config.name, what)
         return BackendFailed()
 
-    async def _error_of(self, response: httpx2.Response) -> AnzothError:
-        status = response.status_code
+    async def _error_of(self, response: Reply) -> AnzothError:
+        status = response.status
         log.warning("backend %s: status %d", self.config.name, status)
         if status in (401, 402, 403, 404, 405) or 300 <= status < 400:
             return BackendMisconfigured()
@@ -217,14 +184,14 @@ class Backend:
             rule="backend.refused",
         )
 
-    async def _short_body(self, response: httpx2.Response) -> bytes:
+    async def _short_body(self, response: Reply) -> bytes:
         body = bytearray()
         try:
-            async for piece in response.aiter_raw():
+            async for piece in response.pieces():
                 body += piece
                 if len(body) > _MAX_ERROR_BYTES:
                     return b""
-        except httpx2.HTTPError:
+        except NoAnswer:
             return b""
         return bytes(body)
 
@@ -319,14 +286,14 @@ class _Attempt:
                 if self._error is not None:
                     raise self._error
                 yield
-        except httpx2.PoolTimeout:
+        except NoConnectionFree:
             raise CapacityUnavailable() from None
         except TimeoutError:
             if self._error is not None:
                 raise self._error from None
             raise self._backend.failed("no answer in time") from None
-        except httpx2.HTTPError as error:
-            raise self._backend.failed(type(error).__name__) from None
+        except NoAnswer as error:
+            raise self._backend.failed(str(error)) from None
         finally:
             self._waiting = None
 
@@ -345,9 +312,7 @@ class Exchange:
 
     __slots__ = ("_attempt", "_chunk_timeout_s", "_response")
 
-    def __init__(
-        self, response: httpx2.Response, attempt: _Attempt, chunk_timeout_s: float
-    ) -> None:
+    def __init__(self, response: Reply, attempt: _Attempt, chunk_timeout_s: float) -> None:
         self._response = response
         self._attempt = attempt
         self._chunk_timeout_s = chunk_timeout_s
@@ -356,7 +321,7 @@ class Exchange:
         """Ends the connection if the body was not read to its end: the peer stops its work."""
         self._attempt.abandoned()
         self._attempt.forget()
-        await self._response.aclose()
+        await self._response.close()
 
     def garbage(self, what: str) -> BackendFailed:
         """The error for a body that is JSON and still no answer. `what`: for the log."""
@@ -367,7 +332,7 @@ class Exchange:
         with self._attempt:
             body = bytearray()
             async with self._attempt.patience():
-                async for piece in self._response.aiter_raw():
+                async for piece in self._response.pieces():
                     body += piece
                     if len(body) > MAX_ANSWER_BYTES:
                         raise self._attempt.unreadable("an answer that is too large")
@@ -382,7 +347,7 @@ class Exchange:
         for an error that the peer streams.
         """
         loop = asyncio.get_running_loop()
-        reader, pieces = EventReader(), self._response.aiter_raw()
+        reader, pieces = EventReader(), self._response.pieces()
         while True:
             with self._attempt:
                 async with self._attempt.patience():
@@ -471,8 +436,8 @@ def _authorization(config: BackendConfig, environ: Mapping[str, str]) -> dict[st
     return {"authorization": f"Bearer {key}"}
 
 
-def _retry_after_ms(response: httpx2.Response) -> int:
-    text = response.headers.get("retry-after", "")
+def _retry_after_ms(response: Reply) -> int:
+    text = response.header("retry-after") or ""
     is_number = text.isascii() and text.isdigit() and len(text) <= 9
     return 1000 * max(1, min(int(text), _MAX_RETRY_AFTER_S)) if is_number else 1000
 

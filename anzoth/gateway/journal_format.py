@@ -187,7 +187,11 @@ def _reader(field: dataclasses.Field[Any], hint: Any) -> _Reader:  # types of an
     missing = field.default
     if missing is dataclasses.MISSING:
         missing = None if type(None) in options else _ZEROS.get(kind)
-    read: Callable[[Any], Any] = {uuid.UUID: uuid.UUID, datetime: datetime.fromisoformat}.get(
-        kind, lambda value: value
-    )
+    if typing.get_origin(kind) is tuple:
+        kind = tuple
+    read: Callable[[Any], Any] = {
+        tuple: tuple,
+        uuid.UUID: uuid.UUID,
+        datetime: datetime.fromisoformat,
+    }.get(kind, lambda value: value)
     return field.name, lambda value: None if value is None else read(value), missing

@@ -119,8 +119,13 @@ class OpenaiPeer:
             await server.wait_closed()
 
     def config(self, name: str = "far", **more: Any) -> BackendConfig:
-        given = {"models": ("big",), "api_key_env": KEY_VARIABLE, **more}
-        return BackendConfig(name, f"http://127.0.0.1:{self.port}/v1", **given)
+        given = {
+            "base_url": f"http://127.0.0.1:{self.port}/v1",
+            "models": ("big",),
+            "api_key_env": KEY_VARIABLE,
+            **more,
+        }
+        return BackendConfig(name, **given)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()

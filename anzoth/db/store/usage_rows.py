@@ -6,7 +6,7 @@ Does not know: when, what happens while the database is away, or what a journal 
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -53,9 +53,9 @@ class UsageRow:
     output_cost: int = 0
     rule: str | None = None
     refusal: str | None = None
-    shadow_rules: Sequence[str] = ()
+    shadow_rules: tuple[str, ...] = ()
     target: str | None = None
-    attempts: Sequence[str] = ()
+    attempts: tuple[str, ...] = ()
 
 
 @dataclass(slots=True, frozen=True)

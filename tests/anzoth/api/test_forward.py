@@ -247,12 +247,10 @@ def test_what_fails_in_the_midst_of_a_stream_ends_it_with_an_error_frame(
 
 def test_a_server_that_does_not_listen_is_a_502(run: Any) -> None:
     async def scenario(api: Api, peer: OpenaiPeer) -> None:
-        backend = api.services.backends.get("far")
-        assert backend is not None
-        backend._base_url = "http://127.0.0.1:1/v1"
         assert (await api.chat(model="smart")).status == 502
+        assert not peer.asked
 
-    run(scenario)
+    run(scenario, base_url="http://127.0.0.1:1/v1")
 
 
 @pytest.mark.parametrize("status", [400, 422])
