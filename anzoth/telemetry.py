@@ -150,7 +150,8 @@ class Metrics:
         self._usage_lost.inc()
 
     def backend_attempt(self, backend: str, model: str, outcome: str) -> None:
-        """Names are the operator's; `outcome` is `ok`, `abandoned` or an error's code."""
+        """Names are the operator's; `outcome` is `ok`, `abandoned` or an error's code, and `broken`
+        where an answer that had begun well breaks."""
         self._backend_attempts.labels(backend, model, outcome).inc()
 
     def breaker(self, backend: str, model: str, state: Callable[[], float]) -> None:

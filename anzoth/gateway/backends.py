@@ -220,14 +220,15 @@ class Backend:
 
 
 class _Attempt:
-    """One request to a backend, whose outcome its breaker learns exactly once.
+    """One request to a backend, whose outcome its breaker learns: once, or twice where an answer
+    that had begun well breaks.
 
     A context manager around each part of it: an error that leaves one is that outcome, unless the
-    caller went away.
+    caller went away or the error came from here.
     """
 
     __slots__ = (
-        *("_backend", "_breaker", "_error", "_is_over", "_model", "_waiting"),
+        *("_backend", "_breaker", "_error", "_is_broken", "_is_over", "_model", "_waiting"),
         *("deadline_s", "owners"),
     )
 
@@ -247,6 +248,7 @@ class _Attempt:
         self._model = model
         self._breaker = breaker
         self._is_over = False
+        self._is_broken = False
         self.deadline_s = deadline_s
         """On the loop's clock: until then the next part has to be there."""
 
@@ -256,7 +258,7 @@ class _Attempt:
         if error is not None and error is self._error:
             self.abandoned()
         elif isinstance(error, ModelUnavailable | CapacityUnavailable):
-            self._end(error.code or "error", self._breaker.failed)
+            self.failed(error.code or "error")
         elif isinstance(error, AnzothError):
             self.succeeded(error.code or "error")  # it answered: the fault is the caller's
         elif error is not None:
@@ -264,6 +266,13 @@ class _Attempt:
 
     def succeeded(self, outcome: str = "ok") -> None:
         self._end(outcome, self._breaker.succeeded)
+
+    def failed(self, outcome: str) -> None:
+        if self._is_over and not self._is_broken:
+            self._breaker.failed()
+            self._backend.attempted(self._model, "broken")
+        self._is_broken = True
+        self._end(outcome, self._breaker.failed)
 
     def abandoned(self) -> None:
         self._end("abandoned", self._breaker.abandoned)
@@ -287,7 +296,8 @@ class _Attempt:
                     raise self._error
                 yield
         except NoConnectionFree:
-            raise CapacityUnavailable() from None
+            self._error = CapacityUnavailable()  # that says nothing about the peer
+            raise self._error from None
         except TimeoutError:
             if self._error is not None:
                 raise self._error from None
@@ -325,6 +335,7 @@ class Exchange:
 
     def garbage(self, what: str) -> BackendFailed:
         """The error for a body that is JSON and still no answer. `what`: for the log."""
+        self._attempt.failed("model_unavailable")
         return self._attempt.unreadable(what)
 
     async def read(self) -> dict[str, Any]:

@@ -321,6 +321,35 @@ def test_a_target_that_keeps_failing_is_left_alone(run: Any) -> None:
     run(scenario)
 
 
+def test_a_target_whose_answers_keep_breaking_is_left_alone_too(run: Any) -> None:
+    async def scenario(api: Api, peer: OpenaiPeer) -> None:
+        peer.script = lambda asked: MIDSTREAM["ends early"]
+        for _ in range(8):
+            await api.chat(model="smart", stream=True)
+        assert len(peer.asked) == 5  # ten outcomes: each began well and broke
+        metrics = api.metrics.render()
+        assert b'backend_attempts_total{backend="far",model="big",outcome="broken"} 5.0' in metrics
+
+    run(scenario)
+
+
+def test_no_connection_free_says_nothing_about_the_target(run: Any) -> None:
+    async def scenario(api: Api, peer: OpenaiPeer) -> None:
+        peer.script = lambda asked: Script([EVENTS, chat_chunk({"content": "one"})], "hang")
+        sink = MemorySink()
+        waiting = asyncio.create_task(api.chat(model="smart", stream=True, sink=sink))
+        await sink.until(b"one")
+        for _ in range(6):
+            assert (await api.chat(model="smart")).status == 503
+        backend = api.services.backends.get("far")
+        assert backend is not None
+        assert backend.breakers["big"].state == "closed"
+        waiting.cancel()
+        await asyncio.gather(waiting, return_exceptions=True)
+
+    run(scenario, max_connections=1, connect_timeout_s=0.02)
+
+
 def test_a_limited_key_reserves_an_estimate_and_pays_what_is_reported(run: Any) -> None:
     async def scenario(api: Api, peer: OpenaiPeer) -> None:
         api.keys.principals["limited"] = make_principal(tpm=1000, key_id=UUID(int=7))
