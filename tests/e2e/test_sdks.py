@@ -87,7 +87,7 @@ def test_admin_client_of_the_python_sdk(server) -> None:
     answer = client.chat.completions.create(
         model="anzoth-default", messages=[{"role": "user", "content": "Hi"}], max_tokens=4
     )
-    usage = client.admin.organization.usage
+    usage: Any = client.admin.organization.usage  # its result types are one union of all kinds
     deadline_s = time.monotonic() + 10
     while True:  # the ledger is written within a fraction of a second
         page = usage.completions(start_time=start, group_by=["api_key_id", "model"])
