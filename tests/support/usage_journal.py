@@ -36,8 +36,8 @@ def row(request_id: str, **fields: Any) -> UsageRow:
     return replace(_ROW, request_id=request_id, **fields)
 
 
-def intent(entry: int, request_id: str) -> bytes:
-    return encode_frame(Kind.INTENT, entry, encode_intent(row(request_id), 1, 100))
+def intent(entry: int, request_id: str, **fields: Any) -> bytes:
+    return encode_frame(Kind.INTENT, entry, encode_intent(row(request_id, **fields), 1, 100))
 
 
 def settle(entry: int, request_id: str, tokens: int = 7) -> bytes:

@@ -157,7 +157,11 @@ def test_pages_follow_each_other_without_gap_or_overlap(run: Run, width: str, st
 
 def test_costs_are_exact_and_split_into_line_items(run: Run) -> None:
     async def scenario(api: Api, database: Database, who: Customer) -> None:
-        tokens = {"prompt_tokens": 1_000_003, "cached_tokens": 3, "completion_tokens": 7}
+        tokens: dict[str, Any] = {
+            "prompt_tokens": 1_000_003,
+            "cached_tokens": 3,
+            "completion_tokens": 7,
+        }
         rows = [who.row("a", price=PRICE, **tokens), who.row("b", model="unpriced")]
         await insert(database, who, rows)
         total = await get(api, f"/v1/organization/costs?start_time={T}&limit=1")

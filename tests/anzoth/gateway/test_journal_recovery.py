@@ -49,6 +49,16 @@ def test_what_was_running_is_settled_at_its_last_progress(tmp_path: Path) -> Non
     assert (second.entry, second.row.completion_tokens, second.row.status) == (3, 0, 500)
 
 
+def test_what_was_running_costs_what_was_computed_at_the_price_of_its_beginning(
+    tmp_path: Path,
+) -> None:
+    prices = {"input_price": 150_000, "cached_input_price": 75_000, "output_price": 600_000}
+    write_segment(tmp_path, 1, intent(1, "a", **prices), PROGRESS)
+    (end,) = recover(tmp_path, {}).settlements
+    costs = (end.row.input_cost, end.row.cached_input_cost, end.row.output_cost)
+    assert costs == (6 * 150, 4 * 75, 20 * 600)
+
+
 def test_the_live_counts_come_before_the_last_progress(tmp_path: Path) -> None:
     write_segment(tmp_path, 1, intent(1, "a"), intent(2, "b"), PROGRESS)
     recovered = recover(tmp_path, {1: (10, 4, 23, 23), 9: (1, 1, 1, 1)})
