@@ -12,7 +12,7 @@ request:
     the engine was asked, or a client saw a 200     exactly one row
     client received <= row's completion tokens <= engine sampled
     answer received to its end                      the row has all of its tokens
-    sums by tenant                                  unchanged by any replay
+    sums by tenant, and every roll-up               unchanged by any replay, and those of the rows
 
 The last line is one JSON object; the exit status is 1 if anything was violated. The gateway is the
 product's own `anzoth.server`, forked from a process that has imported it, so that a thousand starts
@@ -39,6 +39,7 @@ import uuid
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -50,9 +51,10 @@ from engine_peer import EnginePeer, Said, stats  # noqa: E402
 
 from anzoth import server  # noqa: E402
 from anzoth.account_config import AccountsConfig  # noqa: E402
-from anzoth.config import HttpConfig, JournalConfig, to_json  # noqa: E402
+from anzoth.config import HttpConfig, JournalConfig, UsageConfig, to_json  # noqa: E402
 from anzoth.db import cluster, embedded, migrate, pool  # noqa: E402
 from anzoth.db.pool import Database  # noqa: E402
+from anzoth.db.store.usage_rollup_rows import verify_usage  # noqa: E402
 from anzoth.frames import Step, Submit, encode  # noqa: E402
 from anzoth.gateway import directory, keys  # noqa: E402
 from anzoth.gateway.journal import segment_numbers, segment_path  # noqa: E402
@@ -424,6 +426,9 @@ async def _violations(dsn: str, witness: Witness, seen: Sequence[Seen]) -> tuple
             )
         if one.is_whole and not one.received == counted == one.max_tokens:
             found.append(f"request {number}: whole, but row {counted} of {one.max_tokens}")
+    async with pool.operator(dsn) as connection:
+        _, wrong_sums = await verify_usage(connection, datetime.fromtimestamp(0, UTC), 20)
+    found += [f"a roll-up is not the sum of its rows: {difference}" for difference in wrong_sums]
     return found, len(rows)
 
 
@@ -476,7 +481,9 @@ async def _run(
             "journal": to_json(JournalConfig()),
             "accounts": to_json(AccountsConfig("closed")),
             "oidc": [],
-            "models": [{**model, "aliases": [], "stall_timeout_s": 60.0}],
+            "usage": to_json(UsageConfig()),
+            "backends": [],
+            "models": [{**model, "aliases": [], "prices": {}, "stall_timeout_s": 60.0}],
             "models_must_load": True,
             "log_level": "critical",
         }
