@@ -29,11 +29,11 @@ class EventReader:
 
     def push(self, piece: bytes) -> list[bytes]:
         """The data of each event that is complete now. Raises EventStreamError."""
+        if not piece:
+            return []
         events: list[bytes] = []
-        if self._skip_lf and piece:
-            self._skip_lf = False
-            if piece.startswith(b"\n"):
-                piece = piece[1:]
+        if self._skip_lf:
+            piece = piece.removeprefix(b"\n")
         # A CR at the very end may be half of a CRLF.
         self._skip_lf = piece.endswith(b"\r")
         *lines, rest = piece.replace(b"\r\n", b"\n").replace(b"\r", b"\n").split(b"\n")

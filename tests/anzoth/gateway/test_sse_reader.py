@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from anzoth.gateway.sse_reader import MAX_EVENT_BYTES, EventReader, EventStreamError
@@ -19,6 +19,7 @@ def read(pieces: list[bytes]) -> list[bytes]:
     return [event for piece in pieces for event in reader.push(piece)]
 
 
+@example([14, 14])  # an empty piece in the midst of a CRLF
 @given(st.lists(st.integers(0, len(STREAM))))
 def test_where_the_bytes_are_cut_does_not_matter(cuts: list[int]) -> None:
     ends = [0, *sorted(cuts), len(STREAM)]

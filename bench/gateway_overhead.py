@@ -1,0 +1,287 @@
+"""How much time does the gateway add to a request?
+
+    python bench/gateway_overhead.py                    500 requests a second, a minute or two
+    python bench/gateway_overhead.py --rate 200 --seconds 20 --in-memory
+
+Two servers run side by side, and the load goes to one and the other in turn:
+
+    bare      our HTTP server and a handler that parses the body and answers with fixed bytes
+    gateway   the product's own `anzoth.server` on a real Postgres, with a stub engine in another
+              process that answers at once: key, limits (requests, tokens and concurrency of key and
+              tenant), template, tokens, journal, engine socket, text, usage row
+
+Open loop: requests start at Poisson times whatever the servers do, and a time counts from the
+intended start. What the gateway adds is the difference of the medians (and of the p99s). Both
+servers and the load generator share the machine, as the second line of the result says. The last
+line is one JSON object.
+
+`wait_for_disk = false` is measured too: by default no answer leaves before its beginning is on the
+disk, which takes as long as one fdatasync there unless the engine takes longer anyway.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import json
+import os
+import random
+import shutil
+import socket
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import orjson
+import uvloop
+from kill_ledger import Postgres
+
+sys.path.append(str(Path(__file__).resolve().parents[1] / "tests" / "support"))
+
+from api_harness import MODEL, write_checkpoint
+from engine_peer import EnginePeer, Said
+
+from anzoth import child
+from anzoth.account_config import AccountsConfig
+from anzoth.config import HttpConfig, JournalConfig, UsageConfig, to_json
+from anzoth.db import migrate
+from anzoth.gateway import directory, keys
+from anzoth.gateway.limit_rules import Limits
+from anzoth.http.messages import Request, Response
+from anzoth.http.server import HttpServer
+
+NUM_CONNECTIONS = 64
+LIMITS = Limits(rpm=10**8, tpm=10**9, concurrency=10_000)
+BODY = orjson.dumps(
+    {
+        "model": MODEL,
+        "messages": [{"role": "user", "content": "hello there, how are you today? " * 4}],
+        "max_tokens": 4,
+        "temperature": 0,
+    }
+)
+ANSWER = orjson.dumps(
+    {
+        "id": "chatcmpl-" + "0" * 24,
+        "object": "chat.completion",
+        "created": 0,
+        "model": MODEL,
+        "choices": [{"index": 0, "message": {"role": "assistant", "content": "hi"}}],
+        "usage": {"prompt_tokens": 40, "completion_tokens": 1, "total_tokens": 41},
+    }
+)
+
+
+# --- the servers ------------------------------------------------------------------------------
+
+
+def listening() -> socket.socket:
+    made = socket.socket()
+    made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    made.bind(("127.0.0.1", 0))
+    made.listen(1024)
+    made.set_inheritable(True)
+    return made
+
+
+async def _serve_bare(fd: int) -> None:
+    async def answer(request: Request) -> Response:
+        orjson.loads(await request.read_body(1 << 20))
+        return Response(200, ANSWER, headers=[("content-type", "application/json")])
+
+    server = HttpServer(answer, HttpConfig())
+    await server.start(socket.socket(fileno=fd))
+    await asyncio.get_running_loop().create_future()
+
+
+async def _serve_engine(path: str) -> None:
+    peer = EnginePeer(Path(path), lambda submit, prompt, choice: [Said(42), Said(42, "length")])
+    await peer.start()
+    await asyncio.get_running_loop().create_future()
+
+
+@contextlib.contextmanager
+def part(name: str, argument: str, *fds: int) -> Iterator[None]:
+    """Runs one of the two functions above in a process of its own."""
+    process = subprocess.Popen(
+        [sys.executable, str(Path(__file__).resolve()), "--part", name, argument], pass_fds=fds
+    )
+    try:
+        yield
+    finally:
+        process.kill()
+        process.wait()
+
+
+# --- the load -----------------------------------------------------------------------------------
+
+
+@dataclass(slots=True)
+class Load:
+    """Keeps connections to one server open, and what it saw."""
+
+    address: tuple[str, int]
+    key: str
+    idle: list[tuple[asyncio.StreamReader, asyncio.StreamWriter]] = field(default_factory=list)
+    times_s: list[float] = field(default_factory=list)
+    failures: list[str] = field(default_factory=list)
+
+    async def run(self, rate: float, seconds: float, chosen: random.Random) -> None:
+        """Adds to `times_s` and `failures`."""
+        start_s = time.perf_counter()
+        at_s = start_s
+        async with asyncio.TaskGroup() as group:
+            while (at_s := at_s + chosen.expovariate(rate)) < start_s + seconds:
+                await asyncio.sleep(max(0.0, at_s - time.perf_counter()))
+                group.create_task(self._ask(at_s))
+
+    async def _ask(self, due_s: float) -> None:
+        reader, writer = self.idle.pop() if self.idle else await self._connect()
+        writer.write(
+            b"POST /v1/chat/completions HTTP/1.1\r\nhost: bench\r\n"
+            b"content-type: application/json\r\nauthorization: Bearer "
+            + self.key.encode()
+            + b"\r\ncontent-length: %d\r\n\r\n" % len(BODY)
+            + BODY
+        )
+        head = await reader.readuntil(b"\r\n\r\n")
+        length = int(head.lower().partition(b"content-length:")[2].split(b"\r\n")[0])
+        await reader.readexactly(length)
+        took_s = time.perf_counter() - due_s
+        self.idle.append((reader, writer))
+        if head.startswith(b"HTTP/1.1 200"):
+            self.times_s.append(took_s)
+        else:
+            self.failures.append(head.partition(b"\r\n")[0].decode())
+
+    async def _connect(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        return await asyncio.open_connection(*self.address)
+
+    def summary(self) -> dict[str, Any]:
+        times_ms = sorted(time_s * 1000 for time_s in self.times_s)
+        return {
+            "requests": len(times_ms),
+            "failed": len(self.failures),
+            "p50_ms": round(statistics.median(times_ms), 3),
+            "p90_ms": round(times_ms[int(0.9 * len(times_ms))], 3),
+            "p99_ms": round(times_ms[int(0.99 * len(times_ms))], 3),
+        }
+
+
+async def _until_ready(load: Load) -> None:
+    async with asyncio.timeout(60):
+        while not load.times_s:
+            with contextlib.suppress(OSError, asyncio.IncompleteReadError):
+                await load._ask(time.perf_counter())
+            await asyncio.sleep(0.05)
+    load.times_s.clear()
+    load.failures.clear()
+
+
+# --- the measurement ----------------------------------------------------------------------------
+
+
+async def _measure(given: argparse.Namespace, folder: Path, wait_for_disk: bool) -> dict[str, Any]:
+    data_dir = folder / "data"
+    data_dir.mkdir(mode=0o711)
+    postgres = Postgres(data_dir)
+    await postgres.start()
+    try:
+        pepper = keys.load_pepper(data_dir)
+        await migrate.migrate(postgres.dsn)
+        await directory.create_tenant(postgres.dsn, "bench")
+        request = directory.KeyRequest("bench", "bench", limits=LIMITS)
+        key = (await directory.create_key(postgres.dsn, pepper, request)).key.text
+        engine = str(folder / "engine.sock")
+        gateway, bare = listening(), listening()
+        settings = {
+            "listen_fd": gateway.fileno(),
+            "control_socket": str(folder / "gateway.sock"),
+            "dsn": postgres.dsn,
+            "data_dir": str(data_dir),
+            "drain_s": 1.0,
+            "http": to_json(HttpConfig()),
+            "journal": to_json(JournalConfig(wait_for_disk=wait_for_disk)),
+            "accounts": to_json(AccountsConfig("closed")),
+            "oidc": [],
+            "usage": to_json(UsageConfig()),
+            "backends": [],
+            "models": [
+                {
+                    "name": MODEL,
+                    "path": str(write_checkpoint(folder / "checkpoint")),
+                    "socket": engine,
+                    "aliases": [],
+                    "prices": {},
+                    "stall_timeout_s": 60.0,
+                }
+            ],
+            "models_must_load": True,
+            "log_level": "error",
+        }
+        with part("engine", engine), part("bare", str(bare.fileno()), bare.fileno()):
+            process = await child.start("anzoth.server", settings, pass_fds=(gateway.fileno(),))
+            loads = {
+                "bare": Load(bare.getsockname(), key),
+                "gateway": Load(gateway.getsockname(), key),
+            }
+            for load in loads.values():
+                await _until_ready(load)
+                await load.run(given.rate / 2, 2, random.Random(0))  # warm-up
+                load.times_s.clear()
+            chosen = random.Random(given.seed)
+            for _ in range(given.rounds):
+                for load in loads.values():
+                    await load.run(given.rate, given.seconds / given.rounds, chosen)
+            process.terminate()
+            await process.wait()
+    finally:
+        postgres.stop()
+    found = {name: load.summary() for name, load in loads.items()}
+    return {
+        **found,
+        "added_p50_ms": round(found["gateway"]["p50_ms"] - found["bare"]["p50_ms"], 3),
+        "added_p99_ms": round(found["gateway"]["p99_ms"] - found["bare"]["p99_ms"], 3),
+        "ratio_p50": round(found["gateway"]["p50_ms"] / found["bare"]["p50_ms"], 2),
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
+    parser.add_argument("--rate", type=float, default=500.0, help="requests a second")
+    parser.add_argument("--seconds", type=float, default=24.0, help="of load, for each server")
+    parser.add_argument("--rounds", type=int, default=4, help="turns of each server")
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--in-memory", action="store_true", help="data and journal in /dev/shm")
+    parser.add_argument("--part", nargs=2, help=argparse.SUPPRESS)
+    given = parser.parse_args()
+    if given.part is not None:
+        name, argument = given.part
+        work = _serve_bare(int(argument)) if name == "bare" else _serve_engine(argument)
+        uvloop.run(work)
+        return
+    results: dict[str, Any] = {"rate": given.rate, "cores": os.cpu_count()}
+    for wait_for_disk in (True, False):
+        made = tempfile.mkdtemp(prefix="anzoth-o-", dir="/dev/shm" if given.in_memory else None)
+        Path(made).chmod(0o711)
+        try:
+            name = "durable" if wait_for_disk else "not waiting for the disk"
+            results[name] = uvloop.run(_measure(given, Path(made), wait_for_disk))
+        finally:
+            shutil.rmtree(made, ignore_errors=True)
+        for server in ("bare", "gateway"):
+            print(f"{name:26}{server:9}{results[name][server]}")
+        print(f"{name:26}added    p50 {results[name]['added_p50_ms']} ms, ", end="")
+        print(f"p99 {results[name]['added_p99_ms']} ms")
+    print(json.dumps(results))
+
+
+if __name__ == "__main__":
+    main()
