@@ -9,12 +9,15 @@ Does not know: what the steps do.
 from __future__ import annotations
 
 import contextlib
+import shlex
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from rich.console import Console
+
+from anzoth.config import default_data_dir
 
 
 @dataclass(slots=True, frozen=True)
@@ -32,8 +35,12 @@ class Terminal:
 
     def __init__(self, console: Console | None = None) -> None:
         self._console = console or Console(highlight=False, soft_wrap=True)
+        self._where = ""
+        """What a command needs in order to find this installation."""
 
     def start(self, version: str, url: str, data_dir: Path) -> None:
+        if data_dir != default_data_dir():
+            self._where = f" --data-dir {shlex.quote(str(data_dir))}"
         self._console.print(f"[bold]Anzoth {version}[/]  {url}  data in {data_dir}")
 
     @contextlib.contextmanager
@@ -61,10 +68,14 @@ class Terminal:
         if key is None:
             self._console.print(
                 "Use one of your API keys, or make one:\n"
-                "  anzoth keys create --tenant default --name NAME\n"
+                f"  anzoth keys create --tenant default --name NAME{self._where}\n",
+                markup=False,
             )
             return
-        self._console.print("A first API key (shown once; more with `anzoth keys create`):")
+        self._console.print(
+            f"A first API key (shown once; more with `anzoth keys create{self._where}`):",
+            markup=False,
+        )
         self._console.print(f"  {key}\n", markup=False)
         self._console.print("Try it:")
         self._console.print(
