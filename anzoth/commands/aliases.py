@@ -17,9 +17,6 @@ from rich.text import Text
 from anzoth.api.model_aliases import describe, parse_alias
 from anzoth.commands.options import (
     AsJson,
-    ConfigFile,
-    DatabaseUrl,
-    DataDir,
     Installation,
     command,
     print_json,
@@ -75,6 +72,7 @@ Sticky = Annotated[
 @app.command("create")
 @command
 async def create(
+    installation: Installation,
     name: Name,
     tenant: Tenant,
     target: Targets = None,
@@ -85,13 +83,9 @@ async def create(
     shadow: Annotated[
         bool, typer.Option("--shadow", help="Even if a model of this name is served.")
     ] = False,
-    data_dir: DataDir = None,
-    config: ConfigFile = None,
-    database_url: DatabaseUrl = None,
     as_json: AsJson = False,
 ) -> None:
     """Give one or several models a name."""
-    installation = Installation.find(data_dir, config, database_url)
     served = {name for model in installation.config.models for name in model.names}
     if name in served and not shadow:
         raise DirectoryError(f"a model named {name!r} is served; --shadow hides it from the tenant")
@@ -105,14 +99,12 @@ async def create(
 @app.command("list")
 @command
 async def list_(
+    installation: Installation,
     tenant: Tenant,
-    data_dir: DataDir = None,
-    config: ConfigFile = None,
-    database_url: DatabaseUrl = None,
     as_json: AsJson = False,
 ) -> None:
     """List a tenant's aliases and where they lead."""
-    async with Installation.find(data_dir, config, database_url).database() as dsn:
+    async with installation.database() as dsn:
         listed = await alias_directory.list_of_tenant(dsn, tenant)
     if as_json:
         print_json([describe(alias) for alias in listed])
@@ -132,6 +124,7 @@ async def list_(
 @app.command("update")
 @command
 async def update(
+    installation: Installation,
     name: Name,
     tenant: Tenant,
     target: Targets = None,
@@ -139,13 +132,9 @@ async def update(
     default: Defaults = None,
     force: Forced = None,
     sticky: Sticky = None,
-    data_dir: DataDir = None,
-    config: ConfigFile = None,
-    database_url: DatabaseUrl = None,
     as_json: AsJson = False,
 ) -> None:
     """Change what is given; the rest stays. An empty system prompt takes it away."""
-    installation = Installation.find(data_dir, config, database_url)
     fields = _fields(installation.config, target, system_prompt, default, force, sticky)
 
     def change(before: AliasView) -> AliasRequest:
@@ -160,15 +149,13 @@ async def update(
 @app.command("delete")
 @command
 async def delete(
+    installation: Installation,
     name: Name,
     tenant: Tenant,
-    data_dir: DataDir = None,
-    config: ConfigFile = None,
-    database_url: DatabaseUrl = None,
     as_json: AsJson = False,
 ) -> None:
     """Delete an alias. Running servers do not know it any more at once."""
-    async with Installation.find(data_dir, config, database_url).database() as dsn:
+    async with installation.database() as dsn:
         id = await alias_directory.delete_of_tenant(dsn, tenant, name)
     if as_json:
         print_json({"id": id, "name": name, "deleted": True})

@@ -65,6 +65,7 @@ PublicKeys = Annotated[
 @app.command("list", epilog="Example: anzoth audit list --tenant acme --since 2026-01-31")
 @command
 async def list_(
+    installation: Installation,
     tenant: Tenant = None,
     since: Annotated[
         datetime | None, typer.Option(help="Not older than this (UTC).", show_default=False)
@@ -74,9 +75,6 @@ async def list_(
         typer.Option(help="Only events of this type; can be repeated.", show_default=False),
     ] = None,
     limit: Annotated[int, typer.Option(min=1, help="How many, the latest first.")] = 100,
-    data_dir: DataDir = None,
-    config: ConfigFile = None,
-    database_url: DatabaseUrl = None,
     as_json: AsJson = False,
 ) -> None:
     """List the latest events."""
@@ -85,7 +83,7 @@ async def list_(
             raise DirectoryError(f"there is no event {name!r}; there are: {', '.join(EVENTS)}")
     start = None if since is None else since.replace(tzinfo=UTC)
     async with (
-        Installation.find(data_dir, config, database_url).database() as dsn,
+        installation.database() as dsn,
         pool.operator(dsn) as connection,
     ):
         chain = await _chain(connection, tenant)
@@ -111,15 +109,12 @@ async def list_(
 @app.command("export", epilog="Example: anzoth audit export audit-2026-01-31.jsonl")
 @command
 async def export(
+    installation: Installation,
     file: Annotated[Path, typer.Argument(help="Where to.", show_default=False)],
     tenant: Tenant = None,
-    data_dir: DataDir = None,
-    config: ConfigFile = None,
-    database_url: DatabaseUrl = None,
     as_json: AsJson = False,
 ) -> None:
     """Write events, signed heads and the public key as JSON lines, to be verified anywhere."""
-    installation = Installation.find(data_dir, config, database_url)
     key = installation.audit_key()
     try:
         stream = file.open("xb")
@@ -188,13 +183,10 @@ def verify(
 @app.command("sign")
 @command
 async def sign(
-    data_dir: DataDir = None,
-    config: ConfigFile = None,
-    database_url: DatabaseUrl = None,
+    installation: Installation,
     as_json: AsJson = False,
 ) -> None:
     """Sign now where each chain has got to. A running server does this once a day."""
-    installation = Installation.find(data_dir, config, database_url)
     key = installation.audit_key()
     async with installation.database() as dsn:
         heads = await audit_heads.sign(dsn, key, datetime.now(UTC))

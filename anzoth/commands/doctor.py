@@ -24,9 +24,6 @@ from rich.table import Table
 
 from anzoth.commands.options import (
     AsJson,
-    ConfigFile,
-    DatabaseUrl,
-    DataDir,
     Installation,
     command,
     print_json,
@@ -64,13 +61,11 @@ class Finding:
 
 @command
 async def doctor(
-    data_dir: DataDir = None,
-    config: ConfigFile = None,
-    database_url: DatabaseUrl = None,
+    installation: Installation,
     as_json: AsJson = False,
 ) -> None:
     """Say what this machine has, and what will be used."""
-    loaded = Installation.find(data_dir, config, database_url).config
+    loaded = installation.config
     findings = [finding for check in CHECKS for finding in check(loaded)]
     if as_json:
         print_json({finding.name: [finding.found, finding.means] for finding in findings})

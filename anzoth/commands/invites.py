@@ -18,9 +18,6 @@ from rich.text import Text
 
 from anzoth.commands.options import (
     AsJson,
-    ConfigFile,
-    DatabaseUrl,
-    DataDir,
     Installation,
     command,
     print_json,
@@ -39,16 +36,13 @@ Tenant = Annotated[str, typer.Option(help="Into which tenant.", show_default=Fal
 @app.command("create")
 @command
 async def create(
+    installation: Installation,
     email: Annotated[str, typer.Argument(help="Who is invited.", show_default=False)],
     tenant: Tenant,
     role: Annotated[str, typer.Option(help=ROLES_HELP)] = roles.MEMBER,
-    data_dir: DataDir = None,
-    config: ConfigFile = None,
-    database_url: DatabaseUrl = None,
     as_json: AsJson = False,
 ) -> None:
     """Invite somebody and print the token with which they join."""
-    installation = Installation.find(data_dir, config, database_url)
     lifetime_s = installation.config.accounts.invitation_lifetime_s
     async with installation.database() as dsn:
         made = await people.invite(
@@ -68,14 +62,12 @@ async def create(
 @app.command("list")
 @command
 async def list_(
+    installation: Installation,
     tenant: Tenant,
-    data_dir: DataDir = None,
-    config: ConfigFile = None,
-    database_url: DatabaseUrl = None,
     as_json: AsJson = False,
 ) -> None:
     """List a tenant's invitations, never their tokens."""
-    async with Installation.find(data_dir, config, database_url).database() as dsn:
+    async with installation.database() as dsn:
         listed = await people.list_invitations(dsn, tenant)
     if as_json:
         print_json([_describe(row) for row in listed])
@@ -89,11 +81,9 @@ async def list_(
 @app.command("revoke")
 @command
 async def revoke(
+    installation: Installation,
     invitation: Annotated[str, typer.Argument(help="Its id, as listed.", show_default=False)],
     tenant: Tenant,
-    data_dir: DataDir = None,
-    config: ConfigFile = None,
-    database_url: DatabaseUrl = None,
     as_json: AsJson = False,
 ) -> None:
     """End an invitation: its token works no more."""
@@ -103,7 +93,7 @@ async def revoke(
         raise DirectoryError(
             "this is not an invitation's id; `anzoth invites list` shows them"
         ) from None
-    async with Installation.find(data_dir, config, database_url).database() as dsn:
+    async with installation.database() as dsn:
         await people.revoke_invitation(dsn, tenant, invitation_id)
     if as_json:
         print_json({"id": invitation_id, "deleted": True})

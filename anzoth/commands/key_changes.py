@@ -25,9 +25,6 @@ from anzoth.commands.limit_options import (
 )
 from anzoth.commands.options import (
     AsJson,
-    ConfigFile,
-    DatabaseUrl,
-    DataDir,
     Installation,
     command,
     print_json,
@@ -42,6 +39,7 @@ _UNRESTRICTED = ("models", "endpoints", "networks")
 
 @command
 async def update(
+    installation: Installation,
     key: Key,
     name: Annotated[str | None, typer.Option(help="A new name.", show_default=False)] = None,
     add_scope: Annotated[Words, words("What it may do from now on")] = None,
@@ -76,9 +74,6 @@ async def update(
     concurrency: Concurrency = None,
     tokens_per_day: TokensPerDay = None,
     for_model: ForModel = None,
-    data_dir: DataDir = None,
-    config: ConfigFile = None,
-    database_url: DatabaseUrl = None,
     as_json: AsJson = False,
 ) -> None:
     """Change what a key may do. Running servers see it within a second."""
@@ -120,7 +115,7 @@ async def update(
         ),
         limits_of_model=for_model,
     )
-    async with Installation.find(data_dir, config, database_url).database() as dsn:
+    async with installation.database() as dsn:
         changed = await key_changes.update_key(dsn, key, change)
     settings = changed.settings
     if as_json:
@@ -146,18 +141,15 @@ async def update(
 
 @command
 async def rotate(
+    installation: Installation,
     key: Key,
     grace: Annotated[
         str, typer.Option(help="For how long the old secret still works: 0h to 7d.")
     ] = "24h",
-    data_dir: DataDir = None,
-    config: ConfigFile = None,
-    database_url: DatabaseUrl = None,
     as_json: AsJson = False,
 ) -> None:
     """Give a key a new secret and print it, this once. Id, limits and usage stay."""
     lasts = key_options.duration("--grace", grace)
-    installation = Installation.find(data_dir, config, database_url)
     async with installation.database() as dsn:
         rotated = await key_changes.rotate_key(dsn, installation.pepper(), key, lasts)
     if as_json:

@@ -28,9 +28,6 @@ from anzoth.commands.limit_options import (
 )
 from anzoth.commands.options import (
     AsJson,
-    ConfigFile,
-    DatabaseUrl,
-    DataDir,
     Installation,
     command,
     print_json,
@@ -49,6 +46,7 @@ app.command("rotate")(key_changes.rotate)
 @app.command("create")
 @command
 async def create(
+    installation: Installation,
     tenant: Annotated[str, typer.Option(help="Whose key it is.", show_default=False)],
     name: Annotated[str, typer.Option(help="What it is for.", show_default=False)],
     project: Annotated[
@@ -92,9 +90,6 @@ async def create(
             show_default=False,
         ),
     ] = None,
-    data_dir: DataDir = None,
-    config: ConfigFile = None,
-    database_url: DatabaseUrl = None,
     as_json: AsJson = False,
 ) -> None:
     """Create a key and print it, this once."""
@@ -118,7 +113,6 @@ async def create(
         knowledge_bases=kb or None,
         tools=tool or None,
     )
-    installation = Installation.find(data_dir, config, database_url)
     async with installation.database() as dsn:
         created = await directory.create_key(dsn, installation.pepper(), request)
     if as_json:
@@ -134,16 +128,14 @@ async def create(
 @app.command("list")
 @command
 async def list_(
+    installation: Installation,
     tenant: Annotated[
         str | None, typer.Option(help="Only this tenant's keys.", show_default=False)
     ] = None,
-    data_dir: DataDir = None,
-    config: ConfigFile = None,
-    database_url: DatabaseUrl = None,
     as_json: AsJson = False,
 ) -> None:
     """List the keys, never their secret half."""
-    async with Installation.find(data_dir, config, database_url).database() as dsn:
+    async with installation.database() as dsn:
         listed = await directory.list_keys(dsn, tenant)
     if as_json:
         print_json([_listed(key) for key in listed])
@@ -168,6 +160,7 @@ async def list_(
 @app.command("revoke")
 @command
 async def revoke(
+    installation: Installation,
     key: Key,
     let_finish: Annotated[
         bool,
@@ -175,13 +168,10 @@ async def revoke(
             "--let-finish/--end-streams", help="What becomes of its requests that are running."
         ),
     ] = False,
-    data_dir: DataDir = None,
-    config: ConfigFile = None,
-    database_url: DatabaseUrl = None,
     as_json: AsJson = False,
 ) -> None:
     """End a key, with both of its secrets. Running servers refuse it at once."""
-    async with Installation.find(data_dir, config, database_url).database() as dsn:
+    async with installation.database() as dsn:
         revoked = await directory.revoke_key(dsn, key, lets_finish=let_finish)
     if as_json:
         print_json(revoked)

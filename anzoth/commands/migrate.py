@@ -11,9 +11,6 @@ from rich.console import Console
 
 from anzoth.commands.options import (
     AsJson,
-    ConfigFile,
-    DatabaseUrl,
-    DataDir,
     Installation,
     command,
     print_json,
@@ -23,13 +20,10 @@ from anzoth.db import migrate as migrations
 
 @command
 async def migrate(
-    data_dir: DataDir = None,
-    config: ConfigFile = None,
-    database_url: DatabaseUrl = None,
+    installation: Installation,
     as_json: AsJson = False,
 ) -> None:
     """Bring the database's schema up to date."""
-    installation = Installation.find(data_dir, config, database_url)
     async with installation.database(migrated=False) as dsn:
         applied = await migrations.migrate(dsn)
     if as_json:

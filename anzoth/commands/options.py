@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import functools
+import inspect
 import sys
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn, TypeVar
 from uuid import UUID
 
 import asyncpg
@@ -32,7 +32,6 @@ from anzoth.pulled import HubNotReached, PullError
 if TYPE_CHECKING:
     from anzoth.gateway.audit_heads import SigningKey
 
-P = ParamSpec("P")
 T = TypeVar("T")
 
 DataDir = Annotated[
@@ -51,6 +50,12 @@ DatabaseUrl = Annotated[
         show_default=False,
     ),
 ]
+_INSTALLATION_OPTIONS: dict[str, Any] = {
+    "data_dir": DataDir,
+    "config": ConfigFile,
+    "database_url": DatabaseUrl,
+}
+_BY_NAME = inspect.Parameter.POSITIONAL_OR_KEYWORD
 EXIT_NOT_REACHED = 3
 """The command is right, but the server (or the hub) does not answer: try again later."""
 
@@ -65,11 +70,11 @@ class Installation:
 
     @classmethod
     def find(
-        cls, data_dir: Path | None, config_file: Path | None, database_url: str | None
+        cls, data_dir: Path | None, config: Path | None, database_url: str | None
     ) -> Installation:
         """Raises ConfigError."""
         given = {"data_dir": data_dir, "database_url": database_url}
-        return cls(configuration.load(config_file, given))
+        return cls(configuration.load(config, given))
 
     def pepper(self) -> Pepper:
         """Made when there is none. Raises ConfigError."""
@@ -110,14 +115,35 @@ class Installation:
             raise ConfigError(f"cannot use the {name} in {data_dir}: {reason}") from error
 
 
-def command(function: Callable[P, Coroutine[Any, Any, None]]) -> Callable[P, None]:
-    """Runs an async command; see `foreseen_errors`."""
+def command(function: Callable[..., Coroutine[Any, Any, None]]) -> Callable[..., None]:
+    """Runs an async command; see `foreseen_errors`.
 
-    @functools.wraps(function)
-    def run(*args: P.args, **kwargs: P.kwargs) -> None:
+    A parameter `installation: Installation` becomes the options that find one. It stands first,
+    because it has no default; in the help, its options stand last but for `--json`.
+    """
+    signature = inspect.signature(function, eval_str=True)
+    parameters = list(signature.parameters.values())
+    finds_installation = any(p.annotation is Installation for p in parameters)
+    if finds_installation:
+        parameters = [p for p in parameters if p.annotation is not Installation]
+        at = len(parameters)
+        if parameters and parameters[-1].name == "as_json":
+            at -= 1
+        parameters[at:at] = [
+            inspect.Parameter(name, _BY_NAME, default=None, annotation=annotation)
+            for name, annotation in _INSTALLATION_OPTIONS.items()
+        ]
+
+    def run(**given: Any) -> None:
         with foreseen_errors():
-            asyncio.run(function(*args, **kwargs))
+            if finds_installation:
+                where = {name: given.pop(name) for name in _INSTALLATION_OPTIONS}
+                given["installation"] = Installation.find(**where)
+            asyncio.run(function(**given))
 
+    run.__name__, run.__doc__ = function.__name__, function.__doc__
+    run.__annotations__ = {p.name: p.annotation for p in parameters}
+    run.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]  # what typer reads
     return run
 
 

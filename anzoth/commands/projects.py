@@ -25,9 +25,6 @@ from anzoth.commands.limit_options import (
 )
 from anzoth.commands.options import (
     AsJson,
-    ConfigFile,
-    DatabaseUrl,
-    DataDir,
     Installation,
     command,
     print_json,
@@ -43,6 +40,7 @@ Name = Annotated[str, typer.Argument(help="The project's name.", show_default=Fa
 @app.command("create")
 @command
 async def create(
+    installation: Installation,
     name: Name,
     tenant: Tenant,
     rpm: Rpm = None,
@@ -51,9 +49,6 @@ async def create(
     output_tpm: OutputTpm = None,
     concurrency: Concurrency = None,
     tokens_per_day: TokensPerDay = None,
-    data_dir: DataDir = None,
-    config: ConfigFile = None,
-    database_url: DatabaseUrl = None,
     as_json: AsJson = False,
 ) -> None:
     """Create a project. Its limits hold for all of its keys together."""
@@ -65,7 +60,7 @@ async def create(
         concurrency=concurrency,
         tokens_per_day=tokens_per_day,
     )
-    async with Installation.find(data_dir, config, database_url).database() as dsn:
+    async with installation.database() as dsn:
         created = await project_directory.create_project(dsn, tenant, name, limits)
     if as_json:
         print_json({**dataclasses.asdict(created), "tenant": tenant, **dataclasses.asdict(limits)})
@@ -76,14 +71,12 @@ async def create(
 @app.command("list")
 @command
 async def list_(
+    installation: Installation,
     tenant: Tenant,
-    data_dir: DataDir = None,
-    config: ConfigFile = None,
-    database_url: DatabaseUrl = None,
     as_json: AsJson = False,
 ) -> None:
     """List the projects of a tenant."""
-    async with Installation.find(data_dir, config, database_url).database() as dsn:
+    async with installation.database() as dsn:
         projects = await project_directory.list_projects(dsn, tenant)
     if as_json:
         print_json(projects)
@@ -102,6 +95,7 @@ async def list_(
 @app.command("update")
 @command
 async def update(
+    installation: Installation,
     name: Name,
     tenant: Tenant,
     new_name: Annotated[str | None, typer.Option(help="A new name.", show_default=False)] = None,
@@ -112,9 +106,6 @@ async def update(
     concurrency: Concurrency = None,
     tokens_per_day: TokensPerDay = None,
     for_model: ForModel = None,
-    data_dir: DataDir = None,
-    config: ConfigFile = None,
-    database_url: DatabaseUrl = None,
     as_json: AsJson = False,
 ) -> None:
     """Rename a project or change its limits. Running servers see it within a second."""
@@ -126,7 +117,7 @@ async def update(
         concurrency=concurrency,
         tokens_per_day=tokens_per_day,
     )
-    async with Installation.find(data_dir, config, database_url).database() as dsn:
+    async with installation.database() as dsn:
         project, limits = await project_directory.update_project(
             dsn, tenant, name, new_name=new_name, limits=changes, model=for_model
         )
@@ -141,18 +132,16 @@ async def update(
 @app.command("archive")
 @command
 async def archive(
+    installation: Installation,
     name: Name,
     tenant: Tenant,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
-    data_dir: DataDir = None,
-    config: ConfigFile = None,
-    database_url: DatabaseUrl = None,
     as_json: AsJson = False,
 ) -> None:
     """End a project: its keys are revoked, their requests end. Its usage stays."""
     if not (yes or as_json):
         typer.confirm(f"Archive the project {name} for ever?", abort=True)
-    async with Installation.find(data_dir, config, database_url).database() as dsn:
+    async with installation.database() as dsn:
         archived = await project_directory.archive_project(dsn, tenant, name)
     if as_json:
         print_json(

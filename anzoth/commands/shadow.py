@@ -14,9 +14,6 @@ from rich.text import Text
 
 from anzoth.commands.options import (
     AsJson,
-    ConfigFile,
-    DatabaseUrl,
-    DataDir,
     Installation,
     command,
     print_json,
@@ -32,6 +29,7 @@ app = typer.Typer(
 @app.command("set")
 @command
 async def set_(
+    installation: Installation,
     tenant: Annotated[str, typer.Option(help="For whose requests.", show_default=False)],
     rules: Annotated[
         list[str] | None,
@@ -44,14 +42,11 @@ async def set_(
         str | None,
         typer.Option(help="Only this key's: its id or kid, as listed.", show_default=False),
     ] = None,
-    data_dir: DataDir = None,
-    config: ConfigFile = None,
-    database_url: DatabaseUrl = None,
     as_json: AsJson = False,
 ) -> None:
     """Watch exactly these rules for a tenant or a key, and enforce the others."""
     patterns = tuple(rules or ())
-    async with Installation.find(data_dir, config, database_url).database() as dsn:
+    async with installation.database() as dsn:
         await shadow_rules.set_rules(dsn, tenant, key, patterns)
     if as_json:
         print_json({"tenant": tenant, "key": key, "rules": patterns})
@@ -66,16 +61,14 @@ async def set_(
 @app.command("list")
 @command
 async def list_(
+    installation: Installation,
     tenant: Annotated[
         str | None, typer.Option(help="Only this tenant's.", show_default=False)
     ] = None,
-    data_dir: DataDir = None,
-    config: ConfigFile = None,
-    database_url: DatabaseUrl = None,
     as_json: AsJson = False,
 ) -> None:
     """List which rules are only watched, and for whom."""
-    async with Installation.find(data_dir, config, database_url).database() as dsn:
+    async with installation.database() as dsn:
         listed = await shadow_rules.list_rules(dsn, tenant)
     if as_json:
         print_json(listed)

@@ -25,9 +25,6 @@ from anzoth.commands.limit_options import (
 )
 from anzoth.commands.options import (
     AsJson,
-    ConfigFile,
-    DatabaseUrl,
-    DataDir,
     Installation,
     command,
     print_json,
@@ -41,14 +38,12 @@ app = typer.Typer(help="Tenants: the customers that API keys belong to.", no_arg
 @app.command("create")
 @command
 async def create(
+    installation: Installation,
     name: Annotated[str, typer.Argument(help="The new tenant's name.", show_default=False)],
-    data_dir: DataDir = None,
-    config: ConfigFile = None,
-    database_url: DatabaseUrl = None,
     as_json: AsJson = False,
 ) -> None:
     """Create a tenant."""
-    async with Installation.find(data_dir, config, database_url).database() as dsn:
+    async with installation.database() as dsn:
         created = await directory.create_tenant(dsn, name)
     if as_json:
         print_json({"id": created.id, "name": created.name, "created_at": created.created_at})
@@ -59,13 +54,11 @@ async def create(
 @app.command("list")
 @command
 async def list_(
-    data_dir: DataDir = None,
-    config: ConfigFile = None,
-    database_url: DatabaseUrl = None,
+    installation: Installation,
     as_json: AsJson = False,
 ) -> None:
     """List the tenants."""
-    async with Installation.find(data_dir, config, database_url).database() as dsn:
+    async with installation.database() as dsn:
         tenants = await directory.list_tenants(dsn)
     if as_json:
         print_json(tenants)
@@ -85,6 +78,7 @@ async def list_(
 @app.command("update")
 @command
 async def update(
+    installation: Installation,
     name: Annotated[str, typer.Argument(help="The tenant's name.", show_default=False)],
     rpm: Rpm = None,
     tpm: Tpm = None,
@@ -93,9 +87,6 @@ async def update(
     concurrency: Concurrency = None,
     tokens_per_day: TokensPerDay = None,
     for_model: ForModel = None,
-    data_dir: DataDir = None,
-    config: ConfigFile = None,
-    database_url: DatabaseUrl = None,
     as_json: AsJson = False,
 ) -> None:
     """Change a tenant's limits, for all of its keys together. Servers see it within a second."""
@@ -107,7 +98,7 @@ async def update(
         concurrency=concurrency,
         tokens_per_day=tokens_per_day,
     )
-    async with Installation.find(data_dir, config, database_url).database() as dsn:
+    async with installation.database() as dsn:
         limits = await project_directory.update_tenant(dsn, name, limits=changes, model=for_model)
     if as_json:
         print_json({"name": name, "for_model": for_model, **dataclasses.asdict(limits)})
@@ -120,14 +111,12 @@ async def update(
 @app.command("limits")
 @command
 async def limits(
+    installation: Installation,
     name: Annotated[str, typer.Argument(help="The tenant's name.", show_default=False)],
-    data_dir: DataDir = None,
-    config: ConfigFile = None,
-    database_url: DatabaseUrl = None,
     as_json: AsJson = False,
 ) -> None:
     """List every limit of a tenant, of its projects and of its keys."""
-    async with Installation.find(data_dir, config, database_url).database() as dsn:
+    async with installation.database() as dsn:
         listed = await project_directory.list_limits(dsn, name)
     if as_json:
         print_json(listed)
@@ -145,17 +134,15 @@ async def limits(
 @app.command("delete")
 @command
 async def delete(
+    installation: Installation,
     name: Annotated[str, typer.Argument(help="The tenant's name.", show_default=False)],
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
-    data_dir: DataDir = None,
-    config: ConfigFile = None,
-    database_url: DatabaseUrl = None,
     as_json: AsJson = False,
 ) -> None:
     """Delete a tenant: its keys, its running requests, what caches hold of it. Its usage stays."""
     if not (yes or as_json):
         typer.confirm(f"Delete the tenant {name} for ever?", abort=True)
-    async with Installation.find(data_dir, config, database_url).database() as dsn:
+    async with installation.database() as dsn:
         deleted = await directory.delete_tenant(dsn, name)
     if as_json:
         print_json(deleted)

@@ -71,21 +71,27 @@ def usage(
 ) -> None:
     """What was used, and what it cost, whole days in UTC."""
     if context.invoked_subcommand is None:
-        _summarise(tenant, since, by, data_dir, config, database_url, as_json, as_csv)
+        _summarise(
+            tenant=tenant,
+            since=since,
+            by=by,
+            data_dir=data_dir,
+            config=config,
+            database_url=database_url,
+            as_json=as_json,
+            as_csv=as_csv,
+        )
 
 
 @command
 async def _summarise(
+    installation: Installation,
     tenant: str | None,
     since: str,
     by: By,
-    data_dir: DataDir,
-    config: ConfigFile,
-    database_url: DatabaseUrl,
     as_json: bool,
     as_csv: bool,
 ) -> None:
-    installation = Installation.find(data_dir, config, database_url)
     first = _first_day(since)
     async with (
         installation.database() as dsn,
@@ -114,16 +120,13 @@ async def _summarise(
 @app.command("verify")
 @command
 async def verify(
-    data_dir: DataDir = None,
-    config: ConfigFile = None,
-    database_url: DatabaseUrl = None,
+    installation: Installation,
     as_json: AsJson = False,
 ) -> None:
     """Compare every sum with the requests it was made of. Fails when one is wrong.
 
     A server may be running: everything is read as it was at one moment.
     """
-    installation = Installation.find(data_dir, config, database_url)
     since = kept_since(datetime.now(UTC), installation.config.usage.minute_retention_days)
     async with (
         installation.database() as dsn,

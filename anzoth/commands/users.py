@@ -17,9 +17,6 @@ from rich.text import Text
 
 from anzoth.commands.options import (
     AsJson,
-    ConfigFile,
-    DatabaseUrl,
-    DataDir,
     Installation,
     command,
     print_json,
@@ -40,6 +37,7 @@ ROLES_HELP = f"What they are there: {', '.join(reversed(roles.ROLES))}."
 @app.command("create")
 @command
 async def create(
+    installation: Installation,
     email: Email,
     name: Annotated[str, typer.Option(help="What to call them.", show_default=False)] = "",
     tenant: Annotated[
@@ -49,13 +47,9 @@ async def create(
     operator: Annotated[
         bool, typer.Option("--operator", help="They manage the whole installation.")
     ] = False,
-    data_dir: DataDir = None,
-    config: ConfigFile = None,
-    database_url: DatabaseUrl = None,
     as_json: AsJson = False,
 ) -> None:
     """Create an account and print the token with which its owner sets a password."""
-    installation = Installation.find(data_dir, config, database_url)
     async with installation.database() as dsn:
         made = await people.create_user(
             dsn,
@@ -72,16 +66,14 @@ async def create(
 @app.command("list")
 @command
 async def list_(
+    installation: Installation,
     tenant: Annotated[
         str | None, typer.Option(help="Only this tenant's users.", show_default=False)
     ] = None,
-    data_dir: DataDir = None,
-    config: ConfigFile = None,
-    database_url: DatabaseUrl = None,
     as_json: AsJson = False,
 ) -> None:
     """List the users."""
-    async with Installation.find(data_dir, config, database_url).database() as dsn:
+    async with installation.database() as dsn:
         listed = await people.list_users(dsn, tenant)
     if as_json:
         print_json(listed)
@@ -101,16 +93,14 @@ async def list_(
 @app.command("set-role")
 @command
 async def set_role(
+    installation: Installation,
     email: Email,
     tenant: Annotated[str, typer.Option(help="In which tenant.", show_default=False)],
     role: Annotated[str, typer.Option(help=ROLES_HELP, show_default=False)],
-    data_dir: DataDir = None,
-    config: ConfigFile = None,
-    database_url: DatabaseUrl = None,
     as_json: AsJson = False,
 ) -> None:
     """Make a user something in a tenant. In force with the user's next request."""
-    async with Installation.find(data_dir, config, database_url).database() as dsn:
+    async with installation.database() as dsn:
         await people.set_role(dsn, email, tenant, role)
     _say(f"{email} is {role} of {tenant}.", as_json, email=email, tenant=tenant, role=role)
 
@@ -118,18 +108,15 @@ async def set_role(
 @app.command("reset-password")
 @command
 async def reset_password(
+    installation: Installation,
     email: Email,
     second_factor: Annotated[
         bool,
         typer.Option("--second-factor", help="Also remove the second factor: both were lost."),
     ] = False,
-    data_dir: DataDir = None,
-    config: ConfigFile = None,
-    database_url: DatabaseUrl = None,
     as_json: AsJson = False,
 ) -> None:
     """Print a token that sets a new password, once, within 24 hours."""
-    installation = Installation.find(data_dir, config, database_url)
     async with installation.database() as dsn:
         made = await people.reset_password(dsn, Vault(installation.pepper()), email)
         if second_factor:
@@ -140,16 +127,14 @@ async def reset_password(
 @app.command("disable")
 @command
 async def disable(
+    installation: Installation,
     email: Email,
     undo: Annotated[bool, typer.Option("--undo", help="Let them sign in again.")] = False,
-    data_dir: DataDir = None,
-    config: ConfigFile = None,
-    database_url: DatabaseUrl = None,
     as_json: AsJson = False,
 ) -> None:
     """Sign a user out everywhere, at once, and let them in nowhere. API keys are not theirs: they
     belong to tenants, and stay."""
-    async with Installation.find(data_dir, config, database_url).database() as dsn:
+    async with installation.database() as dsn:
         num_sessions = await people.set_disabled(dsn, email, not undo)
     said = f"{email} may sign in again." if undo else f"Disabled {email}; {num_sessions} sessions."
     _say(said, as_json, email=email, disabled=not undo, ended_sessions=num_sessions)
