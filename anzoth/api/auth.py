@@ -28,9 +28,11 @@ from anzoth.errors import InvalidValue, NotFound, NotSignedIn
 from anzoth.gateway.accounts import emails, tokens
 from anzoth.gateway.accounts.service import Accounts
 from anzoth.gateway.accounts.sessions import Client, Session, SessionRow, StartedSession
+from anzoth.http.client_address import client_address, parse_networks
 from anzoth.http.messages import HeaderList, Response
 
 NO_STORE = ("cache-control", "no-store")
+_THIS_MACHINE = parse_networks(("127.0.0.0/8", "::1"))
 _MAX_SECRET_CHARS = 1024
 _MAX_NAME_CHARS = 200
 
@@ -253,10 +255,13 @@ def seconds(moment: datetime | None) -> int | None:
 
 
 def client_of(call: Call) -> Client:
-    """Who comes through a proxy on this machine is who the proxy says: without that, one guesser
-    would slow down everybody."""
-    request = call.request
-    peer = cookies.peer_of(request, call.services.accounts.config)
+    """Where browsers come through a proxy (there is a `public_url`), one on this machine need not be
+    named to be believed: otherwise one guesser would slow down everybody."""
+    request, address = call.request, call.address
+    is_behind_proxy = call.services.accounts.config.public_url is not None
+    if is_behind_proxy and address is not None and address.is_loopback:
+        address = client_address(request, _THIS_MACHINE)
+    peer = request.peer if address is None else str(address)
     return Client(peer, request.headers.get("user-agent") or "")
 
 

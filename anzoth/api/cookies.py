@@ -20,7 +20,6 @@ Does not know: sessions (see `gateway.accounts`).
 from __future__ import annotations
 
 import hmac
-import ipaddress
 from urllib.parse import urlsplit
 
 from anzoth.account_config import AccountsConfig, is_loopback
@@ -86,20 +85,6 @@ def require_csrf_token(request: Request, expected: str) -> None:
     given = request.headers.get(CSRF_HEADER) or ""
     if not hmac.compare_digest(given.encode(), expected.encode()):
         raise ForgedRequest()
-
-
-def peer_of(request: Request, config: AccountsConfig) -> str:
-    """The client's address. Where browsers come through a proxy (there is a `public_url`) and it is
-    on this machine, the one that it appended to `X-Forwarded-For`; what stands before that was sent
-    by the client, and is not believed."""
-    if config.public_url is None or not _is_local(request):
-        return request.peer
-    hops = [value for name, value in request.headers.items() if name == "x-forwarded-for"]
-    last = hops[-1].rpartition(",")[2].strip() if hops else ""
-    try:
-        return str(ipaddress.ip_address(last))
-    except ValueError:
-        return request.peer
 
 
 def _own_origins(request: Request, config: AccountsConfig) -> set[str]:
