@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import dataclasses
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -29,6 +28,7 @@ from anzoth.config import ConfigError, ModelConfig
 from anzoth.control import ControlError, NotReached, Tell
 from anzoth.footprint import PROCESS_BYTES, Footprint
 from anzoth.frames import Hello
+from anzoth.gateway_settings import offered_model
 from anzoth.memory import available_memory_bytes, resident_bytes
 from anzoth.processes import Child, ChildCannotStart, EngineWatch, Report
 
@@ -132,16 +132,7 @@ class ModelHost:
     def offered(self) -> list[Mapping[str, object]]:
         """What the gateway is to serve (see `anzoth.model_changes`)."""
         return [
-            {
-                "name": hosted.model.name,
-                "path": str(hosted.model.path),
-                "socket": str(hosted.watch.socket_path),
-                "aliases": hosted.model.aliases,
-                "prices": {
-                    name: dataclasses.asdict(price) for name, price in hosted.model.prices.items()
-                },
-                "stall_timeout_s": hosted.model.engine.stall_timeout_s,
-            }
+            offered_model(hosted.model, hosted.watch.socket_path)
             for hosted in self._hosted.values()
             if hosted.is_offered
         ]

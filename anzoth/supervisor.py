@@ -39,6 +39,7 @@ from anzoth.db.errors import DatabaseDown, DatabaseError
 from anzoth.gateway import audit_heads, directory, keys
 from anzoth.gateway.accounts import people
 from anzoth.gateway.accounts.tokens import Vault
+from anzoth.gateway_settings import gateway_settings
 from anzoth.model_host import ModelHost
 from anzoth.model_kind import model_kind
 from anzoth.processes import Child
@@ -163,25 +164,15 @@ class Supervisor:
     async def _serving_gateway(
         self, group: asyncio.TaskGroup, dsn: str, sock: socket.socket, host: ModelHost
     ) -> AsyncIterator[None]:
-        server = self._config.server
-
         def settings() -> Mapping[str, object]:
-            return {
-                "listen_fd": sock.fileno(),
-                "control_socket": str(host.gateway_socket),
-                "dsn": dsn,
-                "data_dir": str(server.data_dir),
-                "drain_s": server.drain_s,
-                "http": configuration.to_json(self._config.http),
-                "accounts": configuration.to_json(self._config.accounts),
-                "oidc": [configuration.to_json(provider) for provider in self._config.oidc],
-                "journal": configuration.to_json(self._config.journal),
-                "usage": configuration.to_json(self._config.usage),
-                "models": host.offered(),
-                "backends": [configuration.to_json(made) for made in self._config.backends],
-                "models_must_load": host.must_load,
-                "log_level": server.log_level,
-            }
+            return gateway_settings(
+                self._config,
+                listen_fd=sock.fileno(),
+                control_socket=host.gateway_socket,
+                dsn=dsn,
+                models=host.offered(),
+                models_must_load=host.must_load,
+            )
 
         self._gateway = Child(
             name="gateway",

@@ -50,10 +50,11 @@ from engine_peer import EnginePeer, Said
 
 from anzoth import child
 from anzoth.account_config import AccountsConfig
-from anzoth.config import HttpConfig, JournalConfig, UsageConfig, to_json
+from anzoth.config import Config, HttpConfig, JournalConfig, ModelConfig, ServerConfig
 from anzoth.db import migrate
 from anzoth.gateway import directory, keys
 from anzoth.gateway.limit_rules import Limits
+from anzoth.gateway_settings import gateway_settings, offered_model
 from anzoth.http.messages import Request, Response
 from anzoth.http.server import HttpServer
 
@@ -199,34 +200,23 @@ async def _measure(given: argparse.Namespace, folder: Path, wait_for_disk: bool)
         await directory.create_tenant(postgres.dsn, "bench")
         request = directory.KeyRequest("bench", "bench", limits=LIMITS)
         key = (await directory.create_key(postgres.dsn, pepper, request)).key.text
-        engine = str(folder / "engine.sock")
+        engine = folder / "engine.sock"
         gateway, bare = listening(), listening()
-        settings = {
-            "listen_fd": gateway.fileno(),
-            "control_socket": str(folder / "gateway.sock"),
-            "dsn": postgres.dsn,
-            "data_dir": str(data_dir),
-            "drain_s": 1.0,
-            "http": to_json(HttpConfig()),
-            "journal": to_json(JournalConfig(wait_for_disk=wait_for_disk)),
-            "accounts": to_json(AccountsConfig("closed")),
-            "oidc": [],
-            "usage": to_json(UsageConfig()),
-            "backends": [],
-            "models": [
-                {
-                    "name": MODEL,
-                    "path": str(write_checkpoint(folder / "checkpoint")),
-                    "socket": engine,
-                    "aliases": [],
-                    "prices": {},
-                    "stall_timeout_s": 60.0,
-                }
-            ],
-            "models_must_load": True,
-            "log_level": "error",
-        }
-        with part("engine", engine), part("bare", str(bare.fileno()), bare.fileno()):
+        config = Config(
+            ServerConfig(data_dir=data_dir, drain_s=1.0, log_level="error"),
+            journal=JournalConfig(wait_for_disk=wait_for_disk),
+            accounts=AccountsConfig("closed"),
+        )
+        model = ModelConfig(MODEL, write_checkpoint(folder / "checkpoint"))
+        settings = gateway_settings(
+            config,
+            listen_fd=gateway.fileno(),
+            control_socket=folder / "gateway.sock",
+            dsn=postgres.dsn,
+            models=[offered_model(model, engine)],
+            models_must_load=True,
+        )
+        with part("engine", str(engine)), part("bare", str(bare.fileno()), bare.fileno()):
             process = await child.start("anzoth.server", settings, pass_fds=(gateway.fileno(),))
             loads = {
                 "bare": Load(bare.getsockname(), key),

@@ -51,7 +51,7 @@ from engine_peer import EnginePeer, Said, stats  # noqa: E402
 
 from anzoth import server  # noqa: E402
 from anzoth.account_config import AccountsConfig  # noqa: E402
-from anzoth.config import HttpConfig, JournalConfig, UsageConfig, to_json  # noqa: E402
+from anzoth.config import Config, JournalConfig, ModelConfig, ServerConfig  # noqa: E402
 from anzoth.db import cluster, embedded, migrate, pool  # noqa: E402
 from anzoth.db.pool import Database  # noqa: E402
 from anzoth.db.store.usage_rollup_rows import verify_usage  # noqa: E402
@@ -59,6 +59,7 @@ from anzoth.frames import Step, Submit, encode  # noqa: E402
 from anzoth.gateway import directory, keys  # noqa: E402
 from anzoth.gateway.journal import segment_numbers, segment_path  # noqa: E402
 from anzoth.gateway.ledger import Ledger  # noqa: E402
+from anzoth.gateway_settings import gateway_settings, offered_model  # noqa: E402
 from anzoth.telemetry import Metrics  # noqa: E402
 
 NUM_TENANTS = 3
@@ -470,23 +471,19 @@ async def _run(
             ),
         )
         await witness.start()
-        model = {"name": MODEL, "path": str(checkpoint), "socket": str(witness.path)}
-        settings = {
-            "listen_fd": listening.fileno(),
-            "control_socket": str(folder / "gateway.sock"),
-            "dsn": postgres.dsn,
-            "data_dir": str(data_dir),
-            "drain_s": 5.0,
-            "http": to_json(HttpConfig()),
-            "journal": to_json(JournalConfig()),
-            "accounts": to_json(AccountsConfig("closed")),
-            "oidc": [],
-            "usage": to_json(UsageConfig()),
-            "backends": [],
-            "models": [{**model, "aliases": [], "prices": {}, "stall_timeout_s": 60.0}],
-            "models_must_load": True,
-            "log_level": "critical",
-        }
+        model = ModelConfig(MODEL, checkpoint)
+        config = Config(
+            ServerConfig(data_dir=data_dir, drain_s=5.0, log_level="critical"),
+            accounts=AccountsConfig("closed"),
+        )
+        settings = gateway_settings(
+            config,
+            listen_fd=listening.fileno(),
+            control_socket=folder / "gateway.sock",
+            dsn=postgres.dsn,
+            models=[offered_model(model, witness.path)],
+            models_must_load=True,
+        )
         killer = Killer(nursery, settings, postgres, witness, chosen, data_dir / "journal", archive)
         killer.start_gateway()
         address = listening.getsockname()[:2]

@@ -255,8 +255,8 @@ def seconds(moment: datetime | None) -> int | None:
 
 
 def client_of(call: Call) -> Client:
-    """Where browsers come through a proxy (there is a `public_url`), one on this machine need not be
-    named to be believed: otherwise one guesser would slow down everybody."""
+    """Where browsers come through a proxy (there is a `public_url`), one on this machine need not
+    be named to be believed: otherwise one guesser would slow down everybody."""
     request, address = call.request, call.address
     is_behind_proxy = call.services.accounts.config.public_url is not None
     if is_behind_proxy and address is not None and address.is_loopback:
