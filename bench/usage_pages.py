@@ -1,13 +1,14 @@
 """How long does a page of usage take over a ledger of N rows?
 
-    PYTHONPATH=tests/support python bench/usage_pages.py --rows 10000000 [--days 365] [--in FOLDER]
+    PYTHONPATH=tests/support python bench/usage_pages.py --rows 10000000 [--days 365] [--keep DIR]
 
-Makes a Postgres of its own (about 1.4 KB for each row) and deletes it at the end. Rows are inserted
-by SQL, a hundred thousand with each statement, so that every one passes through the trigger that
-makes the sums; four tenants share them 70 : 20 : 9 : 1, and the first one, which is asked for its
-pages, has 40 keys and 4 models, evenly used over the days. Then the application answers requests,
-without a socket: a year by the day, a month by the hour, a day by the minute, as many pages as each
-takes, alone and grouped by key and model. Prints one line of JSON: milliseconds for a page.
+Makes a Postgres of its own (about 1.4 KB for each row) and deletes it at the end, or keeps it, so
+that it can be asked again without being filled. Rows are inserted by SQL, a hundred thousand with
+each statement, so that every one passes through the trigger that makes the sums; four tenants share
+them 70 : 20 : 9 : 1, and the first one, which is asked for its pages, has 40 keys and 4 models,
+evenly used over the days. Then the application answers requests, without a socket: a year by the
+day, a month by the hour, a day by the minute, as many pages as each takes, alone and grouped by key
+and model. Prints one line of JSON: milliseconds for a page.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import uuid
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -88,18 +90,17 @@ async def ask(api: Api, path: str) -> tuple[list[float], int]:
         page = f"&page={body['next_page']}"
 
 
-async def measure(
-    dsn: str, customer: Customer, end: datetime, repeats: int
-) -> list[dict[str, Any]]:
+async def measure(dsn: str, tenant: uuid.UUID, end_s: int, repeats: int) -> list[dict[str, Any]]:
     database = await Database.open(dsn)
-    end_s = int(end.timestamp())
     reports = UsageReports(database, UsageConfig(), lambda: end_s)
     found = []
     with tempfile.TemporaryDirectory() as folder:
         checkpoint = write_checkpoint(Path(folder) / "checkpoint")
         async with running_api(checkpoint, Path(folder) / "e.sock", reports=reports) as api:
             api.keys.principals["good"] = replace(
-                PRINCIPAL, tenant=customer.handle, scopes=frozenset({"usage:read"})
+                PRINCIPAL,
+                tenant=replace(PRINCIPAL.tenant, id=tenant),
+                scopes=frozenset({"usage:read"}),
             )
             kind = "/v1/organization/usage/completions"
             for name, path, days in (
@@ -133,37 +134,44 @@ async def measure(
     return found
 
 
+async def prepare(dsn: str, num_rows: int, end: datetime, days: int) -> dict[str, Any]:
+    """Fills the ledger; what is worth knowing about it."""
+    await migrate.migrate(dsn)
+    customers = [
+        await add_customer(dsn, f"tenant {number}", num_keys)
+        for number, (_, num_keys) in enumerate(SHARES)
+    ]
+    started_s = time.perf_counter()
+    for customer, (share, _) in zip(customers, SHARES, strict=True):
+        await fill(dsn, customer, round(num_rows * share), end - timedelta(days=days), days)
+        print(f"{time.perf_counter() - started_s:7.0f} s: {customer.handle.name}", file=sys.stderr)
+    filled_s = time.perf_counter() - started_s
+    connection = await asyncpg.connect(dsn)
+    await connection.execute("VACUUM ANALYZE anzoth.usage_rollup")
+    sizes = {
+        table: await connection.fetchval(f"SELECT pg_total_relation_size('anzoth.{table}')")
+        for table in ("usage", "usage_rollup")
+    }
+    await connection.close()
+    async with pool.operator(dsn) as operator:
+        num_cells = await operator.fetchval("SELECT count(*) FROM anzoth.usage_rollup")
+    return {
+        "tenant": str(customers[0].handle.id), "end_s": int(end.timestamp()),
+        "rows": num_rows, "days": days, "cells": num_cells,
+        "mib": {table: size >> 20 for table, size in sizes.items()},
+        "filled_s": round(filled_s), "rows_per_s": round(num_rows / filled_s),
+    }  # fmt: skip
+
+
 async def run(data_dir: Path, num_rows: int, days: int, repeats: int) -> dict[str, Any]:
-    end = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
-    start = end - timedelta(days=days)
+    about = data_dir / "filled.json"
     async with embedded.running(data_dir) as dsn:
-        await migrate.migrate(dsn)
-        customers = [
-            await add_customer(dsn, f"tenant {number}", num_keys)
-            for number, (_, num_keys) in enumerate(SHARES)
-        ]
-        started_s = time.perf_counter()
-        for customer, (share, _) in zip(customers, SHARES, strict=True):
-            await fill(dsn, customer, round(num_rows * share), start, days)
-            print(
-                f"{time.perf_counter() - started_s:7.0f} s: {customer.handle.name}", file=sys.stderr
-            )
-        filled_s = time.perf_counter() - started_s
-        connection = await asyncpg.connect(dsn)
-        await connection.execute("VACUUM ANALYZE anzoth.usage_rollup")
-        sizes = {
-            table: await connection.fetchval(f"SELECT pg_total_relation_size('anzoth.{table}')")
-            for table in ("usage", "usage_rollup")
-        }
-        await connection.close()
-        async with pool.operator(dsn) as operator:
-            num_cells = await operator.fetchval("SELECT count(*) FROM anzoth.usage_rollup")
-        return {
-            "rows": num_rows, "days": days, "cells": num_cells,
-            "mib": {table: size >> 20 for table, size in sizes.items()},
-            "filled_s": round(filled_s), "rows_per_s": round(num_rows / filled_s),
-            "pages": await measure(dsn, customers[0], end, repeats),
-        }  # fmt: skip
+        if not about.exists():
+            end = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
+            about.write_text(json.dumps(await prepare(dsn, num_rows, end, days)))
+        found = json.loads(about.read_text())
+        tenant, end_s = uuid.UUID(found.pop("tenant")), found.pop("end_s")
+        return found | {"pages": await measure(dsn, tenant, end_s, repeats)}
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -173,14 +181,16 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--rows", type=int, default=1_000_000)
     parser.add_argument("--days", type=int, default=365)
     parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--in", dest="parent", type=Path, default=None, help="on which disk")
+    parser.add_argument("--keep", type=Path, default=None, help="where to keep the database")
     given = parser.parse_args(arguments)
-    data_dir = Path(tempfile.mkdtemp(prefix="anzoth-usage-", dir=given.parent))
+    data_dir = given.keep or Path(tempfile.mkdtemp(prefix="anzoth-usage-"))
+    data_dir.mkdir(exist_ok=True)
     data_dir.chmod(0o711)  # Postgres' own user must get in
     try:
         result = asyncio.run(run(data_dir, given.rows, given.days, given.repeats))
     finally:
-        shutil.rmtree(data_dir, ignore_errors=True)
+        if given.keep is None:
+            shutil.rmtree(data_dir, ignore_errors=True)
     git = subprocess.run(
         ["git", "-C", str(Path(__file__).parent), "rev-parse", "HEAD"],
         capture_output=True,
