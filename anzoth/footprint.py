@@ -17,7 +17,8 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from anzoth.config import ConfigError, EngineConfig, ModelConfig
+from anzoth.config import ConfigError
+from anzoth.model_config import EngineConfig, ModelConfig
 from anzoth.model_kind import model_kind
 from anzoth.scheduler.checkpoint import read_headers, weight_files
 from anzoth.scheduler.models.families import read_spec

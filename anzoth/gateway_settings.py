@@ -12,7 +12,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-from anzoth.config import Config, ModelConfig, to_json
+from anzoth.config import Config, to_json
+from anzoth.model_config import ModelConfig
 
 
 def gateway_settings(

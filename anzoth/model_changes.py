@@ -16,10 +16,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from anzoth.config import ModelConfig
 from anzoth.control import Tell
 from anzoth.gateway.engine_client import EngineClient
 from anzoth.gateway.models import ModelLoadError, ModelRegistry, ServedModel, load_model
+from anzoth.model_config import ModelConfig
 from anzoth.price import Price
 from anzoth.telemetry import Metrics
 

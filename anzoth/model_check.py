@@ -13,10 +13,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from anzoth import footprint
-from anzoth.config import ConfigError, ModelConfig
+from anzoth.config import ConfigError
 from anzoth.gateway.engine_client import EngineClient
 from anzoth.gateway.models import ModelLoadError, load_model
 from anzoth.memory import available_memory_bytes
+from anzoth.model_config import ModelConfig
 from anzoth.model_kind import model_kind
 from anzoth.scheduler.checkpoint import read_headers, read_json, weight_files
 from anzoth.scheduler.models.encoder_spec import read_encoder_spec

@@ -15,7 +15,7 @@ from typing import Any
 
 import asyncpg
 
-from anzoth import config as configuration
+from anzoth import model_config
 from anzoth.config import Config, ConfigError
 from anzoth.control import ControlError, Fields, Handler, Tell
 from anzoth.db import pool
@@ -35,7 +35,7 @@ def handlers(host: ModelHost, config: Config, dsn: str) -> Mapping[str, Handler]
 
     async def load(request: Fields, tell: Tell) -> Fields:
         try:
-            model = configuration.model_of_table(
+            model = model_config.model_of_table(
                 request["table"], config.engine, config.server.data_dir
             )
         except ConfigError as error:

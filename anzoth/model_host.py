@@ -23,13 +23,14 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 from anzoth import config as configuration
-from anzoth import control, footprint, shared_prompts
-from anzoth.config import ConfigError, ModelConfig
+from anzoth import control, footprint, model_config, shared_prompts
+from anzoth.config import ConfigError
 from anzoth.control import ControlError, NotReached, Tell
 from anzoth.footprint import PROCESS_BYTES, Footprint
 from anzoth.frames import Hello
 from anzoth.gateway_settings import offered_model
 from anzoth.memory import available_memory_bytes, resident_bytes
+from anzoth.model_config import ModelConfig
 from anzoth.processes import Child, ChildCannotStart, EngineWatch, Report
 
 _ENGINE_STOP_S = 5.0
@@ -225,7 +226,7 @@ class ModelHost:
             raise ControlError(f"a model called {model.name} is there already")
         others = [hosted for hosted in self._hosted.values() if hosted is not old]
         try:
-            configuration.require_distinct_names([*(other.model for other in others), model])
+            model_config.require_distinct_names([*(other.model for other in others), model])
             measured = footprint.measure(model)
             taken_bytes = sum(other.untouched_bytes for other in others)
             [model] = footprint.share_out(

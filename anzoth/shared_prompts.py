@@ -18,7 +18,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from anzoth.config import ConfigError, ModelConfig
+from anzoth.config import ConfigError
+from anzoth.model_config import ModelConfig
 from anzoth.model_kind import model_kind
 
 _CONTINUATIONS = ("", "\n\nAnd", " and")

@@ -33,13 +33,14 @@ import orjson
 
 from anzoth import config as configuration
 from anzoth import control, model_commands
-from anzoth.config import Config, ConfigError, ModelConfig
+from anzoth.config import Config, ConfigError
 from anzoth.db import cluster, embedded, migrate
 from anzoth.db.errors import DatabaseDown, DatabaseError
 from anzoth.gateway import audit_heads, directory, keys
 from anzoth.gateway.accounts import people
 from anzoth.gateway.accounts.tokens import Vault
 from anzoth.gateway_settings import gateway_settings
+from anzoth.model_config import ModelConfig
 from anzoth.model_host import ModelHost
 from anzoth.model_kind import model_kind
 from anzoth.processes import Child

@@ -50,13 +50,14 @@ from engine_peer import EnginePeer, Said
 
 from anzoth import child
 from anzoth.account_config import AccountsConfig
-from anzoth.config import Config, HttpConfig, JournalConfig, ModelConfig, ServerConfig
+from anzoth.config import Config, HttpConfig, JournalConfig, ServerConfig
 from anzoth.db import migrate
 from anzoth.gateway import directory, keys
 from anzoth.gateway.limit_rules import Limits
 from anzoth.gateway_settings import gateway_settings, offered_model
 from anzoth.http.messages import Request, Response
 from anzoth.http.server import HttpServer
+from anzoth.model_config import ModelConfig
 
 NUM_CONNECTIONS = 64
 LIMITS = Limits(rpm=10**8, tpm=10**9, concurrency=10_000)

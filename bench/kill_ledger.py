@@ -51,7 +51,7 @@ from engine_peer import EnginePeer, Said, stats  # noqa: E402
 
 from anzoth import server  # noqa: E402
 from anzoth.account_config import AccountsConfig  # noqa: E402
-from anzoth.config import Config, JournalConfig, ModelConfig, ServerConfig  # noqa: E402
+from anzoth.config import Config, JournalConfig, ServerConfig  # noqa: E402
 from anzoth.db import cluster, embedded, migrate, pool  # noqa: E402
 from anzoth.db.pool import Database  # noqa: E402
 from anzoth.db.store.usage_rollup_rows import verify_usage  # noqa: E402
@@ -60,6 +60,7 @@ from anzoth.gateway import directory, keys  # noqa: E402
 from anzoth.gateway.journal import segment_numbers, segment_path  # noqa: E402
 from anzoth.gateway.ledger import Ledger  # noqa: E402
 from anzoth.gateway_settings import gateway_settings, offered_model  # noqa: E402
+from anzoth.model_config import ModelConfig  # noqa: E402
 from anzoth.telemetry import Metrics  # noqa: E402
 
 NUM_TENANTS = 3

@@ -19,7 +19,7 @@ from typing import Any
 import torch
 import transformers
 
-from anzoth.config import BUNDLED_MODEL_DIR
+from anzoth.model_config import BUNDLED_MODEL_DIR
 
 # Name -> (transformers' configuration class, what its config.json says).
 SHAPES: dict[str, tuple[str, dict[str, Any]]] = {

@@ -16,8 +16,8 @@ from dataclasses import dataclass, field
 import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
 
-from anzoth.config import EngineConfig
 from anzoth.frames import SamplingParams, Step, Submit, encode
+from anzoth.model_config import EngineConfig
 from anzoth.scheduler.batch import build_batch
 from anzoth.scheduler.engine import Engine
 from anzoth.scheduler.sequence import RowFailure, SampledToken, ScheduledSequence

@@ -17,8 +17,8 @@ import time
 
 from pytest_benchmark.fixture import BenchmarkFixture
 
-from anzoth.config import BUNDLED_MODEL_DIR, EngineConfig
 from anzoth.frames import SamplingParams, Submit
+from anzoth.model_config import BUNDLED_MODEL_DIR, EngineConfig
 from anzoth.scheduler.engine import Engine
 from anzoth.scheduler.model_runner import ModelRunner
 

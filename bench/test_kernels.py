@@ -13,10 +13,10 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from anzoth.config import EngineConfig
 from anzoth.frames import SamplingParams
 from anzoth.kernels.dispatch import select
 from anzoth.kernels.paging import PagedLayout, padded_rows
+from anzoth.model_config import EngineConfig
 from anzoth.scheduler.model_runner import ModelRunner
 from anzoth.scheduler.models.families import read_spec
 from anzoth.scheduler.models.loading import wanted_parts

@@ -21,7 +21,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from anzoth.config import EngineConfig
+from anzoth.model_config import EngineConfig
 from installation import Installation, installation
 from load import Load, closed_loop, summary
 

@@ -19,7 +19,6 @@ from pytest_benchmark.fixture import BenchmarkFixture
 
 from anzoth.api.answers import Identity
 from anzoth.api.streams import ChatChunks
-from anzoth.config import ModelConfig
 from anzoth.frames import (
     PROTOCOL,
     Admitted,
@@ -39,6 +38,7 @@ from anzoth.gateway.limits import Limiter
 from anzoth.gateway.models import ServedModel, load_model
 from anzoth.gateway.output_budget import OutputBudget
 from anzoth.gateway.usage import UsageRecord
+from anzoth.model_config import ModelConfig
 from anzoth.telemetry import Metrics
 
 STREAMS = 64

@@ -19,8 +19,9 @@ from dataclasses import dataclass, field
 from itertools import accumulate
 from typing import Protocol
 
-from anzoth.config import ConfigError, EngineConfig
+from anzoth.config import ConfigError
 from anzoth.frames import PROTOCOL, Embed, Hello, Stats
+from anzoth.model_config import EngineConfig
 from anzoth.scheduler.admission import Limits, Refusal, Throughput, can_queue
 from anzoth.scheduler.texts import Text
 

@@ -16,8 +16,9 @@ from typing import Protocol
 import torch
 import torch.nn.functional as F
 
-from anzoth.config import ConfigError, EngineConfig
+from anzoth.config import ConfigError
 from anzoth.kernels.dispatch import DeviceError, Kernels, dtype_name, select
+from anzoth.model_config import EngineConfig
 from anzoth.model_kind import architectures
 from anzoth.scheduler.model_runner import fingerprint, log_progress
 from anzoth.scheduler.models.decoder_embedder import BLOCK_TOKENS, DecoderEmbedder

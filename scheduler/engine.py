@@ -17,8 +17,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from itertools import chain
 
-from anzoth.config import ConfigError, EngineConfig
+from anzoth.config import ConfigError
 from anzoth.frames import PROTOCOL, FinishReason, Hello, PromptRow, Row, Stats, Submit
+from anzoth.model_config import EngineConfig
 from anzoth.scheduler.admission import (
     Limits,
     Refusal,

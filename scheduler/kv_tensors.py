@@ -14,7 +14,8 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from anzoth.config import ConfigError, EngineConfig
+from anzoth.config import ConfigError
+from anzoth.model_config import EngineConfig
 from anzoth.scheduler.models.decoder import LayerCache
 from anzoth.scheduler.models.specs import ModelSpec
 

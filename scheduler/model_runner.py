@@ -19,10 +19,11 @@ from pathlib import Path
 
 import torch
 
-from anzoth.config import ConfigError, EngineConfig
+from anzoth.config import ConfigError
 from anzoth.kernels.dispatch import DeviceError, Kernels, dtype_name, select
 from anzoth.kernels.paging import padded_rows
 from anzoth.memory import available_memory_bytes
+from anzoth.model_config import EngineConfig
 from anzoth.scheduler.batch import Batch, build_batch
 from anzoth.scheduler.checkpoint import raw_header, weight_files
 from anzoth.scheduler.kv_tensors import KVSize, KVTensors, allocate, choose_size

@@ -27,7 +27,8 @@ from pathlib import Path
 from types import FrameType
 
 from anzoth import child
-from anzoth.config import ConfigError, EngineConfig, from_json
+from anzoth.config import ConfigError, from_json
+from anzoth.model_config import EngineConfig
 from anzoth.model_kind import ModelKind, model_kind
 from anzoth.scheduler import embedding_server, server
 from anzoth.scheduler.constraint import GrammarCompiler

@@ -13,7 +13,7 @@ ROOT = Path(__file__).parents[1]
 
 # Which of our packages each package may import, besides itself. One line per package.
 COMMON = {
-    *("anzoth.errors", "anzoth.config", "anzoth.frames", "anzoth.child"),
+    *("anzoth.errors", "anzoth.config", "anzoth.model_config", "anzoth.frames", "anzoth.child"),
     *("anzoth.memory", "anzoth.model_kind", "anzoth.account_config", "anzoth.settings"),
     *("anzoth.price", "anzoth.backend_config"),
 }

@@ -28,7 +28,8 @@ from anzoth.commands.options import (
     command,
     print_json,
 )
-from anzoth.config import EMBEDDING_PACKAGE, Config
+from anzoth.config import Config
+from anzoth.model_config import EMBEDDING_PACKAGE
 from anzoth.model_kind import model_kind
 
 _PROBE = """

@@ -29,7 +29,7 @@ from rich.table import Column, Table
 from rich.text import Text
 
 from anzoth import config as configuration
-from anzoth import control, pulled
+from anzoth import control, model_config, pulled
 from anzoth.commands.options import (
     AsJson,
     ConfigFile,
@@ -124,7 +124,7 @@ async def load(
     here is as in the server's own [engine] settings. A model that was loaded by this command is
     not loaded again when the server starts the next time: anzoth.toml says what is.
     """
-    name, path = configuration.split_pair("MODEL", "NAME=PATH", model)
+    name, path = model_config.split_pair("MODEL", "NAME=PATH", model)
     settings = {
         "kv_cache_mib": kv_cache_mib,
         "memory_mib": memory_mib,
@@ -255,7 +255,7 @@ def check(
         server = configuration.load_server(config, {"data_dir": data_dir})
         engine = configuration.load_engine(config)
         table = {"name": path.rstrip("/").rpartition("/")[2] or path, "path": path}
-        checked = model_check.check(configuration.model_of_table(table, engine, server.data_dir))
+        checked = model_check.check(model_config.model_of_table(table, engine, server.data_dir))
     if as_json:
         print_json(asdict(checked))
     else:

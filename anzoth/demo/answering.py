@@ -14,10 +14,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from anzoth.config import EngineConfig
 from anzoth.demo.conversation import Conversation, ToolCall
 from anzoth.demo.vocabulary import CHAT_TEMPLATE
 from anzoth.frames import SamplingParams, Submit
+from anzoth.model_config import EngineConfig
 from anzoth.scheduler.engine import Engine
 from anzoth.scheduler.model_runner import ModelRunner
 from anzoth.text.chat_template import ChatTemplate

@@ -15,9 +15,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
 
-from anzoth.config import ModelConfig
 from anzoth.errors import AnzothError, ModelNotFound, ModelUnavailable
 from anzoth.gateway.engine_client import EngineClient
+from anzoth.model_config import ModelConfig
 from anzoth.model_kind import has_token_types, model_kind
 from anzoth.price import Price
 from anzoth.text.chat_template import ChatTemplate, ChatTemplateError

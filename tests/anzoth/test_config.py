@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from anzoth import config
+from anzoth import config, model_config
 from anzoth.account_config import OidcConfig
-from anzoth.config import Config, ConfigError, EngineConfig, HttpConfig, ServerConfig
+from anzoth.config import Config, ConfigError, HttpConfig, ServerConfig
+from anzoth.model_config import EngineConfig
 from anzoth.price import Price
 
 
@@ -68,11 +69,11 @@ def test_models_from_command_line_environment_and_file(tmp_path: Path) -> None:
 def test_the_embedding_model_is_served_where_installed_and_can_be_switched_off(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    package = tmp_path / config.EMBEDDING_PACKAGE
+    package = tmp_path / model_config.EMBEDDING_PACKAGE
     (package / "model").mkdir(parents=True)
     (package / "__init__.py").write_text("raise AssertionError('it must not be imported')")
     monkeypatch.syspath_prepend(tmp_path)
-    monkeypatch.delitem(sys.modules, config.EMBEDDING_PACKAGE, raising=False)
+    monkeypatch.delitem(sys.modules, model_config.EMBEDDING_PACKAGE, raising=False)
     assert [m.name for m in config.load(None, {}, {}).models] == ["anzoth-default"]
     (package / "model" / "config.json").write_text("{}")
     models = config.load(None, {}, {}).models

@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from anzoth.config import BUNDLED_MODEL_DIR, ConfigError, EngineConfig, ModelConfig
+from anzoth.config import ConfigError
 from anzoth.footprint import PROCESS_BYTES, Footprint, measure, share_out
+from anzoth.model_config import BUNDLED_MODEL_DIR, EngineConfig, ModelConfig
 
 MIB = 1 << 20
 CHECKPOINT = {

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from anzoth.config import ModelConfig
+from anzoth.model_config import ModelConfig
 from anzoth.model_kind import model_kind
 from anzoth.supervisor import _by_urgency
 

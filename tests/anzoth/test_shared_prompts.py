@@ -8,14 +8,8 @@ from pathlib import Path
 import pytest
 
 from anzoth import shared_prompts
-from anzoth.config import (
-    BUNDLED_MODEL_DIR,
-    ConfigError,
-    EngineConfig,
-    ModelConfig,
-    model_of_table,
-    to_json,
-)
+from anzoth.config import ConfigError, to_json
+from anzoth.model_config import BUNDLED_MODEL_DIR, EngineConfig, ModelConfig, model_of_table
 from anzoth.text.chat_template import ChatTemplate
 from anzoth.text.prompt import chat_prompt
 from anzoth.text.tokenizer import Tokenizer

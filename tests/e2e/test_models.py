@@ -21,7 +21,7 @@ import pytest
 import hub as hubs
 from anzoth import config as configuration
 from anzoth import control
-from anzoth.config import BUNDLED_MODEL_DIR
+from anzoth.model_config import BUNDLED_MODEL_DIR
 from installation import Installation, alive, installation
 
 pytestmark = pytest.mark.slow

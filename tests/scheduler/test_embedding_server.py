@@ -11,7 +11,6 @@ from pathlib import Path
 import pytest
 from fake_embedding_runner import FakeEmbeddingRunner, spelled
 
-from anzoth.config import EngineConfig
 from anzoth.frames import (
     Abort,
     Decoder,
@@ -29,6 +28,7 @@ from anzoth.frames import (
     encode,
     pack_token_ids,
 )
+from anzoth.model_config import EngineConfig
 from anzoth.scheduler import embedding_server, sockets
 from anzoth.scheduler.embedding_engine import EmbeddingEngine
 

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from anzoth.config import EngineConfig
+from anzoth.model_config import EngineConfig
 from anzoth.scheduler.checkpoint import CheckpointError
 from anzoth.scheduler.texts import Text
 

@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
-from anzoth.config import ConfigError, EngineConfig
+from anzoth.config import ConfigError
 from anzoth.frames import Row, SamplingParams, Submit
+from anzoth.model_config import EngineConfig
 from anzoth.scheduler.admission import Refusal
 from anzoth.scheduler.block_pool import IntegrityError
 from anzoth.scheduler.engine import Engine

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from anzoth.config import EngineConfig
 from anzoth.frames import Row, SamplingParams, Submit
+from anzoth.model_config import EngineConfig
 from anzoth.scheduler.engine import Engine
 from anzoth.scheduler.origin import Deletion
 from fake_runner import FakeRunner, continuation

@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
-from anzoth.config import EngineConfig
 from anzoth.frames import SamplingParams, Submit
+from anzoth.model_config import EngineConfig
 from anzoth.scheduler.drafts import Drafter
 from anzoth.scheduler.engine import Engine
 from anzoth.scheduler.origin import Deletion

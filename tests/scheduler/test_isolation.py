@@ -11,8 +11,8 @@ import random
 
 import pytest
 
-from anzoth.config import EngineConfig
 from anzoth.frames import SamplingParams, Submit
+from anzoth.model_config import EngineConfig
 from anzoth.scheduler.engine import Engine
 from anzoth.scheduler.sequence import RowFailure
 from fake_runner import FakeRunner

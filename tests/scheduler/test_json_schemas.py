@@ -18,8 +18,8 @@ import jsonschema
 import pytest
 from random_schemas import UNSUPPORTED, SchemaMaker
 
-from anzoth.config import EngineConfig
 from anzoth.frames import SamplingParams, Submit
+from anzoth.model_config import EngineConfig
 from anzoth.scheduler.constraint import GrammarCompiler, GrammarError
 from anzoth.scheduler.engine import Engine
 from anzoth.text.grammars import grammar, json_part

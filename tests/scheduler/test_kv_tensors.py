@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from anzoth.config import ConfigError, EngineConfig
+from anzoth.config import ConfigError
+from anzoth.model_config import EngineConfig
 from anzoth.scheduler.kv_tensors import allocate, choose_size, num_block_bytes
 from anzoth.scheduler.models.specs import LayerNorms, ModelSpec, RopeSpec, ScaleSpec
 

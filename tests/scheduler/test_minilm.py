@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 import tokenizers
 
-from anzoth.config import EngineConfig
+from anzoth.model_config import EngineConfig
 
 pytestmark = pytest.mark.slow
 

@@ -17,7 +17,7 @@ import orjson
 import pytest
 
 from anzoth.child import EXIT_CONFIG
-from anzoth.config import EngineConfig, to_json
+from anzoth.config import to_json
 from anzoth.frames import (
     Decoder,
     Embed,
@@ -29,6 +29,7 @@ from anzoth.frames import (
     encode,
     pack_token_ids,
 )
+from anzoth.model_config import EngineConfig
 from anzoth.scheduler.process import EXIT_ENGINE_FAILED, num_physical_cores
 from fake_runner import continuation
 

@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 
-from anzoth.config import ConfigError, EngineConfig
+from anzoth.config import ConfigError
 from anzoth.frames import SamplingParams, Submit
+from anzoth.model_config import EngineConfig
 from anzoth.scheduler.admission import Refusal
 from anzoth.scheduler.engine import Engine
 from fake_runner import FakeRunner, continuation

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from anzoth.config import EngineConfig
 from anzoth.frames import PromptRow, Row, SamplingParams, Submit
+from anzoth.model_config import EngineConfig
 from anzoth.scheduler.admission import Refusal
 from anzoth.scheduler.engine import Engine
 from anzoth.scheduler.sequence import RowFailure, SampledToken, ScheduledSequence, Sequence

@@ -16,7 +16,6 @@ import grammar_kit
 import orjson
 import pytest
 
-from anzoth.config import EngineConfig
 from anzoth.frames import (
     MAX_GRAMMAR_BYTES,
     PROTOCOL,
@@ -35,6 +34,7 @@ from anzoth.frames import (
     encode,
     pack_token_ids,
 )
+from anzoth.model_config import EngineConfig
 from anzoth.scheduler import server, sockets
 from anzoth.scheduler.block_pool import IntegrityError
 from anzoth.scheduler.constraint import Constraint, GrammarCompiler

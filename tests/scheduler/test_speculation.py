@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 from grammar_kit import LogitsRunner, compiler, lark_grammar, schema_grammar, text_of
 
-from anzoth.config import EngineConfig
 from anzoth.frames import Row, SamplingParams, Submit
+from anzoth.model_config import EngineConfig
 from anzoth.scheduler.constraint import Constraint, GrammarCompiler
 from anzoth.scheduler.engine import Engine
 from anzoth.scheduler.sequence import Place, RowFailure, SampledToken, ScheduledSequence

@@ -27,7 +27,7 @@ from anzoth.account_config import AccountsConfig
 from anzoth.api.app import App
 from anzoth.api.call import Services
 from anzoth.backend_config import BackendConfig
-from anzoth.config import ModelConfig, UsageConfig
+from anzoth.config import UsageConfig
 from anzoth.db.errors import DatabaseDown
 from anzoth.db.pool import Connection, Database
 from anzoth.db.store.usage_rows import RequestRow
@@ -54,6 +54,7 @@ from anzoth.gateway.remote_usage import RemoteAccounts
 from anzoth.gateway.usage import UsageRecord
 from anzoth.gateway.usage_reports import UsageReports
 from anzoth.http.messages import Headers, Request, Response, StreamingResponse
+from anzoth.model_config import ModelConfig
 from anzoth.telemetry import Metrics
 
 MODEL = "org/tiny"

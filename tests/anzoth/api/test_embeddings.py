@@ -23,11 +23,11 @@ from engine_peer import EMBEDDING_HELLO, vector_of
 from principals import make_principal
 
 from anzoth.api.embeddings import MAX_INPUTS
-from anzoth.config import ModelConfig
 from anzoth.errors import CapacityUnavailable
 from anzoth.frames import Abort, Refused
 from anzoth.gateway.engine_client import EngineClient
 from anzoth.gateway.models import ModelLoadError, load_model
+from anzoth.model_config import ModelConfig
 from anzoth.telemetry import Metrics
 
 Run = Callable[..., None]

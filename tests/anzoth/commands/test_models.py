@@ -19,8 +19,8 @@ from typer.testing import CliRunner
 import hub as hubs
 from anzoth import cli, control
 from anzoth import config as configuration
-from anzoth.config import BUNDLED_MODEL_DIR
 from anzoth.control import ControlError, Fields, Tell
+from anzoth.model_config import BUNDLED_MODEL_DIR
 
 MODEL: dict[str, Any] = {
     "name": "m",

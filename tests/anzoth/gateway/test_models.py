@@ -10,11 +10,11 @@ import pytest
 from api_harness import PRINCIPAL, until, write_checkpoint
 from engine_peer import EnginePeer, Said
 
-from anzoth.config import ModelConfig
 from anzoth.errors import AnzothError, ModelNotFound, ModelUnavailable
 from anzoth.frames import PromptRow, Row, SamplingParams
 from anzoth.gateway.engine_client import EngineClient
 from anzoth.gateway.models import ModelLoadError, ModelRegistry, load_model
+from anzoth.model_config import ModelConfig
 from anzoth.telemetry import Metrics
 
 

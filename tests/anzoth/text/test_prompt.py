@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from anzoth.config import BUNDLED_MODEL_DIR
+from anzoth.model_config import BUNDLED_MODEL_DIR
 from anzoth.text.chat_template import ChatTemplate, ChatTemplateError
 from anzoth.text.control_tokens import ControlTokens
 from anzoth.text.prompt import chat_prompt
