@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import signal
 import socket
 from collections.abc import Mapping
@@ -89,6 +90,9 @@ async def _serve(settings: Mapping[str, Any]) -> None:  # JSON from the supervis
         proxies = parse_networks(http.trusted_proxies)
         app = App(services, http.max_body_bytes, trusted_proxies=proxies)
         server = HttpServer(app, http)
+        # What exists now lives as long as the process: the collector need not walk through it.
+        gc.collect()
+        gc.freeze()
         await server.start(socket.socket(fileno=settings["listen_fd"]))
         async with control.serving(Path(settings["control_socket"]), {"serve": changes.serve}):
             await stop.wait()

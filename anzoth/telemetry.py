@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable
+from functools import partial
+from typing import Any, TypeVar
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
@@ -18,6 +20,20 @@ from anzoth.frames import Stats
 _LATENCY_BUCKETS_S = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
 _COMMIT_BUCKETS_S = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.5, 1.0, 5.0)
 _TOKEN_GAP_BUCKETS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0)
+_ENGINE_GAUGES = (
+    ("running", "running", "Sequences in the running batch."),
+    ("waiting", "waiting", "Sequences waiting for admission."),
+    ("free_blocks", "kv_blocks_free", "KV blocks that hold nothing."),
+    ("cached_blocks", "kv_blocks_cached", "KV blocks that hold an unused, reusable prefix."),
+    ("total_blocks", "kv_blocks_total", "All KV blocks."),
+    ("preemptions", "preemptions", "Preemptions since the engine started."),
+    ("oldest_running_s", "oldest_running_seconds", "Age of the oldest running sequence."),
+    ("drafted_tokens", "draft_tokens", "Draft tokens verified since the engine started."),
+    ("accepted_tokens", "accepted_draft_tokens", "Of those, the ones that were right."),
+)
+"""Field of `Stats`, name, text."""
+
+M = TypeVar("M", Counter, Histogram)
 
 
 class Metrics:
@@ -52,8 +68,6 @@ class Metrics:
             buckets=_TOKEN_GAP_BUCKETS_S,
             registry=registry,
         )
-        self._token_gap_of: dict[str, Histogram] = {}
-        """Once per token: looking the label up would cost more than observing."""
         self._duration = Histogram(
             "anzoth_request_duration_seconds",
             "From the request's complete head to its end.",
@@ -103,41 +117,31 @@ class Metrics:
             "anzoth_engine_up", "1 while the engine answers.", model, registry=registry
         )
         self._engine = {
-            name: Gauge(f"anzoth_engine_{name}", text, model, registry=registry)
-            for name, text in {
-                "running": "Sequences in the running batch.",
-                "waiting": "Sequences waiting for admission.",
-                "kv_blocks_free": "KV blocks that hold nothing.",
-                "kv_blocks_cached": "KV blocks that hold a reusable prefix and are not in use.",
-                "kv_blocks_total": "All KV blocks.",
-                "preemptions": "Preemptions since the engine started.",
-                "oldest_running_seconds": "Age of the oldest running sequence.",
-                "draft_tokens": "Draft tokens verified since the engine started.",
-                "accepted_draft_tokens": "Of those, the ones that were right.",
-            }.items()
+            field: Gauge(f"anzoth_engine_{name}", text, model, registry=registry)
+            for field, name, text in _ENGINE_GAUGES
         }
+        self._stats: dict[str, Stats] = {}
+        """The latest of each engine: its gauges are read from here when somebody looks."""
+        self._children: dict[tuple[object, ...], Any] = {}
 
     def request_finished(self, endpoint: str, status: int, duration_s: float) -> None:
-        self._requests.labels(endpoint, str(status)).inc()
-        self._duration.labels(endpoint).observe(duration_s)
+        self._of(self._requests, endpoint, str(status)).inc()
+        self._of(self._duration, endpoint).observe(duration_s)
 
     def refused(self, rule: str, *, in_shadow: bool = False) -> None:
         """`rule`: see `gateway.rules`. `in_shadow`: it is only watched, so it was served."""
-        self._refused.labels(rule, "shadow" if in_shadow else "enforced").inc()
+        self._of(self._refused, rule, "shadow" if in_shadow else "enforced").inc()
 
     def tokens_used(self, model: str, prompt: int, cached: int, completion: int) -> None:
-        self._tokens.labels(model, "prompt").inc(prompt)
-        self._tokens.labels(model, "cached").inc(cached)
-        self._tokens.labels(model, "completion").inc(completion)
+        self._of(self._tokens, model, "prompt").inc(prompt)
+        self._of(self._tokens, model, "cached").inc(cached)
+        self._of(self._tokens, model, "completion").inc(completion)
 
     def first_token(self, model: str, after_s: float) -> None:
-        self._ttft.labels(model).observe(after_s)
+        self._of(self._ttft, model).observe(after_s)
 
     def next_token(self, model: str, after_s: float) -> None:
-        gap = self._token_gap_of.get(model)
-        if gap is None:
-            gap = self._token_gap_of[model] = self._token_gap.labels(model)
-        gap.observe(after_s)
+        self._of(self._token_gap, model).observe(after_s)
 
     def journal_committed(self, after_s: float) -> None:
         self._journal_commit.observe(after_s)
@@ -152,7 +156,7 @@ class Metrics:
     def backend_attempt(self, backend: str, model: str, outcome: str) -> None:
         """Names are the operator's; `outcome` is `ok`, `abandoned` or an error's code, and `broken`
         where an answer that had begun well breaks."""
-        self._backend_attempts.labels(backend, model, outcome).inc()
+        self._of(self._backend_attempts, backend, model, outcome).inc()
 
     def breaker(self, backend: str, model: str, state: Callable[[], float]) -> None:
         """`state` is asked for whenever the metrics are."""
@@ -163,6 +167,7 @@ class Metrics:
 
     def engine_gone(self, model: str) -> None:
         """Its model is not served any more: that is no outage."""
+        self._stats.pop(model, None)
         for gauge in (self._engine_up, *self._engine.values()):
             with contextlib.suppress(KeyError):
                 gauge.remove(model)
@@ -170,20 +175,22 @@ class Metrics:
     def engine_step(self, model: str, stats: Stats) -> None:
         """`stats` of a step or of an idle heartbeat (which has no tokens and is not timed)."""
         if stats.batch_tokens:
-            self._step.labels(model).observe(stats.step_s)
-        for name, value in (
-            ("running", stats.running),
-            ("waiting", stats.waiting),
-            ("kv_blocks_free", stats.free_blocks),
-            ("kv_blocks_cached", stats.cached_blocks),
-            ("kv_blocks_total", stats.total_blocks),
-            ("preemptions", stats.preemptions),
-            ("oldest_running_seconds", stats.oldest_running_s),
-            ("draft_tokens", stats.drafted_tokens),
-            ("accepted_draft_tokens", stats.accepted_tokens),
-        ):
-            self._engine[name].labels(model).set(value)
+            self._of(self._step, model).observe(stats.step_s)
+        if model not in self._stats:
+            for field, gauge in self._engine.items():
+                gauge.labels(model).set_function(partial(self._stat, model, field))
+        self._stats[model] = stats
 
     def render(self) -> bytes:
         """The text exposition format."""
         return generate_latest(self.registry)
+
+    def _stat(self, model: str, field: str) -> float:
+        return float(getattr(self._stats[model], field))
+
+    def _of(self, metric: M, *labels: str) -> M:
+        """`metric.labels(*labels)`, which looks them up for longer than counting takes."""
+        key = (metric, *labels)
+        if key not in self._children:
+            self._children[key] = metric.labels(*labels)
+        return self._children[key]

@@ -37,7 +37,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import orjson
 import uvloop
@@ -110,13 +110,13 @@ async def _serve_engine(path: str) -> None:
 
 
 @contextlib.contextmanager
-def part(name: str, argument: str, *fds: int) -> Iterator[None]:
-    """Runs one of the two functions above in a process of its own."""
+def part(name: str, argument: str, *fds: int) -> Iterator[int]:
+    """Runs one of the two functions above in a process of its own, whose id it is."""
     process = subprocess.Popen(
         [sys.executable, str(Path(__file__).resolve()), "--part", name, argument], pass_fds=fds
     )
     try:
-        yield
+        yield process.pid
     finally:
         process.kill()
         process.wait()
@@ -125,46 +125,108 @@ def part(name: str, argument: str, *fds: int) -> Iterator[None]:
 # --- the load -----------------------------------------------------------------------------------
 
 
+def request_of(key: str) -> bytes:
+    return (
+        b"POST /v1/chat/completions HTTP/1.1\r\nhost: bench\r\n"
+        b"content-type: application/json\r\nauthorization: Bearer %b\r\n"
+        b"content-length: %d\r\n\r\n%b" % (key.encode(), len(BODY), BODY)
+    )
+
+
+class _Connection(asyncio.Protocol):
+    """One keep-alive connection of the load: one request at a time, as little work as possible."""
+
+    def __init__(self, load: Load) -> None:
+        self._load = load
+        self._due_s: float | None = None
+        self._received = b""
+        self._transport: asyncio.Transport | None = None
+
+    def ask(self, due_s: float) -> None:
+        assert self._transport is not None
+        self._due_s, self._received = due_s, b""
+        self._transport.write(self._load.request)
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.Transport, transport)
+
+    def data_received(self, data: bytes) -> None:
+        self._received += data
+        head, found, body = self._received.partition(b"\r\n\r\n")
+        if found and len(body) == int(head.partition(b"content-length: ")[2].partition(b"\r")[0]):
+            assert self._due_s is not None
+            took_s = time.perf_counter() - self._due_s
+            self._due_s = None
+            self._load.answered(self, head, took_s)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._load.lost(self, unanswered=self._due_s is not None)
+
+
 @dataclass(slots=True)
 class Load:
     """Keeps connections to one server open, and what it saw."""
 
     address: tuple[str, int]
-    key: str
-    idle: list[tuple[asyncio.StreamReader, asyncio.StreamWriter]] = field(default_factory=list)
+    pid: int
+    """Of the server."""
+    request: bytes
     times_s: list[float] = field(default_factory=list)
+    cpu_s: float = 0.0
+    """Processor time of the server, in all its threads."""
     failures: list[str] = field(default_factory=list)
+    _idle: list[_Connection] = field(default_factory=list)
+    _num_open: int = 0
+    _quiet: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def run(self, rate: float, seconds: float, chosen: random.Random) -> None:
-        """Adds to `times_s` and `failures`."""
-        start_s = time.perf_counter()
-        at_s = start_s
-        async with asyncio.TaskGroup() as group:
-            while (at_s := at_s + chosen.expovariate(rate)) < start_s + seconds:
-                await asyncio.sleep(max(0.0, at_s - time.perf_counter()))
-                group.create_task(self._ask(at_s))
+        """Adds to `times_s`, `cpu_s` and `failures`."""
+        self.cpu_s -= cpu_s(self.pid)
+        at_s = time.perf_counter()
+        end_s = at_s + seconds
+        while (at_s := at_s + chosen.expovariate(rate)) < end_s:
+            if (early_s := at_s - time.perf_counter()) > 0:
+                await asyncio.sleep(early_s)
+            await self.ask(at_s)
+        await self._quiet.wait()
+        self.cpu_s += cpu_s(self.pid)
 
-    async def _ask(self, due_s: float) -> None:
-        reader, writer = self.idle.pop() if self.idle else await self._connect()
-        writer.write(
-            b"POST /v1/chat/completions HTTP/1.1\r\nhost: bench\r\n"
-            b"content-type: application/json\r\nauthorization: Bearer "
-            + self.key.encode()
-            + b"\r\ncontent-length: %d\r\n\r\n" % len(BODY)
-            + BODY
-        )
-        head = await reader.readuntil(b"\r\n\r\n")
-        length = int(head.lower().partition(b"content-length:")[2].split(b"\r\n")[0])
-        await reader.readexactly(length)
-        took_s = time.perf_counter() - due_s
-        self.idle.append((reader, writer))
+    async def ask(self, due_s: float) -> None:
+        connection = self._idle.pop() if self._idle else await self._connect()
+        self._num_open += 1
+        self._quiet.clear()
+        connection.ask(due_s)
+
+    def answered(self, connection: _Connection, head: bytes, took_s: float) -> None:
+        self._idle.append(connection)
+        self._ended()
         if head.startswith(b"HTTP/1.1 200"):
             self.times_s.append(took_s)
         else:
             self.failures.append(head.partition(b"\r\n")[0].decode())
 
-    async def _connect(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-        return await asyncio.open_connection(*self.address)
+    def lost(self, connection: _Connection, *, unanswered: bool) -> None:
+        if unanswered:
+            self.failures.append("connection lost")
+            self._ended()
+        else:
+            self._idle.remove(connection)
+
+    def _ended(self) -> None:
+        self._num_open -= 1
+        if not self._num_open:
+            self._quiet.set()
+
+    async def _connect(self) -> _Connection:
+        loop = asyncio.get_running_loop()
+        _, made = await loop.create_connection(lambda: _Connection(self), *self.address)
+        return made
+
+    def forget(self) -> None:
+        """What was seen so far was the warm-up."""
+        self.times_s.clear()
+        self.failures.clear()
+        self.cpu_s = 0.0
 
     def summary(self) -> dict[str, Any]:
         times_ms = sorted(time_s * 1000 for time_s in self.times_s)
@@ -174,17 +236,23 @@ class Load:
             "p50_ms": round(statistics.median(times_ms), 3),
             "p90_ms": round(times_ms[int(0.9 * len(times_ms))], 3),
             "p99_ms": round(times_ms[int(0.99 * len(times_ms))], 3),
+            "cpu_ms": round(self.cpu_s * 1000 / len(times_ms), 3),
         }
 
 
 async def _until_ready(load: Load) -> None:
     async with asyncio.timeout(60):
         while not load.times_s:
-            with contextlib.suppress(OSError, asyncio.IncompleteReadError):
-                await load._ask(time.perf_counter())
+            with contextlib.suppress(OSError):
+                await load.run(1000, 0.01, random.Random(0))
             await asyncio.sleep(0.05)
-    load.times_s.clear()
-    load.failures.clear()
+    load.forget()
+
+
+def cpu_s(pid: int) -> float:
+    """Processor time that a process has used, in all its threads."""
+    after_name = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(after_name[11]) + int(after_name[12])) / os.sysconf("SC_CLK_TCK")
 
 
 # --- the measurement ----------------------------------------------------------------------------
@@ -199,8 +267,8 @@ async def _measure(given: argparse.Namespace, folder: Path, wait_for_disk: bool)
         pepper = keys.load_pepper(data_dir)
         await migrate.migrate(postgres.dsn)
         await directory.create_tenant(postgres.dsn, "bench")
-        request = directory.KeyRequest("bench", "bench", limits=LIMITS)
-        key = (await directory.create_key(postgres.dsn, pepper, request)).key.text
+        wanted = directory.KeyRequest("bench", "bench", limits=LIMITS)
+        key = (await directory.create_key(postgres.dsn, pepper, wanted)).key.text
         engine = folder / "engine.sock"
         gateway, bare = listening(), listening()
         config = Config(
@@ -217,16 +285,19 @@ async def _measure(given: argparse.Namespace, folder: Path, wait_for_disk: bool)
             models=[offered_model(model, engine)],
             models_must_load=True,
         )
-        with part("engine", str(engine)), part("bare", str(bare.fileno()), bare.fileno()):
+        with (
+            part("engine", str(engine)),
+            part("bare", str(bare.fileno()), bare.fileno()) as bare_pid,
+        ):
             process = await child.start("anzoth.server", settings, pass_fds=(gateway.fileno(),))
             loads = {
-                "bare": Load(bare.getsockname(), key),
-                "gateway": Load(gateway.getsockname(), key),
+                "bare": Load(bare.getsockname(), bare_pid, request_of(key)),
+                "gateway": Load(gateway.getsockname(), process.pid, request_of(key)),
             }
             for load in loads.values():
                 await _until_ready(load)
                 await load.run(given.rate / 2, 2, random.Random(0))  # warm-up
-                load.times_s.clear()
+                load.forget()
             chosen = random.Random(given.seed)
             for _ in range(given.rounds):
                 for load in loads.values():
@@ -240,6 +311,7 @@ async def _measure(given: argparse.Namespace, folder: Path, wait_for_disk: bool)
         **found,
         "added_p50_ms": round(found["gateway"]["p50_ms"] - found["bare"]["p50_ms"], 3),
         "added_p99_ms": round(found["gateway"]["p99_ms"] - found["bare"]["p99_ms"], 3),
+        "added_cpu_ms": round(found["gateway"]["cpu_ms"] - found["bare"]["cpu_ms"], 3),
         "ratio_p50": round(found["gateway"]["p50_ms"] / found["bare"]["p50_ms"], 2),
     }
 
@@ -270,7 +342,7 @@ def main() -> None:
         for server in ("bare", "gateway"):
             print(f"{name:26}{server:9}{results[name][server]}")
         print(f"{name:26}added    p50 {results[name]['added_p50_ms']} ms, ", end="")
-        print(f"p99 {results[name]['added_p99_ms']} ms")
+        print(f"p99 {results[name]['added_p99_ms']} ms, cpu {results[name]['added_cpu_ms']} ms")
     print(json.dumps(results))
 
 

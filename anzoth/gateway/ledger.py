@@ -172,10 +172,12 @@ class Ledger:
         """
         if usage.entry is not None:
             return
-        if not self.is_accepting:
+        if self._journal.is_failed:
             raise LedgerUnavailable()
         if self.is_full:
-            return  # as `when_full` says
+            if self._config.when_full == "refuse":
+                raise LedgerUnavailable()
+            return
         entry = self._entries.try_open()
         if entry is None:
             raise CapacityUnavailable()
