@@ -20,6 +20,9 @@ SOURCES := $(sort $(shell find anzoth scheduler kernels index -name '*.py' -o -n
 # The kernels are compiled while installing.
 NATIVE := $(wildcard kernels/cpu/native/*)
 
+# A process per core, up to four, each with a database and an end-to-end server of its own.
+SPREAD := -n auto --maxprocesses 4 --dist loadfile
+
 # pip's own progress is either silent or a wall; this is one line per package.
 TELL = sed -u -n -e 's/^Collecting \([^ (<>=!~]*\).*/    \1/p' -e 's/^Installing collected.*/    installing …/p' -e '/^\(ERROR\|error\)/p'
 
@@ -32,10 +35,10 @@ serve: $(INSTALLED)
 
 test: $(INSTALLED) $(TEST_TOOLS) $(SDKS)
 	@echo "==> running the tests"
-	@$(BIN)/pytest $(ARGS)
+	@$(BIN)/pytest $(SPREAD) $(ARGS)
 
 test-fast: $(INSTALLED) $(TEST_TOOLS)
-	@$(BIN)/pytest -m "not slow" $(ARGS)
+	@$(BIN)/pytest $(SPREAD) -m "not slow" $(ARGS)
 
 lint: $(TEST_TOOLS)
 	@$(BIN)/ruff format --check .

@@ -59,6 +59,19 @@ class Postgres:
         asyncio.run(self.execute(f"CREATE DATABASE {name} TEMPLATE {template}"))
         return name
 
+    def drop_database(self, name: str) -> None:
+        """With whoever is connected; a vacuum that runs there by chance is waited for."""
+        give_up_at_s = time.monotonic() + START_TIMEOUT_S
+        while True:
+            try:
+                asyncio.run(self.execute(f"DROP DATABASE {name} WITH (FORCE)"))
+            except asyncpg.InsufficientPrivilegeError:
+                if time.monotonic() > give_up_at_s:
+                    raise
+                time.sleep(0.1)
+            else:
+                return
+
     async def execute(self, statement: str, database: str = cluster.DATABASE) -> None:
         connection = await asyncpg.connect(self.dsn(database))
         try:
@@ -106,7 +119,7 @@ def empty_dsn(postgres: Postgres) -> Iterator[str]:
     """A database with nothing in it."""
     name = postgres.create_database()
     yield postgres.dsn(name)
-    asyncio.run(postgres.execute(f"DROP DATABASE {name} WITH (FORCE)"))
+    postgres.drop_database(name)
 
 
 @pytest.fixture
@@ -114,4 +127,4 @@ def dsn(postgres: Postgres, migrated_template: str) -> Iterator[str]:
     """A migrated database with no rows."""
     name = postgres.create_database(migrated_template)
     yield postgres.dsn(name)
-    asyncio.run(postgres.execute(f"DROP DATABASE {name} WITH (FORCE)"))
+    postgres.drop_database(name)

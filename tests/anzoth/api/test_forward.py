@@ -347,7 +347,7 @@ def test_no_connection_free_says_nothing_about_the_target(run: Any) -> None:
         waiting.cancel()
         await asyncio.gather(waiting, return_exceptions=True)
 
-    run(scenario, max_connections=1, connect_timeout_s=0.02)
+    run(scenario, max_connections=1, connect_timeout_s=0.1)
 
 
 def test_a_limited_key_reserves_an_estimate_and_pays_what_is_reported(run: Any) -> None:

@@ -156,7 +156,7 @@ def test_an_address_counts_if_verified_and_of_the_providers_domains(
         {"claims": {"sub": None}},
         {"claims": {"nonce": "another"}},
         {"claims": {"nonce": None}},
-        {"signing_key": OTHER_KEY},
+        pytest.param({"signing_key": OTHER_KEY}, id="another's key"),
         {"algorithm": "none"},
         {"algorithm": "HS256", "signing_key": CLIENT_SECRET},
     ],

@@ -67,7 +67,7 @@ def test_after_the_machine_was_started_again_nothing_is_believed(
     assert read_counts(path) == {}
 
 
-@pytest.mark.parametrize("content", [b"", b"x", bytes(64), os.urandom(63), bytes(640)])
+@pytest.mark.parametrize("content", [b"", b"x", bytes(64), b"\xa5" * 63, bytes(640)])
 def test_no_file_and_a_damaged_one_hold_nothing(tmp_path: Path, content: bytes) -> None:
     assert read_counts(tmp_path / "live") == {}
     (tmp_path / "live").write_bytes(content)
