@@ -57,6 +57,7 @@ class Person:
     cookie: str = ""
     csrf_token: str = ""
     sign_on: str = ""
+    device: str = ""
 
 
 @dataclass
@@ -127,8 +128,9 @@ class World:
         if person is not None:
             sent["cookie"] = f"__Host-anzoth-session={person.cookie}"
             sent["x-csrf-token"] = person.csrf_token
-            if person.sign_on:
-                sent["cookie"] += f"; __Host-anzoth-sign-on={person.sign_on}"
+            for name, value in (("sign-on", person.sign_on), ("device", person.device)):
+                if value:
+                    sent["cookie"] += f"; __Host-anzoth-{name}={value}"
         if content is None and body is not None:
             content = json.dumps(body).encode()
         if content is not None:
@@ -162,6 +164,8 @@ class World:
                 person.cookie = token
             elif name == "__Host-anzoth-sign-on":
                 person.sign_on = token
+            elif name == "__Host-anzoth-device":
+                person.device = token
             if token:
                 self.plant(f"cookie {token[:4]}", token)
         with contextlib.suppress(ValueError):
@@ -187,7 +191,10 @@ class World:
         answer = reply.json() if reply.content[:1] == b"{" else {}
         for name, secret in mints.items():
             self.plant(secret, answer[name])
-        own = {person.cookie.encode(), person.csrf_token.encode(), person.sign_on.encode()}
+        own = {
+            secret.encode()
+            for secret in (person.cookie, person.csrf_token, person.sign_on, person.device)
+        }
         may_hold = {name for name, secret in self.canaries.secrets.items() if secret in own}
         self.allow_in_last(may_hold | {*shows, *mints.values()})
         return answer
