@@ -18,6 +18,7 @@ import asyncio
 import ctypes
 import logging
 import os
+import resource
 import signal
 import sys
 from collections.abc import Mapping, Sequence
@@ -61,6 +62,7 @@ def begin(process_name: str) -> dict[str, object]:
     parent = os.getppid()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     set_parent_death_signal(signal.SIGKILL)
+    forbid_core_dumps()
     line = _read_line(sys.stdin.fileno())
     if not line or os.getppid() != parent:
         raise SystemExit(f"{process_name}: the supervisor is gone")
@@ -70,9 +72,16 @@ def begin(process_name: str) -> dict[str, object]:
         format=f"%(asctime)s %(levelname)s {process_name}: %(message)s",
         stream=sys.stderr,
     )
+    for library in ("httpx2", "httpcore2"):  # they log every URL, and at `debug` every header
+        logging.getLogger(library).setLevel(logging.WARNING)
     if settings.get("report"):
         logging.getLogger().addHandler(_ProgressReports())
     return settings
+
+
+def forbid_core_dumps() -> None:
+    """For this process and those it starts: their memory holds keys, prompts and the pepper."""
+    resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
 
 
 def set_parent_death_signal(number: signal.Signals) -> None:

@@ -42,6 +42,11 @@ class AnzothError(Exception):
             self.rule = rule
         super().__init__(self.message)
 
+    @property
+    def kept_message(self) -> str:
+        """What of the message is written down: none of the caller's own words."""
+        return self.message
+
     def body(self) -> dict[str, dict[str, str | None]]:
         """The JSON body: all four keys are always present (research: SDKs read them by name)."""
         return {
@@ -75,6 +80,15 @@ class BadRequest(AnzothError):
 
 class InvalidValue(BadRequest):
     """A field of the request has an invalid value."""
+
+
+class UnusableGrammar(InvalidValue):
+    """The grammar or schema cannot be used."""
+
+    @property
+    def kept_message(self) -> str:
+        # The answer says where it breaks, and so quotes it.
+        return " ".join((type(self).__doc__ or "").split())
 
 
 class MissingParameter(BadRequest):

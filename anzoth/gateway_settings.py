@@ -24,8 +24,9 @@ def gateway_settings(
     dsn: str,
     models: Sequence[Mapping[str, object]],
     models_must_load: bool,
+    backend_keys: Mapping[str, str] | None = None,
 ) -> dict[str, object]:
-    """JSON. `models`: each made by `offered_model`."""
+    """JSON. `models`: each made by `offered_model`; `backend_keys`: see `startup.take_secrets`."""
     server = config.server
     return {
         "listen_fd": listen_fd,
@@ -40,6 +41,7 @@ def gateway_settings(
         "usage": to_json(config.usage),
         "models": models,
         "backends": [to_json(backend) for backend in config.backends],
+        "backend_keys": backend_keys or {},
         "models_must_load": models_must_load,
         "log_level": server.log_level,
     }

@@ -4,8 +4,8 @@
 
 Settings come from the supervisor (see `anzoth.child`): `listen_fd`, `control_socket`, `dsn`,
 `data_dir`, `drain_s`, `http`, `journal`, `accounts`, `oidc`, `usage`, `models`, `backends`,
-`models_must_load`, `log_level`. The listening socket is the supervisor's, so that a gateway which
-is started again finds the connections that came meanwhile.
+`backend_keys`, `models_must_load`, `log_level`. The listening socket is the supervisor's, so that a
+gateway which is started again finds the connections that came meanwhile.
 
 Stopping (SIGTERM): readiness fails, no new connection is accepted, running requests finish within
 `drain_s` or are ended with an error, the ledger is flushed; what the database cannot take then
@@ -160,7 +160,8 @@ async def _build(
     stack.push_async_callback(denials.close)
     background = await stack.enter_async_context(asyncio.TaskGroup())
     backends = Backends(
-        Backend(from_json(BackendConfig, made), metrics) for made in settings["backends"]
+        Backend(from_json(BackendConfig, made), metrics, environ=settings["backend_keys"])
+        for made in settings["backends"]
     )
     stack.push_async_callback(backends.close)
     endings = Endings(database, settings["dsn"], pepper, models, backends)

@@ -1,4 +1,5 @@
-"""What must be true before anything is started: the data directory is ours, the port is free.
+"""What must be true before anything is started: the data directory is ours, the port is free, and
+no child will inherit a secret.
 
 Each failure is one sentence that says what to do. Does not know what will be started.
 """
@@ -11,12 +12,20 @@ import fcntl
 import os
 import socket
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterator, MutableMapping
 from pathlib import Path
 
-from anzoth.config import ConfigError
+from anzoth.config import Config, ConfigError
 
 _BACKLOG = 1024
+
+
+def take_secrets(config: Config, environ: MutableMapping[str, str]) -> dict[str, str]:
+    """Takes what is secret out of the environment, which every child inherits and `ps` shows: the
+    database's URL, and the keys of backends, which are returned by their variables' names."""
+    environ.pop("ANZOTH_DATABASE_URL", None)
+    names = {name for backend in config.backends if (name := backend.api_key_env) is not None}
+    return {name: environ.pop(name) for name in names if name in environ}
 
 
 @contextlib.contextmanager

@@ -58,8 +58,10 @@ _GATEWAY_MARGIN_S = 5.0
 class Supervisor:
     """One running installation."""
 
-    def __init__(self, config: Config, terminal: Terminal) -> None:
+    def __init__(self, config: Config, terminal: Terminal, backend_keys: Mapping[str, str]) -> None:
+        """`backend_keys`: by the variables that the configuration names."""
         self._config = config
+        self._backend_keys = backend_keys
         self._terminal = terminal
         self._stop = asyncio.Event()
         self._starting: asyncio.Task[None] | None = None
@@ -173,6 +175,7 @@ class Supervisor:
                 dsn=dsn,
                 models=host.offered(),
                 models_must_load=host.must_load,
+                backend_keys=self._backend_keys,
             )
 
         self._gateway = Child(

@@ -25,7 +25,7 @@ from anzoth.api import authentication
 from anzoth.api.call import ANY_KEY, Answer, Call, Route, Services
 from anzoth.api.routes import ROUTES, patterns
 from anzoth.errors import AnzothError, BadRequest, UnsupportedMediaType
-from anzoth.gateway import database_errors, shadow
+from anzoth.gateway import database_errors, keys, shadow
 from anzoth.gateway.denials import DENIALS
 from anzoth.gateway.usage import UsageRecord
 from anzoth.http import sse
@@ -155,7 +155,11 @@ class App:
         return answer
 
     def _known(self, call: Call, error: Exception) -> AnzothError:
+        """As it may be told and written down: a message can quote a path or the name of a model,
+        and some put their key there."""
         if isinstance(error, AnzothError):
+            error.message = keys.redact(error.message)
+            error.param = error.param and keys.redact(error.param)
             return error
         if (unavailable := database_errors.try_translate(error)) is not None:
             log.warning("request %s failed: %s", call.request.request_id, error)
@@ -185,7 +189,7 @@ class App:
         usage.shadow_rules = tuple(call.shadowed)
         if failure is not None:
             usage.error_code = failure.code
-            usage.rule, usage.refusal = failure.rule, failure.message
+            usage.rule, usage.refusal = failure.rule, failure.kept_message
         elif status == STATUS_CLIENT_CLOSED:
             usage.finish_reason = "cancelled"
         self._services.ledger.record(usage)

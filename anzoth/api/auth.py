@@ -25,7 +25,7 @@ from anzoth.api import cookies
 from anzoth.api.call import Answer, Call
 from anzoth.api.fields import Field, parse, string, wrong_value
 from anzoth.errors import InvalidValue, NotFound, NotSignedIn
-from anzoth.gateway.accounts import emails, tokens
+from anzoth.gateway.accounts import devices, emails, tokens
 from anzoth.gateway.accounts.service import Accounts
 from anzoth.gateway.accounts.sessions import Client, Session, SessionRow, StartedSession
 from anzoth.http.client_address import client_address, parse_networks
@@ -262,7 +262,8 @@ def client_of(call: Call) -> Client:
     if is_behind_proxy and address is not None and address.is_loopback:
         address = client_address(request, _THIS_MACHINE)
     peer = request.peer if address is None else str(address)
-    return Client(peer, request.headers.get("user-agent") or "")
+    device = cookies.read(request, cookies.DEVICE, call.services.accounts.config)
+    return Client(peer, request.headers.get("user-agent") or "", device)
 
 
 def _anonymous(call: Call) -> tuple[Accounts, Client]:
@@ -288,7 +289,18 @@ async def begun(call: Call, started: StartedSession, **more: object) -> Answer:
     else:
         session = await accounts.sessions.find(started.token)
         body = await _describe(call, session, started.csrf_token)
+        headers += _device(call, session.user.email)
     return _answer(call, {**body, **more}, headers)
+
+
+def _device(call: Call, email: str) -> HeaderList:
+    """The browser is known from now on to be this user's."""
+    accounts = call.services.accounts
+    known = cookies.read(call.request, cookies.DEVICE, accounts.config)
+    if accounts.devices.try_recognise(known, email) is not None:
+        return []
+    minted = accounts.devices.mint(email)
+    return cookies.setting(cookies.DEVICE, minted, accounts.config, devices.LIFETIME_S)
 
 
 async def _describe(call: Call, session: Session, csrf_token: str) -> dict[str, Any]:

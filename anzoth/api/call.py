@@ -175,7 +175,8 @@ def _other_purpose(model: ServedModel) -> InvalidValue:
         purpose = "ranks documents: use /v1/rerank"
     else:
         purpose = "generates text: use /v1/chat/completions or /v1/completions"
-    return InvalidValue(f"The model '{model.name}' {purpose}.", param="model")
+    leads = "" if model.target is None else f" leads to '{model.target}', which"
+    return InvalidValue(f"The model '{model.name}'{leads} {purpose}.", param="model")
 
 
 Handler = Callable[[Call], Awaitable[Answer]]

@@ -1,9 +1,9 @@
-"""Which session's cookie does a request carry, which does an answer set, and is the request ours?
+"""Which cookies does a request carry, which does an answer set, and is the request ours?
 
-Over TLS (`[accounts] public_url` is https) the cookie is `__Host-anzoth-session`, with Secure,
-HttpOnly, SameSite=Lax and Path=/: no other host or path can set it, no script reads it, and other
-sites' requests do not carry it unless they are plain navigation. Not Strict: a page that is opened
-from a mail, or at the end of single sign-on, would look signed out.
+Over TLS (`[accounts] public_url` is https) a session's cookie is `__Host-anzoth-session`, with
+Secure, HttpOnly, SameSite=Lax and Path=/: no other host or path can set it, no script reads it,
+and other sites' requests do not carry it unless they are plain navigation. Not Strict: a page that
+is opened from a mail, or at the end of single sign-on, would look signed out.
 
 Without TLS it is `anzoth-session`, without Secure, and is given to this machine's own browsers
 alone. Chromium would take a Secure cookie from http://localhost, but not every client does:
@@ -26,7 +26,7 @@ from anzoth.account_config import AccountsConfig, is_loopback
 from anzoth.errors import Forbidden, ForgedRequest
 from anzoth.http.messages import HeaderList, Request
 
-SESSION, SIGN_ON = "anzoth-session", "anzoth-sign-on"
+SESSION, SIGN_ON, DEVICE = "anzoth-session", "anzoth-sign-on", "anzoth-device"
 CSRF_HEADER = "x-csrf-token"
 _SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 _FORWARDING = ("forwarded", "x-forwarded-for", "x-forwarded-host", "x-forwarded-proto", "via")

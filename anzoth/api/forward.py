@@ -28,7 +28,8 @@ from anzoth.api.requests import CHAT_FIELDS, COMPLETION_FIELDS, Options
 from anzoth.api.timeout import deadline_s
 from anzoth.errors import DeadlineExceeded
 from anzoth.gateway.aliases import Target
-from anzoth.gateway.backends import Backend, Exchange
+from anzoth.gateway.backend_exchange import Exchange
+from anzoth.gateway.backends import Backend
 from anzoth.gateway.remote_usage import RemoteUsage, estimated_tokens
 from anzoth.http import sse
 from anzoth.http.messages import Response, Sink, StreamingResponse

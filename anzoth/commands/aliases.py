@@ -25,7 +25,9 @@ from anzoth.config import Config
 from anzoth.errors import AnzothError
 from anzoth.gateway import alias_directory
 from anzoth.gateway.alias_directory import AliasRequest, AliasView
+from anzoth.gateway.aliases import Target
 from anzoth.gateway.directory import DirectoryError
+from anzoth.model_kind import ModelKind, model_kind
 
 app = typer.Typer(help="Names that models have for one tenant.", no_args_is_help=True)
 
@@ -90,7 +92,7 @@ async def create(
     if name in served and not shadow:
         raise DirectoryError(f"a model named {name!r} is served; --shadow hides it from the tenant")
     fields = _fields(installation.config, target, system_prompt, default, force, sticky)
-    request = _parse({"name": name, **fields})
+    request = _parse(installation.config, {"name": name, **fields})
     async with installation.database() as dsn:
         made = await alias_directory.create_for_tenant(dsn, tenant, request)
     _print(made, as_json)
@@ -139,7 +141,8 @@ async def update(
 
     def change(before: AliasView) -> AliasRequest:
         kept = ("name", "targets", "system_prompt", "defaults", "forced", "sticky")
-        return _parse({name: describe(before)[name] for name in kept} | fields)
+        kept_fields = {name: describe(before)[name] for name in kept}
+        return _parse(installation.config, kept_fields | fields)
 
     async with installation.database() as dsn:
         made = await alias_directory.update_for_tenant(dsn, tenant, name, change)
@@ -180,9 +183,17 @@ def _target_text(target: Any) -> str:
     return f"{name}={target['weight']}"
 
 
-def _parse(fields: dict[str, Any]) -> AliasRequest:
+def _parse(config: Config, fields: dict[str, Any]) -> AliasRequest:
+    paths = {name: model.path for model in config.models for name in model.names}
+
+    def kind_of(target: Target) -> ModelKind | None:
+        path = None if target.backend is not None else paths.get(target.model)
+        return None if path is None else model_kind(path)  # one may be loaded by command
+
     try:
-        return parse_alias(fields)
+        request = parse_alias(fields)
+        alias_directory.require_one_purpose(request, kind_of)
+        return request
     except AnzothError as error:
         raise DirectoryError(error.message) from None
 

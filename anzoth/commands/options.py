@@ -164,7 +164,7 @@ def foreseen_errors() -> Iterator[None]:
 
 
 def fail(message: str, status: int = 1) -> NoReturn:
-    print(f"anzoth: {message}", file=sys.stderr)
+    print(f"anzoth: {keys.redact(message)}", file=sys.stderr)  # it may quote an argument
     raise typer.Exit(status)
 
 

@@ -5,12 +5,15 @@ Does not know: what "everything" is (see `anzoth.supervisor`).
 
 from __future__ import annotations
 
+import os
 from typing import Annotated
 
 import typer
 
+from anzoth import child
 from anzoth import config as configuration
 from anzoth.commands.options import ConfigFile, DatabaseUrl, DataDir, command
+from anzoth.startup import take_secrets
 from anzoth.supervisor import Supervisor
 from anzoth.terminal import Terminal
 
@@ -66,4 +69,7 @@ async def serve(
         "data_dir": data_dir,
         "database_url": database_url,
     }
-    await Supervisor(configuration.load(config, given), Terminal()).run()
+    loaded = configuration.load(config, given)
+    secrets = take_secrets(loaded, os.environ)
+    child.forbid_core_dumps()
+    await Supervisor(loaded, Terminal(), secrets).run()

@@ -5,7 +5,8 @@ tenant may not give the name of a served model to something else: whoever uses t
 answered by another model without a sign. The operator may, and has to say so. An alias
 that is there keeps its meaning, whatever is served later.
 
-A key can lead an alias only to models that it may use itself.
+A key can lead an alias only to models that it may use itself. All of its targets are for one
+purpose, as far as that is known: of what another server's models are for, nothing is.
 
 Does not know: HTTP, or how a request finds its target.
 """
@@ -30,6 +31,7 @@ from anzoth.gateway.backends import Backends
 from anzoth.gateway.directory import DirectoryError
 from anzoth.gateway.models import ModelRegistry
 from anzoth.gateway.principal import Principal
+from anzoth.model_kind import ModelKind
 
 AliasView = AliasRow
 """An alias with its id and its times."""
@@ -134,6 +136,7 @@ class AliasDirectory:
                 "can give its name another meaning.",
                 param="name",
             )
+        require_one_purpose(request, self._kind_of)
         for number, target in enumerate(request.targets):
             if not principal.may_use_model(target.name):
                 raise ModelNotAllowed(
@@ -145,6 +148,10 @@ class AliasDirectory:
                     f"Invalid value for 'targets[{number}]': there is no such model here.",
                     param=f"targets[{number}]",
                 )
+
+    def _kind_of(self, target: Target) -> ModelKind | None:
+        model = None if target.backend is not None else self._models.find(target.model)
+        return None if model is None else model.kind
 
     def _exists(self, principal: Principal, target: Target) -> bool:
         if target.backend is None:
@@ -161,6 +168,41 @@ class AliasDirectory:
                 "Aliases cannot be read or written because the database is unavailable. Please "
                 "retry."
             ) from None
+
+
+_PURPOSES: Mapping[ModelKind, str] = {
+    "generation": "generates text",
+    "embedding": "makes embeddings",
+    "rerank": "ranks documents",
+}
+
+
+def require_one_purpose(
+    request: AliasRequest, kind_of: Callable[[Target], ModelKind | None]
+) -> None:
+    """Raises InvalidValue for an alias that could not answer some of its requests, or any.
+
+    `kind_of`: None where nobody knows.
+    """
+    first: tuple[Target, ModelKind] | None = None
+    for number, target in enumerate(request.targets):
+        kind = kind_of(target)
+        if kind is None:
+            continue
+        first = first or (target, kind)
+        if kind != first[1]:
+            raise InvalidValue(
+                f"Invalid value for 'targets[{number}]': '{target.name}' {_PURPOSES[kind]}, and "
+                f"'{first[0].name}' {_PURPOSES[first[1]]}; an alias leads to models for one "
+                "purpose.",
+                param=f"targets[{number}]",
+            )
+    if first is not None and first[1] != "generation" and request.system_prompt is not None:
+        raise InvalidValue(
+            f"Invalid value for 'system_prompt': '{first[0].name}' {_PURPOSES[first[1]]}, and "
+            "takes none.",
+            param="system_prompt",
+        )
 
 
 def _uuid(id: str) -> uuid.UUID:

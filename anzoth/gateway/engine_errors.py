@@ -10,8 +10,8 @@ from anzoth.errors import (
     CapacityUnavailable,
     ContextLengthExceeded,
     DeadlineExceeded,
-    InvalidValue,
     ModelUnavailable,
+    UnusableGrammar,
 )
 from anzoth.frames import Refused, Row
 
@@ -27,7 +27,7 @@ def error_of_refusal(refused: Refused) -> AnzothError:
         case "too_long":
             return ContextLengthExceeded(refused.message or None)
         case "invalid":
-            return InvalidValue(refused.message or None)
+            return UnusableGrammar(refused.message or None)
 
 
 def error_of_ending(row: Row, grammar_param: str | None) -> AnzothError | None:
@@ -37,7 +37,7 @@ def error_of_ending(row: Row, grammar_param: str | None) -> AnzothError | None:
         case "deadline":
             return DeadlineExceeded()
         case "error" if row.message is not None:
-            return InvalidValue(row.message, param=grammar_param)
+            return UnusableGrammar(row.message, param=grammar_param)
         case "error" | "abort":
             return ModelUnavailable("The model backend ended this request. Retry it.")
     return None

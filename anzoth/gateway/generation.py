@@ -18,7 +18,7 @@ import math
 import time
 from dataclasses import replace
 
-from anzoth.errors import AnzothError, DeadlineExceeded, InvalidValue
+from anzoth.errors import AnzothError, DeadlineExceeded, UnusableGrammar
 from anzoth.frames import PromptRow, Row, SamplingParams
 from anzoth.gateway import output_budget
 from anzoth.gateway.choices import Choice, ChoiceText, Collector, Consumer, Ending
@@ -127,11 +127,11 @@ class Generation:
                         timeout_ms=self._left_ms(),
                     )
                 )
-        except InvalidValue as error:
+        except UnusableGrammar as error:
             # Everything but the grammar was checked on this side already.
             if sampling.grammar is None or error.param is not None:
                 raise
-            raise InvalidValue(str(error), param=self._request.grammar_param) from error
+            raise UnusableGrammar(str(error), param=self._request.grammar_param) from error
         if self._error is not None:
             self.close()  # it was admitted: what was computed counts
             raise self._error

@@ -35,6 +35,8 @@ _SECRET_CHARS = 36
 _CRC_CHARS = 6  # 62**6 > 2**32
 _SHAPE = re.compile(r"anz-([0-9A-Za-z]{12})_[0-9A-Za-z]{42}", re.ASCII)
 _PATTERN = re.compile(KEY_PATTERN)
+_ALMOST = re.compile(r"anz-([0-9A-Za-z]{4})[0-9A-Za-z]{8}_[0-9A-Za-z]{8,}")
+"""A key, or what became of one when it was cut off or mistyped."""
 
 
 @dataclass(slots=True, frozen=True)
@@ -89,6 +91,12 @@ def is_kid(text: str) -> bool:
 def holds_key(text: str) -> bool:
     """Whether something in `text` looks like one of our keys."""
     return _PATTERN.search(text) is not None
+
+
+def redact(text: str) -> str:
+    """`text` without the secret half of any key in it, whole or almost: for what is told or kept
+    about requests that put a key where none belongs."""
+    return _ALMOST.sub(rf"{PREFIX}\1…", text) if PREFIX in text else text
 
 
 def load_pepper(data_dir: Path) -> Pepper:

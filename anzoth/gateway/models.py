@@ -18,7 +18,7 @@ from types import MappingProxyType
 from anzoth.errors import AnzothError, ModelNotFound, ModelUnavailable
 from anzoth.gateway.engine_client import EngineClient
 from anzoth.model_config import ModelConfig
-from anzoth.model_kind import has_token_types, model_kind
+from anzoth.model_kind import ModelKind, has_token_types, model_kind
 from anzoth.price import Price
 from anzoth.text.chat_template import ChatTemplate, ChatTemplateError
 from anzoth.text.embedding_text import EmbeddingText, EmbeddingTextError
@@ -54,6 +54,13 @@ class ServedModel:
     """Under this name. None: its use costs nothing."""
     target: str | None = None
     """The served model's own name where `name` is an alias of a tenant."""
+
+    @property
+    def kind(self) -> ModelKind:
+        """What it is for."""
+        if self.embedding is not None:
+            return "embedding"
+        return "generation" if self.rerank is None else "rerank"
 
     @property
     def label(self) -> str:

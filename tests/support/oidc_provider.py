@@ -41,6 +41,8 @@ class OidcProvider:
     metadata: dict[str, Any] = field(default_factory=dict)
     asked: list[str] = field(default_factory=list)
     codes: dict[str, dict[str, str]] = field(default_factory=dict)
+    handed_out: list[str] = field(default_factory=list, repr=False)
+    """PKCE verifiers that it was sent, and ID tokens that it made."""
 
     def sign_in(self, authorization_url: str, subject: str, **claims: Any) -> str:
         """The callback's query after this person signed in and agreed."""
@@ -94,7 +96,9 @@ class OidcProvider:
         claims = {name: value for name, value in claims.items() if value is not None}
         headers = {"kid": self.key_id}
         key: Any = None if self.algorithm == "none" else self.signing_key  # as PyJWT wants it
+        self.handed_out.append(form["code_verifier"])
         token = jwt.encode(claims, key, algorithm=self.algorithm, headers=headers)
+        self.handed_out.append(token)
         return 200, {"access_token": "x", "token_type": "Bearer", "id_token": token}
 
 

@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 
 from anzoth.account_config import AccountsConfig, OidcConfig
 from anzoth.db.pool import Database
+from anzoth.gateway.accounts.devices import Devices
 from anzoth.gateway.accounts.members import Members
 from anzoth.gateway.accounts.passwords import Passwords
 from anzoth.gateway.accounts.sessions import Sessions
@@ -28,6 +29,7 @@ class Accounts:
 
     config: AccountsConfig
     sessions: Sessions
+    devices: Devices
     sign_in: SignIn
     sign_up: SignUp
     single_sign_on: SingleSignOn
@@ -53,10 +55,12 @@ def build(
     vault = Vault(pepper)
     hasher = hasher or Passwords()
     sessions = Sessions(database, pepper, config, now=now)
-    sign_in = SignIn(database, vault, sessions, hasher, clock=clock, unix_s=unix_s)
+    devices = Devices(vault)
+    sign_in = SignIn(database, vault, sessions, devices, hasher, clock=clock, unix_s=unix_s)
     return Accounts(
         config=config,
         sessions=sessions,
+        devices=devices,
         sign_in=sign_in,
         sign_up=SignUp(database, vault, sessions, sign_in, hasher, config),
         single_sign_on=SingleSignOn(database, vault, sessions, config, providers, unix_s=unix_s),

@@ -42,6 +42,8 @@ class Client:
 
     peer: str
     user_agent: str = ""
+    device: str | None = field(default=None, repr=False)
+    """The cookie of a browser in which somebody has signed in before (see `devices`)."""
 
 
 @dataclass(slots=True, frozen=True)

@@ -4,8 +4,10 @@
                      └▶ session that awaits ─▶ code ─▶ session   with one
 
 Whoever is refused learns the same, after the same work, whether the user is unknown, disabled or
-has another password. Attempts are throttled by account and by address. Passwords are verified
-outside of transactions: argon2 takes longer than a pooled connection should be held.
+has another password. Attempts are throttled by address and by account; those of a browser in which
+the user has signed in before apart from all others, so that no stranger can keep a user out there.
+Passwords are verified outside of transactions: argon2 takes longer than a pooled connection should
+be held.
 
 Does not know: how accounts come into being (see `sign_up`), or sign-in at a provider
 (see `single_sign_on`).
@@ -30,6 +32,7 @@ from anzoth.errors import (
 )
 from anzoth.gateway import audit
 from anzoth.gateway.accounts import events, passwords, tokens, totp
+from anzoth.gateway.accounts.devices import Devices
 from anzoth.gateway.accounts.passwords import Passwords
 from anzoth.gateway.accounts.sessions import Client, Session, Sessions, StartedSession
 from anzoth.gateway.accounts.throttle import Throttle, network_of
@@ -49,6 +52,7 @@ class SignIn:
         database: Database,
         vault: Vault,
         sessions: Sessions,
+        devices: Devices,
         hasher: Passwords,
         *,
         clock: Callable[[], float] = time.monotonic,
@@ -57,6 +61,7 @@ class SignIn:
         self._database = database
         self._vault = vault
         self._sessions = sessions
+        self._devices = devices
         self._passwords = hasher
         self._unix_s = unix_s
         self._accounts = Throttle(num_free=5, clock=clock)
@@ -155,10 +160,11 @@ class SignIn:
         TooManyAttempts, and Conflict where there is no password."""
         if session.user.password_hash is None:
             raise Conflict("This account has no password: it signs in at a provider.")
-        self._accounts.attempt(session.user.email)
+        subject = f"confirmation of {session.user.id}"  # which nobody without a session delays
+        self._accounts.attempt(subject)
         if not await self._passwords.verify(session.user.password_hash, password):
             raise SignInFailed("The password is wrong.")
-        self._accounts.forget(session.user.email)
+        self._accounts.forget(subject)
 
     async def _rehash(self, user: UserRow, password: str) -> str | None:
         """None: the hash is as new ones are."""
@@ -175,7 +181,7 @@ class SignIn:
         async with self._sessions.resumed(token, awaiting_second_factor=True) as (connection, it):
             if not it.row.awaits_second_factor:
                 raise NotSignedIn()
-            subject = _second_factor_of(it.user.id)
+            subject = self._subject(_second_factor_of(it.user.id), it.user.email, client)
             self._accounts.attempt(subject)
             is_right = await self._is_right_code(connection, it.user, code)
             if not is_right:
@@ -294,15 +300,20 @@ class SignIn:
 
     def _count_attempt(self, email: str, client: Client) -> None:
         self.count_address(client)
-        self._accounts.attempt(email)
+        self._accounts.attempt(self._subject(email, email, client))
 
     def count_address(self, client: Client) -> None:
         """One attempt at a secret from this address. Raises TooManyAttempts."""
         self._addresses.attempt(network_of(client.peer))
 
     def _count_success(self, email: str, client: Client) -> None:
-        self._accounts.forget(email)
+        self._accounts.forget(self._subject(email, email, client))
         self._addresses.take_back(network_of(client.peer))
+
+    def _subject(self, what: str, email: str, client: Client) -> str:
+        """Whose attempts at `what` are counted together: of a browser that is known, its own."""
+        device = self._devices.try_recognise(client.device, email)
+        return what if device is None else f"{what} {device}"
 
 
 def require_good(password: str, param: str = "password") -> None:

@@ -16,6 +16,8 @@ from anzoth.api.call import ANY_KEY, Answer, Call, Route
 from anzoth.api.routes import ROUTES, patterns
 from anzoth.errors import AnzothError
 from anzoth.frames import Refused
+from anzoth.gateway import keys
+from anzoth.gateway.ledger import row_of
 from anzoth.gateway.scopes import SCOPES
 from anzoth.http.messages import Response
 
@@ -283,6 +285,42 @@ def test_a_refusal_of_the_engine_is_a_status_even_for_a_stream(
         # Nothing was charged: the one request per minute is still there.
         assert (await api.chat(key="limited", max_tokens=5)).status == 200
         assert [record.status for record in api.ledger.records] == [status, 200]
+
+    run(scenario)
+
+
+def test_a_grammar_is_quoted_to_whoever_sent_it_and_in_no_record(run: Run) -> None:
+    async def scenario(api: Api) -> None:
+        api.peer.refusal = Refused(0, "invalid", "unknown name: THEIR_RULE")
+        reply = await api.chat(structured_outputs={"grammar": "start: THEIR_RULE"})
+        assert reply.error["message"] == "unknown name: THEIR_RULE"
+        assert [record.refusal for record in api.ledger.records] == [
+            "The grammar or schema cannot be used."
+        ]
+
+    run(scenario)
+
+
+@pytest.mark.parametrize("where", ["path", "model", "parameter"])
+def test_a_key_that_stands_where_none_belongs_is_neither_told_nor_kept(
+    where: str, run: Run
+) -> None:
+    async def scenario(api: Api) -> None:
+        secret = keys.mint().text
+        if where == "model":
+            reply = await api.chat(model=secret, user=secret, metadata={secret: secret})
+            row = row_of(api.ledger.records[0])
+            assert f"{secret[:8]}…" in str(row.model)
+            assert secret.partition("_")[2] not in repr(row)
+        elif where == "path":
+            reply = await api.call("GET", f"/v1/{secret}")
+            assert f"{secret[:8]}…" in reply.error["message"]
+        else:
+            api.keys.principals["reader"] = make_principal(scopes=frozenset({"audit:read"}))
+            path = f"/v1/organization/audit_logs?{secret}=1"
+            reply = await api.call("GET", path, key="reader")
+        assert reply.status in (400, 404)
+        assert secret.partition("_")[2].encode() not in reply.body
 
     run(scenario)
 

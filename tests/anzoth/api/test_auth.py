@@ -22,7 +22,7 @@ from anzoth.gateway.directory import KeyRequest
 
 pytestmark = pytest.mark.slow
 
-COOKIE = "anzoth-session"
+COOKIE, DEVICE = "anzoth-session", "anzoth-device"
 ANOTHER = "another long password"
 
 
@@ -240,6 +240,68 @@ def test_guessing_is_throttled_by_account_and_told_when_to_come_back(dsn: str) -
     run_site(dsn, scenario)
 
 
+def test_a_stranger_who_guesses_does_not_delay_a_browser_that_is_known(dsn: str) -> None:
+    async def scenario(site: Site) -> None:
+        ann = await owner(site)
+        bob = await owner(site, "bob@example.com", "other")
+        await ann.post("/v1/auth/sign-out")
+        for _ in range(5):
+            await site.browser(peer="::1").sign_in("ann@example.com", "wrong password 1")
+        for stranger in (site.browser(), bob):  # whose device is another user's
+            assert (await stranger.sign_in("ann@example.com")).status == 429
+        assert (await ann.sign_in("ann@example.com")).status == 200
+        # Nor what takes the password of who is signed in.
+        body = {"current_password": PASSWORD, "new_password": ANOTHER}
+        assert (await ann.post("/v1/auth/password", body)).status == 200
+        # That a known browser was right buys strangers nothing.
+        assert (await site.browser().sign_in("ann@example.com", ANOTHER)).status == 429
+
+    run_site(dsn, scenario)
+
+
+def test_a_known_browser_has_as_few_guesses_as_all_strangers_together(dsn: str) -> None:
+    async def scenario(site: Site) -> None:
+        ann = await owner(site)
+        await ann.post("/v1/auth/sign-out")
+        for _ in range(5):
+            reply = await ann.sign_in("ann@example.com", "wrong password 1")
+            assert reply.status == 401
+        assert (await ann.sign_in("ann@example.com")).status == 429
+        assert (await site.browser().sign_in("ann@example.com")).status == 200
+
+    run_site(dsn, scenario)
+
+
+def test_a_browser_is_known_only_after_the_second_factor(dsn: str) -> None:
+    async def scenario(site: Site) -> None:
+        secret, codes = await enrolled(await owner(site))
+        browser = site.browser()
+        assert (await browser.sign_in("ann@example.com")).status == 200
+        assert DEVICE not in browser.cookies
+        for code in ("000000", "000001"):
+            await browser.post("/v1/auth/second-factor", {"code": code})
+        reply = await browser.post("/v1/auth/second-factor", {"code": codes[0]})
+        assert reply.status == 200
+        kept = browser.cookies[DEVICE]
+        await browser.post("/v1/auth/sign-out")
+        assert browser.cookies[DEVICE] == kept
+        # Somebody who has the password does not keep the user's own browser from the second step.
+        thief = site.browser()
+        await thief.sign_in("ann@example.com")
+        for _ in range(5):
+            await thief.post("/v1/auth/second-factor", {"code": "000000"})
+        reply = await thief.post("/v1/auth/second-factor", {"code": codes[1]})
+        assert reply.status == 429
+        assert (await browser.sign_in("ann@example.com")).status == 200
+        reply = await browser.post(
+            "/v1/auth/second-factor", {"code": await code_of(browser, secret)}
+        )
+        assert reply.status == 200
+        assert browser.cookies[DEVICE] == kept
+
+    run_site(dsn, scenario)
+
+
 def test_guessing_is_throttled_by_address_whatever_succeeds_between(dsn: str) -> None:
     async def scenario(site: Site) -> None:
         await owner(site)
@@ -319,8 +381,9 @@ def test_a_cookie_is_http_only_and_kept_as_a_digest(dsn: str) -> None:
     async def scenario(site: Site) -> None:
         browser = site.browser()
         reply = await browser.sign_up("ann@example.com", "acme")
-        (_, cookie), *more = reply.set_cookies
-        assert not more
+        (_, cookie), (_, device) = reply.set_cookies
+        kept = browser.cookies[DEVICE]
+        assert device == f"{DEVICE}={kept}; Path=/; Max-Age=34560000; HttpOnly; SameSite=Lax"
         token = browser.cookies[COOKIE]
         assert cookie == (f"{COOKIE}={token}; Path=/; Max-Age=604800; HttpOnly; SameSite=Lax")
         assert reply.headers["cache-control"] == "no-store"

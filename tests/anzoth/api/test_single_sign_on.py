@@ -68,7 +68,7 @@ def test_who_comes_first_becomes_a_member_of_the_providers_tenant(
             False,
         )
         assert [(o["name"], o["role"]) for o in organizations] == [("acme", "admin")]
-        assert list(browser.cookies) == ["__Host-anzoth-session"]
+        assert list(browser.cookies) == ["__Host-anzoth-session", "__Host-anzoth-device"]
         assert (await browser.get("/v1/organization/users")).status == 200
         # What takes a password says that there is none.
         reply = await browser.post("/v1/auth/totp", {"password": PASSWORD})

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 from principals import make_principal
@@ -35,11 +35,23 @@ def by(principal: Principal) -> Caller:
     return Caller(principal, "192.0.2.1", "req_1")
 
 
+@dataclass
+class Model:
+    kind: str = "generation"
+
+
 class Served:
     """The registry, as far as it is asked."""
 
-    def find(self, name: str) -> object | None:
-        return self if name in ("llama", "gpt-4o") else None
+    models: ClassVar = {
+        "llama": Model(),
+        "gpt-4o": Model(),
+        "vectors": Model("embedding"),
+        "ranker": Model("rerank"),
+    }
+
+    def find(self, name: str) -> Model | None:
+        return self.models.get(name)
 
 
 class Severable:
@@ -165,6 +177,29 @@ def test_what_an_alias_may_not_be_is_said(dsn: str) -> None:
             with pytest.raises(error) as raised:
                 await world.directory.create(by(principal), request)
             assert raised.value.param == param
+
+    run(dsn, scenario)
+
+
+def test_targets_for_different_purposes_are_refused_as_far_as_they_are_known(dsn: str) -> None:
+    async def scenario(world: World) -> None:
+        llama, vectors, far = Target("llama"), Target("vectors"), Target("big", "far")
+        for request, param, said in (
+            (AliasRequest("x", (llama, vectors)), "targets[1]", "'vectors' makes embeddings"),
+            (AliasRequest("x", (vectors, far, llama)), "targets[2]", "'llama' generates text"),
+            (AliasRequest("x", (vectors, Target("ranker"))), "targets[1]", "'ranker' ranks"),
+            (AliasRequest("x", (vectors,), "Be brief."), "system_prompt", "takes none"),
+        ):
+            with pytest.raises(InvalidValue, match=said) as raised:
+                await world.directory.create(by(world.acme), request)
+            assert raised.value.param == param
+        both = AliasRequest("both", (llama, far), "Be brief.")
+        made = await world.directory.create(by(world.acme), both)
+        with pytest.raises(InvalidValue, match="'vectors' makes embeddings"):
+            await world.directory.update(
+                by(world.acme), str(made.id), replace(both, targets=(llama, vectors))
+            )
+        await world.directory.create(by(world.acme), AliasRequest("v", (vectors, far)))
 
     run(dsn, scenario)
 

@@ -30,6 +30,31 @@ def test_a_minted_key_has_the_published_form() -> None:
     assert re.findall(keys.KEY_PATTERN, f"key='{key.text}';") == [key.text]
 
 
+def test_the_published_pattern_is_that_of_every_key_and_stands_in_the_readme() -> None:
+    readme = (Path(__file__).parents[3] / "README.md").read_text()
+    assert f"`{keys.KEY_PATTERN}`" in readme
+    published = re.compile(keys.KEY_PATTERN)
+    for _ in range(300):
+        text = keys.mint().text  # whatever it may do: there is one form
+        for around in (text, f"'{text}'", f"KEY={text}\n", f"https://u:{text}@h", f"{text}."):
+            assert published.findall(around) == [text]
+        assert not published.search(f"x{text}")
+        assert not published.search(f"{text}x")
+        assert not published.search(text[:-1])
+
+
+def test_text_is_redacted_wherever_a_key_or_most_of_one_stands() -> None:
+    text = keys.mint().text
+    secret = text.partition("_")[2]
+    for written in (text, f"/v1/models/{text}/x", f"a{text}", text + "x", text[:-1], text[:30]):
+        shown = keys.redact(f"{written} and {written}")
+        assert shown.count(f"{text[:8]}…") == 2
+        for start in range(len(secret) - 8):
+            assert secret[start : start + 8] not in shown
+    for other in ("", "anz-", "anz-k7Qm…9fZ2", "anz-embeddings_of_names", "model_not_found"):
+        assert keys.redact(other) == other
+
+
 def test_no_two_keys_are_equal() -> None:
     minted = [keys.mint() for _ in range(200)]
     assert len({key.kid for key in minted}) == 200

@@ -1,0 +1,27 @@
+"""`anzoth aliases`: what the operator may type."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from anzoth.commands.aliases import _parse
+from anzoth.config import Config
+from anzoth.gateway.directory import DirectoryError
+from anzoth.model_config import ModelConfig
+
+
+def test_targets_for_different_purposes_are_refused_by_what_the_configuration_serves(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "config.json").write_text('{"architectures": ["BertModel"]}')
+    config = Config(models=(ModelConfig(), ModelConfig("vectors", tmp_path, ("ada",))))
+
+    def alias_of(*models: str) -> dict[str, object]:
+        return {"name": "x", "targets": [{"model": model} for model in models]}
+
+    with pytest.raises(DirectoryError, match="'ada' makes embeddings, and 'anzoth-default' gen"):
+        _parse(config, alias_of("anzoth-default", "ada"))
+    for fine in (("vectors", "ada"), ("anzoth-default", "loaded-later")):
+        assert len(_parse(config, alias_of(*fine)).targets) == 2
