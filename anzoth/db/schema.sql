@@ -84,6 +84,8 @@ CREATE TABLE anzoth.limits (
     output_tpm integer CHECK (output_tpm > 0),
     concurrency integer CHECK (concurrency > 0),
     tokens_per_day bigint CHECK (tokens_per_day > 0),
+    budget_per_day bigint CHECK (budget_per_day > 0),       -- in nano-units of the currency
+    budget_per_month bigint CHECK (budget_per_month > 0),
     CONSTRAINT of_one CHECK (project_id IS NULL OR key_id IS NULL),
     UNIQUE NULLS NOT DISTINCT (tenant_id, project_id, key_id, model),
     FOREIGN KEY (tenant_id, project_id) REFERENCES anzoth.projects (tenant_id, id),
