@@ -16,6 +16,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 NANOS_PER_UNIT = 1_000_000_000
+_NANOS_PER_MICRO = 1000
 _MICROS_PER_NANO = 1000  # in tokens × micro-units per million tokens, as in the cost
 _DECIMAL = re.compile(r"(\d{1,6})(?:\.(\d{1,6}))?", re.ASCII)
 _AMOUNT = re.compile(r"(\d{1,9})(?:\.(\d{1,9}))?", re.ASCII)
@@ -66,6 +67,11 @@ class Price:
             cached_input=amounts.get("cached_input", amounts["input"]),
             output=amounts.get("output", 0),
         )
+
+    def shown(self) -> dict[str, str]:
+        """Each part as decimal text, in units of the currency per million tokens."""
+        parts = {part: getattr(self, part) for part in _PARTS}
+        return {part: shortest_decimal(price * _NANOS_PER_MICRO) for part, price in parts.items()}
 
     def cost(self, prompt_tokens: int, cached_tokens: int, completion_tokens: int) -> Cost:
         """`prompt_tokens` with the cached ones among them."""

@@ -26,6 +26,12 @@ def test_decimal_text_becomes_whole_micro_units() -> None:
     assert Price.parse(table, has_output=True) == Price(150_000, 1, 12_000_000)
 
 
+@given(MICROS, MICROS, MICROS)
+def test_a_price_is_shown_as_it_can_be_read(input: int, cached_input: int, output: int) -> None:
+    price = Price(input, cached_input, output)
+    assert Price.parse(price.shown(), has_output=True) == price
+
+
 def test_cached_tokens_cost_what_others_do_unless_they_have_a_price() -> None:
     assert Price.parse({"input": "2"}, has_output=False) == Price(2_000_000, 2_000_000, 0)
 
