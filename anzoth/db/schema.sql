@@ -353,12 +353,11 @@ GRANT SELECT, INSERT, DELETE ON anzoth.limits TO anzoth_app, anzoth_operator;
 GRANT INSERT ON anzoth.usage TO anzoth_app;
 GRANT SELECT, INSERT, UPDATE ON anzoth.journal_cursors TO anzoth_app;
 GRANT SELECT ON anzoth.journal_cursors TO anzoth_operator;
-GRANT SELECT, INSERT, DELETE ON anzoth.usage_rollup TO anzoth_app;
+GRANT SELECT, INSERT, DELETE ON anzoth.usage_rollup TO anzoth_app, anzoth_operator;
 GRANT UPDATE (
     num_requests, prompt_tokens, cached_tokens, completion_tokens, reasoning_tokens, input_cost,
     cached_input_cost, output_cost
-) ON anzoth.usage_rollup TO anzoth_app;
-GRANT SELECT ON anzoth.usage_rollup TO anzoth_operator;
+) ON anzoth.usage_rollup TO anzoth_app, anzoth_operator;
 GRANT INSERT, UPDATE ON anzoth.tenants, anzoth.projects, anzoth.api_keys TO anzoth_operator;
 GRANT SELECT, INSERT ON anzoth.audit_log TO anzoth_app, anzoth_operator;
 GRANT SELECT ON anzoth.audit_heads TO anzoth_app;
