@@ -34,8 +34,8 @@ QUOTAS = {
     "budget_per_month": ("%Y-%m", "cost"),
 }
 """What names the period of each, in UTC, and what is counted in it."""
-PRICES = {"m": Price(2_000, 500, 3_000), "n": Price(1_300, 2_700, 1)}
-"""In nano-units a token: 2, 0.5 and 3; 1.3, 2.7 (cached tokens cost more) and 0.001."""
+PRICES = {"m": Price(2_000, 500, 3_000), "n": Price(1_300, 2_700, 450)}
+"""In nano-units a token: 2, 0.5 and 3; 1.3, 2.7 (cached tokens cost more) and 0.45."""
 TENANT, PROJECT, KEY_A, KEY_B = (UUID(int=number) for number in range(101, 105))
 SUBJECTS = {TENANT: "tenant", PROJECT: "project", KEY_A: "key", KEY_B: "key"}
 
