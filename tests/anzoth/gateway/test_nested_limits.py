@@ -477,3 +477,14 @@ def test_what_is_settled_after_a_months_end_changes_the_month_it_was_charged_to(
     old.settle(0)
     with pytest.raises(RateLimited, match=r"used: 0\.009,"):
         limiter.reserve(who, "m", 1001, 0, PRICE)
+
+
+def test_extensions_of_one_request_are_rounded_together() -> None:
+    limiter = Limiter(lambda: 10**18)
+    who = make_principal(budget_per_day=1000)
+    running = limiter.reserve(who, "m", 0, 1, Price(0, 0, 450))  # 0.45 nano-units a token
+    spent = []
+    for _ in range(4):
+        running.extend(1)
+        spent.append(limiter.meters(who.limits)[0].counts["budget_per_day"].used)
+    assert spent == [1, 1, 2, 2]
