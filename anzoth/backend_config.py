@@ -11,10 +11,11 @@ from __future__ import annotations
 import re
 import typing
 import urllib.parse
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
+from anzoth.price import Price, PriceError
 from anzoth.settings import ConfigError, convert
 
 _BACKEND_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}", re.ASCII)
@@ -49,6 +50,8 @@ class BackendConfig:
     reserved_output_tokens: int = 1024
     """What is reserved of limits for the output where a request does not say how much there may be.
     What it really used is charged at its end."""
+    prices: Mapping[str, Price] = field(default_factory=dict)
+    """By model, of those whose use costs something here, whatever it costs there."""
 
 
 def _backend(table: Mapping[str, object]) -> BackendConfig:
@@ -69,6 +72,7 @@ def _backend(table: Mapping[str, object]) -> BackendConfig:
         lists[field_name] = tuple(given)
     if not lists["models"]:
         raise ConfigError(f"backend {name}: `models` must list the models that it serves")
+    prices = dict(_prices(name, lists["models"], values.pop("prices", {})))
     hints = typing.get_type_hints(BackendConfig)
     if unknown := set(values) - set(hints):
         raise ConfigError(f"backend {name}: unknown setting {sorted(unknown)[0]!r}")
@@ -79,10 +83,25 @@ def _backend(table: Mapping[str, object]) -> BackendConfig:
     if not isinstance(base_url := converted.get("base_url"), str):
         raise ConfigError(f"backend {name}: `base_url` is missing")
     _check_base_url(name, base_url)
-    made = BackendConfig(**{**converted, **lists})  # type: ignore[arg-type]  # converted above
+    made = BackendConfig(**{**converted, **lists, "prices": prices})  # type: ignore[arg-type]  # converted above
     if made.api_key_env is not None and made.api_key_file is not None:
         raise ConfigError(f"backend {name}: give `api_key_env` or `api_key_file`, not both")
     return made
+
+
+def _prices(name: str, models: Collection[str], tables: object) -> Iterator[tuple[str, Price]]:
+    """Whether a model there writes anything is not known here: one that embeds has the output "0".
+    Raises ConfigError.
+    """
+    if not isinstance(tables, dict):
+        raise ConfigError(f"backend {name}: expected a table by model as prices")
+    for model, table in tables.items():
+        if model not in models:
+            raise ConfigError(f"backend {name}: prices names {model!r}, which is not in `models`")
+        try:
+            yield model, Price.parse(table, has_output=True)
+        except PriceError as error:
+            raise ConfigError(f"backend {name}: the price of {model}: {error}") from None
 
 
 def _check_base_url(name: str, base_url: str) -> None:

@@ -41,7 +41,11 @@ def handlers(host: ModelHost, config: Config, dsn: str) -> Mapping[str, Handler]
         except ConfigError as error:
             raise ControlError(str(error)) from error
         loaded = await host.load(model, tell)
-        details = {"path": str(model.path), "aliases": list(model.aliases)}
+        details = {
+            "path": str(model.path),
+            "aliases": list(model.aliases),
+            "prices": {name: price.shown() for name, price in model.prices.items()},
+        }
         await _record(dsn, "model.loaded", model.name, details)
         return loaded
 

@@ -377,6 +377,7 @@ def _description(hosted: _Hosted) -> Mapping[str, object]:
         "origin": hosted.origin,
         "path": str(hosted.model.path),
         "aliases": hosted.model.aliases,
+        "prices": {name: price.shown() for name, price in hosted.model.prices.items()},
         "weights_bytes": hosted.footprint.weights_bytes,
         "kv_cache_bytes": hosted.kv_cache_bytes,
         "resident_bytes": hosted.resident_bytes,

@@ -16,13 +16,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 NANOS_PER_UNIT = 1_000_000_000
+_NANOS_PER_MICRO = 1000
 _MICROS_PER_NANO = 1000  # in tokens × micro-units per million tokens, as in the cost
 _DECIMAL = re.compile(r"(\d{1,6})(?:\.(\d{1,6}))?", re.ASCII)
+_AMOUNT = re.compile(r"(\d{1,9})(?:\.(\d{1,9}))?", re.ASCII)
 _PARTS = ("input", "cached_input", "output")
 
 
 class PriceError(ValueError):
-    """A price is written in a way that has no meaning; the message says what is expected."""
+    """A price or an amount is written in a way that has no meaning; the message says what is
+    expected."""
 
 
 @dataclass(slots=True, frozen=True)
@@ -65,6 +68,11 @@ class Price:
             output=amounts.get("output", 0),
         )
 
+    def shown(self) -> dict[str, str]:
+        """Each part as decimal text, in units of the currency per million tokens."""
+        parts = {part: getattr(self, part) for part in _PARTS}
+        return {part: shortest_decimal(price * _NANOS_PER_MICRO) for part, price in parts.items()}
+
     def cost(self, prompt_tokens: int, cached_tokens: int, completion_tokens: int) -> Cost:
         """`prompt_tokens` with the cached ones among them."""
         return Cost(
@@ -73,11 +81,43 @@ class Price:
             output=_nanos(completion_tokens, self.output),
         )
 
+    def highest_cost(self, prompt_tokens: int, completion_tokens: int) -> int:
+        """In nano-units: no such request costs more, however much of its prompt is cached."""
+        dearest = prompt_tokens * max(self.input, self.cached_input) // _MICROS_PER_NANO
+        if prompt_tokens and (
+            self.input % _MICROS_PER_NANO or self.cached_input % _MICROS_PER_NANO
+        ):
+            dearest += 1  # the prompt's two parts may both be rounded up
+        return dearest + _nanos(completion_tokens, self.output)
+
+    def affordable_output(self, nanos: int) -> int | None:
+        """The most completion tokens that cost no more than `nanos`. None: any number."""
+        if self.output == 0:
+            return None
+        return (nanos * _MICROS_PER_NANO + (_MICROS_PER_NANO - 1) // 2) // self.output
+
 
 def decimal(nanos: int) -> str:
-    """A cost as exact decimal text, in units of the currency."""
+    """A cost as exact decimal text, in units of the currency, with all of its digits."""
     whole, fraction = divmod(nanos, NANOS_PER_UNIT)
     return f"{whole}.{fraction:09}"
+
+
+def shortest_decimal(nanos: int) -> str:
+    """The same without zeros at the end, as people write amounts: `25.5`."""
+    return decimal(nanos).rstrip("0").rstrip(".")
+
+
+def parse_amount(text: str) -> int:
+    """Nano-units, from decimal text in units of the currency. Raises PriceError."""
+    match = _AMOUNT.fullmatch(text)
+    if match is None:
+        raise PriceError(
+            f"{text!r} is no amount; expected a decimal number, such as 25.50, with at most nine "
+            "digits on each side of the point"
+        )
+    whole, fraction = match[1], match[2] or ""
+    return int(whole + fraction.ljust(9, "0"))
 
 
 def _micros(part: str, value: object) -> int:

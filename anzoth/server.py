@@ -42,7 +42,6 @@ from anzoth.gateway.aliases import Aliases
 from anzoth.gateway.audit_reader import AuditReader
 from anzoth.gateway.auth import Authenticator
 from anzoth.gateway.backends import Backend, Backends
-from anzoth.gateway.day_usage import DayUsage
 from anzoth.gateway.denials import Denials
 from anzoth.gateway.embedding import Embedder
 from anzoth.gateway.endings import Endings
@@ -52,6 +51,7 @@ from anzoth.gateway.ledger import Ledger
 from anzoth.gateway.limits import Limiter
 from anzoth.gateway.models import ModelLoadError, ModelRegistry
 from anzoth.gateway.past_requests import PastRequests
+from anzoth.gateway.past_usage import PastUsage
 from anzoth.gateway.remote_usage import RemoteAccounts
 from anzoth.gateway.usage_reports import UsageReports
 from anzoth.gateway.usage_retention import UsageRetention
@@ -166,6 +166,7 @@ async def _build(
     stack.push_async_callback(backends.close)
     endings = Endings(database, settings["dsn"], pepper, models, backends)
     limiter = Limiter()
+    past_usage = PastUsage(database, limiter, lambda: ledger.is_caught_up)
     aliases = Aliases(database, settings["dsn"])
     usage = from_json(UsageConfig, settings["usage"])
     parts = (
@@ -174,7 +175,7 @@ async def _build(
         models,
         endings,
         denials,
-        DayUsage(database, limiter),
+        past_usage,
         UsageRetention(database, usage.minute_retention_days),
         aliases,
     )
@@ -193,6 +194,7 @@ async def _build(
         denials=denials,
         usage_reports=UsageReports(database, usage),
         past_requests=PastRequests(database),
+        past_usage=past_usage,
         aliases=aliases,
         alias_directory=AliasDirectory(database, models, backends),
         backends=backends,

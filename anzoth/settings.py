@@ -56,6 +56,9 @@ def convert(name: str, value: object, hint: object) -> object:
         if not isinstance(items, list | tuple) or not all(isinstance(i, str) for i in items):
             raise ConfigError(f"{name} is {value!r}; expected a list of texts")
         return tuple(items)
+    if typing.get_origin(hint) is Mapping:  # as `to_json` wrote it: of one dataclass, by name
+        _, cls = typing.get_args(hint)
+        return {key: cls(**fields) for key, fields in dict(value).items()}  # type: ignore[call-overload]
     options = typing.get_args(hint) if typing.get_origin(hint) is types.UnionType else (hint,)
     if value is None or (value == "" and type(None) in options):
         if type(None) in options:

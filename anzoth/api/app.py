@@ -103,6 +103,8 @@ class App:
         await authentication.identify(call, route)
         if route.scope is not None:
             self._admit(call, route, route.scope)
+        if route.inference:
+            await self._services.past_usage.known(call.principal)
         if route.takes_body:
             await self._read_body(call, route)
         answer = await route.handler(call)

@@ -31,6 +31,7 @@ from anzoth.gateway.ledger import Ledger
 from anzoth.gateway.limits import Reservation
 from anzoth.gateway.models import ModelRegistry, ServedModel
 from anzoth.gateway.past_requests import PastRequests
+from anzoth.gateway.past_usage import PastUsage
 from anzoth.gateway.principal import Address, Principal
 from anzoth.gateway.remote_usage import RemoteAccounts
 from anzoth.gateway.usage import UsageRecord
@@ -65,6 +66,7 @@ class Services:
     denials: Denials
     usage_reports: UsageReports
     past_requests: PastRequests
+    past_usage: PastUsage
     aliases: Aliases
     alias_directory: AliasDirectory
     backends: Backends

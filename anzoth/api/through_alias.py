@@ -125,7 +125,7 @@ async def _ask(
             raise ModelUnavailable()  # it was unloaded, or is not loaded yet
         call.record.price = model.price
         return await local(replace(model, name=alias.name, target=target.name))
-    call.record.price = None  # a backend's models have none here
+    call.record.price = None
     if remote is None:
         raise unsupported(
             "model", f"'{alias.name}' leads to a server that this endpoint cannot ask"
@@ -133,6 +133,7 @@ async def _ask(
     backend = call.services.backends.get(target.backend)
     if backend is None or not backend.serves(target.model, call.principal.tenant.name):
         raise ModelUnavailable(rule="backend.misconfigured")
+    call.record.price = backend.config.prices.get(target.model)
     return await remote(backend, target)
 
 

@@ -25,7 +25,7 @@ from anzoth.api.call import Answer, Call
 from anzoth.api.fields import wrong_value
 from anzoth.api.query import Query
 from anzoth.errors import MissingParameter, NotFound
-from anzoth.gateway.limit_rules import LIMIT_NAMES, LimitRule
+from anzoth.gateway.limit_rules import BUDGET_NAMES, LimitRule
 from anzoth.gateway.usage_reports import STEPS_S, Filters, Rows, Span, UsageSum
 from anzoth.http.messages import Response, Sink, StreamingResponse
 from anzoth.price import NANOS_PER_UNIT, decimal
@@ -206,14 +206,17 @@ async def of_key(call: Call) -> Answer:
         "project_id": str(principal.project_id),
         "today": _sum(used.today_s, used.today, reports.currency),
         "this_month": _sum(used.month_s, used.month, reports.currency),
-        "limits": [_limit(rule) for rule in principal.limits],
+        "limits": [_limit(rule, reports.currency) for rule in principal.limits],
     }
     return Response(200, orjson.dumps(body), headers=call.headers)
 
 
-def _limit(rule: LimitRule) -> dict[str, Any]:
+def _limit(rule: LimitRule, currency: str) -> dict[str, Any]:
     """Of the tenant, the project or the key, with what is limited there."""
-    limits = {name: getattr(rule.limits, name) for name in LIMIT_NAMES}
+    limits: dict[str, Any] = asdict(rule.limits)
+    for name in BUDGET_NAMES:
+        if limits[name] is not None:
+            limits[name] = _amount(limits[name], currency)
     return {"level": rule.level, "model": rule.model, **limits}
 
 

@@ -15,6 +15,8 @@ from rich.console import Console
 from anzoth.commands import key_options, limit_options
 from anzoth.commands.key_options import Key, words
 from anzoth.commands.limit_options import (
+    BudgetPerDay,
+    BudgetPerMonth,
     Concurrency,
     ForModel,
     InputTpm,
@@ -73,6 +75,8 @@ async def update(
     output_tpm: OutputTpm = None,
     concurrency: Concurrency = None,
     tokens_per_day: TokensPerDay = None,
+    budget_per_day: BudgetPerDay = None,
+    budget_per_month: BudgetPerMonth = None,
     for_model: ForModel = None,
     as_json: AsJson = False,
 ) -> None:
@@ -112,6 +116,8 @@ async def update(
             output_tpm=output_tpm,
             concurrency=concurrency,
             tokens_per_day=tokens_per_day,
+            budget_per_day=budget_per_day,
+            budget_per_month=budget_per_month,
         ),
         limits_of_model=for_model,
     )
@@ -126,7 +132,7 @@ async def update(
                 if settings.networks is None
                 else list(map(str, settings.networks)),
                 "for_model": for_model,
-                **dataclasses.asdict(changed.limits),
+                **limit_options.fields(changed.limits),
             }
         )
         return

@@ -7,7 +7,6 @@ Does not know: what a key looks like or how it is stored (see `gateway.keys`, `g
 
 from __future__ import annotations
 
-import dataclasses
 from datetime import UTC, datetime
 from typing import Annotated
 
@@ -19,6 +18,8 @@ from rich.text import Text
 from anzoth.commands import key_changes, key_options, limit_options
 from anzoth.commands.key_options import Key, words
 from anzoth.commands.limit_options import (
+    BudgetPerDay,
+    BudgetPerMonth,
     Concurrency,
     InputTpm,
     OutputTpm,
@@ -35,7 +36,6 @@ from anzoth.commands.options import (
 from anzoth.db.store.key_rows import KeyListing
 from anzoth.gateway import directory
 from anzoth.gateway.directory import CreatedKey, KeyRequest
-from anzoth.gateway.limit_rules import LIMIT_NAMES, Limits
 from anzoth.gateway.scopes import SCOPES
 
 app = typer.Typer(help="API keys: create, list, update, rotate, revoke.", no_args_is_help=True)
@@ -83,6 +83,8 @@ async def create(
     output_tpm: OutputTpm = None,
     concurrency: Concurrency = None,
     tokens_per_day: TokensPerDay = None,
+    budget_per_day: BudgetPerDay = None,
+    budget_per_month: BudgetPerMonth = None,
     expires: Annotated[
         str | None,
         typer.Option(
@@ -106,6 +108,8 @@ async def create(
             output_tpm=output_tpm,
             concurrency=concurrency,
             tokens_per_day=tokens_per_day,
+            budget_per_day=budget_per_day,
+            budget_per_month=budget_per_month,
         ),
         expires_at=None if expires is None else key_options.expiry(expires),
         endpoints=endpoint or None,
@@ -150,7 +154,7 @@ async def list_(
             Text(key.name),
             Text(", ".join(key.scopes)),
             Text("all" if key.models is None else ", ".join(key.models)),
-            limit_options.describe(Limits(**{name: getattr(key, name) for name in LIMIT_NAMES})),
+            limit_options.describe(limit_options.of_row(key)),
             _last_use(key),
             _state(key),
         )
@@ -202,14 +206,14 @@ def _describe(created: CreatedKey) -> dict[str, object]:
         "networks": None if request.networks is None else list(map(str, request.networks)),
         "knowledge_bases": request.knowledge_bases or (),
         "tools": request.tools or (),
-        **dataclasses.asdict(request.limits),
+        **limit_options.fields(request.limits),
         "created_at": created.created_at,
         "expires_at": request.expires_at,
     }
 
 
 def _listed(key: KeyListing) -> dict[str, object]:
-    fields = dataclasses.asdict(key)
+    fields = limit_options.listed(key)
     if key.networks is not None:
         fields["networks"] = list(map(str, key.networks))
     if key.last_used_ip is not None:

@@ -98,6 +98,23 @@ async def load(
         list[str] | None,
         typer.Option(help="A further name for it; can be repeated.", show_default=False),
     ] = None,
+    price: Annotated[
+        str | None,
+        typer.Option(
+            metavar="PARTS",
+            help="What a million tokens cost: input=0.15,cached_input=0.075,output=0.60. "
+            "Default: nothing.",
+            show_default=False,
+        ),
+    ] = None,
+    alias_price: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="ALIAS:PARTS",
+            help="The same for one of its aliases. Default: what the model costs.",
+            show_default=False,
+        ),
+    ] = None,
     kv_cache_mib: Annotated[
         int | None,
         typer.Option(help="Memory for its KV cache. Default: a share of what is free."),
@@ -135,6 +152,10 @@ async def load(
     }
     table = {"name": name, "path": _as_the_server_finds_it(path), "aliases": alias or []}
     table |= {setting: value for setting, value in settings.items() if value is not None}
+    if price is not None:
+        table["price"] = _price_table("--price", price)
+    if alias_price:
+        table["alias_prices"] = dict(map(_alias_price, alias_price))
     started_s = time.monotonic()
     with _Bar(name, is_shown=not as_json) as bar:
         loaded = await _ask(data_dir, config, {"do": "load", "table": table}, bar.event)
@@ -285,6 +306,17 @@ async def _ask(
             case _:
                 why = "it ended, or is starting again"
         raise NotReached(f"no server answers on {found}; {why}") from error
+
+
+def _price_table(option: str, parts: str) -> dict[str, str]:
+    """As a [[models]] table has it; the server checks it. Raises ConfigError."""
+    form = "such as input=0.15,output=0.60"
+    return dict(model_config.split_pair(option, form, part) for part in parts.split(","))
+
+
+def _alias_price(text: str) -> tuple[str, dict[str, str]]:
+    alias, _, parts = text.rpartition(":")
+    return alias, _price_table("--alias-price", parts)
 
 
 def _as_the_server_finds_it(path: str) -> str:

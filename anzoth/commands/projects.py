@@ -15,6 +15,8 @@ from rich.text import Text
 
 from anzoth.commands import limit_options
 from anzoth.commands.limit_options import (
+    BudgetPerDay,
+    BudgetPerMonth,
     Concurrency,
     ForModel,
     InputTpm,
@@ -49,6 +51,8 @@ async def create(
     output_tpm: OutputTpm = None,
     concurrency: Concurrency = None,
     tokens_per_day: TokensPerDay = None,
+    budget_per_day: BudgetPerDay = None,
+    budget_per_month: BudgetPerMonth = None,
     as_json: AsJson = False,
 ) -> None:
     """Create a project. Its limits hold for all of its keys together."""
@@ -59,11 +63,15 @@ async def create(
         output_tpm=output_tpm,
         concurrency=concurrency,
         tokens_per_day=tokens_per_day,
+        budget_per_day=budget_per_day,
+        budget_per_month=budget_per_month,
     )
     async with installation.database() as dsn:
         created = await project_directory.create_project(dsn, tenant, name, limits)
     if as_json:
-        print_json({**dataclasses.asdict(created), "tenant": tenant, **dataclasses.asdict(limits)})
+        print_json(
+            {**dataclasses.asdict(created), "tenant": tenant, **limit_options.fields(limits)}
+        )
     else:
         _say(f"Created the project {name} of {tenant}.")
 
@@ -105,6 +113,8 @@ async def update(
     output_tpm: OutputTpm = None,
     concurrency: Concurrency = None,
     tokens_per_day: TokensPerDay = None,
+    budget_per_day: BudgetPerDay = None,
+    budget_per_month: BudgetPerMonth = None,
     for_model: ForModel = None,
     as_json: AsJson = False,
 ) -> None:
@@ -116,6 +126,8 @@ async def update(
         output_tpm=output_tpm,
         concurrency=concurrency,
         tokens_per_day=tokens_per_day,
+        budget_per_day=budget_per_day,
+        budget_per_month=budget_per_month,
     )
     async with installation.database() as dsn:
         project, limits = await project_directory.update_project(
@@ -123,7 +135,7 @@ async def update(
         )
     if as_json:
         print_json(
-            {**dataclasses.asdict(project), "for_model": for_model, **dataclasses.asdict(limits)}
+            {**dataclasses.asdict(project), "for_model": for_model, **limit_options.fields(limits)}
         )
     else:
         _say(f"The project {project.name} of {tenant}: {limit_options.describe(limits)}.")

@@ -5,7 +5,6 @@ Does not know: how a tenant is stored (see `gateway.directory`).
 
 from __future__ import annotations
 
-import dataclasses
 from typing import Annotated
 
 import typer
@@ -15,6 +14,8 @@ from rich.text import Text
 
 from anzoth.commands import limit_options
 from anzoth.commands.limit_options import (
+    BudgetPerDay,
+    BudgetPerMonth,
     Concurrency,
     ForModel,
     InputTpm,
@@ -30,7 +31,6 @@ from anzoth.commands.options import (
     print_json,
 )
 from anzoth.gateway import directory, project_directory
-from anzoth.gateway.limit_rules import LIMIT_NAMES, Limits
 
 app = typer.Typer(help="Tenants: the customers that API keys belong to.", no_args_is_help=True)
 
@@ -86,6 +86,8 @@ async def update(
     output_tpm: OutputTpm = None,
     concurrency: Concurrency = None,
     tokens_per_day: TokensPerDay = None,
+    budget_per_day: BudgetPerDay = None,
+    budget_per_month: BudgetPerMonth = None,
     for_model: ForModel = None,
     as_json: AsJson = False,
 ) -> None:
@@ -97,11 +99,13 @@ async def update(
         output_tpm=output_tpm,
         concurrency=concurrency,
         tokens_per_day=tokens_per_day,
+        budget_per_day=budget_per_day,
+        budget_per_month=budget_per_month,
     )
     async with installation.database() as dsn:
         limits = await project_directory.update_tenant(dsn, name, limits=changes, model=for_model)
     if as_json:
-        print_json({"name": name, "for_model": for_model, **dataclasses.asdict(limits)})
+        print_json({"name": name, "for_model": for_model, **limit_options.fields(limits)})
     else:
         Console(soft_wrap=True).print(
             f"The tenant {name}: {limit_options.describe(limits)}.", markup=False, highlight=False
@@ -119,15 +123,15 @@ async def limits(
     async with installation.database() as dsn:
         listed = await project_directory.list_limits(dsn, name)
     if as_json:
-        print_json(listed)
+        print_json([limit_options.listed(limit) for limit in listed])
         return
     table = Table("Of", "Model", "Limits")
     for limit in listed:
         owner = f"key {limit.key}" if limit.key_id is not None else f"project {limit.project}"
         if limit.key_id is None and limit.project_id is None:
             owner = "tenant"
-        values = Limits(**{field: getattr(limit, field) for field in LIMIT_NAMES})
-        table.add_row(Text(owner), Text(limit.model or "all"), limit_options.describe(values))
+        values = limit_options.describe(limit_options.of_row(limit))
+        table.add_row(Text(owner), Text(limit.model or "all"), values)
     Console().print(table)
 
 

@@ -31,6 +31,7 @@ from anzoth.commands.options import (
 from anzoth.db import pool
 from anzoth.db.store import tenant_rows, usage_rollup_rows
 from anzoth.db.store.usage_rollup_rows import UsageSummary
+from anzoth.gateway import usage_repair
 from anzoth.gateway.directory import DirectoryError
 from anzoth.gateway.usage_retention import kept_since
 from anzoth.price import decimal
@@ -121,6 +122,12 @@ async def _summarise(
 @command
 async def verify(
     installation: Installation,
+    repair: Annotated[
+        bool,
+        typer.Option(
+            "--repair", help="Make wrong sums right first; recorded in the tenants' audit logs."
+        ),
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Compare every sum with the requests it was made of. Fails when one is wrong.
@@ -128,16 +135,22 @@ async def verify(
     A server may be running: everything is read as it was at one moment.
     """
     since = kept_since(datetime.now(UTC), installation.config.usage.minute_retention_days)
-    async with (
-        installation.database() as dsn,
-        pool.operator(dsn, timeout_s=_VERIFY_TIMEOUT_S) as connection,
-    ):
-        counts, differences = await usage_rollup_rows.verify_usage(
-            connection, since, _MAX_DIFFERENCES
+    async with installation.database() as dsn:
+        repaired = (
+            await usage_repair.repair(dsn, since, timeout_s=_VERIFY_TIMEOUT_S) if repair else []
         )
+        async with pool.operator(dsn, timeout_s=_VERIFY_TIMEOUT_S) as connection:
+            counts, differences = await usage_rollup_rows.verify_usage(
+                connection, since, _MAX_DIFFERENCES
+            )
     is_right = not differences and not counts.num_wrong_rows
     if as_json:
-        print_json({"is_right": is_right, **asdict(counts), "differences": differences})
+        told = {"is_right": is_right, **asdict(counts), "differences": differences}
+        print_json(told | ({"repaired": list(map(asdict, repaired))} if repair else {}))
+    else:
+        for one in repaired:
+            sums = ", ".join(f"{number} of {width}" for width, number in one.by_width().items())
+            print(f"{one.tenant}: made right {sums}; --json and the audit log say more.")
     if not is_right:
         at_least = "at least " if len(differences) == _MAX_DIFFERENCES else ""
         fail(

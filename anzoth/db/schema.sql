@@ -84,6 +84,8 @@ CREATE TABLE anzoth.limits (
     output_tpm integer CHECK (output_tpm > 0),
     concurrency integer CHECK (concurrency > 0),
     tokens_per_day bigint CHECK (tokens_per_day > 0),
+    budget_per_day bigint CHECK (budget_per_day > 0),       -- in nano-units of the currency
+    budget_per_month bigint CHECK (budget_per_month > 0),
     CONSTRAINT of_one CHECK (project_id IS NULL OR key_id IS NULL),
     UNIQUE NULLS NOT DISTINCT (tenant_id, project_id, key_id, model),
     FOREIGN KEY (tenant_id, project_id) REFERENCES anzoth.projects (tenant_id, id),
@@ -351,12 +353,11 @@ GRANT SELECT, INSERT, DELETE ON anzoth.limits TO anzoth_app, anzoth_operator;
 GRANT INSERT ON anzoth.usage TO anzoth_app;
 GRANT SELECT, INSERT, UPDATE ON anzoth.journal_cursors TO anzoth_app;
 GRANT SELECT ON anzoth.journal_cursors TO anzoth_operator;
-GRANT SELECT, INSERT, DELETE ON anzoth.usage_rollup TO anzoth_app;
+GRANT SELECT, INSERT, DELETE ON anzoth.usage_rollup TO anzoth_app, anzoth_operator;
 GRANT UPDATE (
     num_requests, prompt_tokens, cached_tokens, completion_tokens, reasoning_tokens, input_cost,
     cached_input_cost, output_cost
-) ON anzoth.usage_rollup TO anzoth_app;
-GRANT SELECT ON anzoth.usage_rollup TO anzoth_operator;
+) ON anzoth.usage_rollup TO anzoth_app, anzoth_operator;
 GRANT INSERT, UPDATE ON anzoth.tenants, anzoth.projects, anzoth.api_keys TO anzoth_operator;
 GRANT SELECT, INSERT ON anzoth.audit_log TO anzoth_app, anzoth_operator;
 GRANT SELECT ON anzoth.audit_heads TO anzoth_app;

@@ -63,6 +63,7 @@ EVENTS: Mapping[str, Payload] = {
     "policy.updated": "changes_requested",
     "policy.deleted": "flat",
     "price.updated": "changes_requested",
+    "usage.repaired": "flat",
     "backend.created": "data",
     "backend.updated": "changes_requested",
     "backend.deleted": "flat",

@@ -10,8 +10,6 @@ units never been charged, it might have run empty earlier, and what would have d
 So a refund is at most the lowest debt since the charge; otherwise a stream that is kept open for
 long could save up bursts.
 
-A `DayCount` counts the units of one UTC day.
-
 Does not know: whose limit it is, or which limits a request meets together (see `limits`).
 """
 
@@ -20,7 +18,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 MINUTE_NS = 60_000_000_000
-DAY_NS = 24 * 60 * MINUTE_NS
 
 
 @dataclass(slots=True, eq=False)
@@ -112,37 +109,3 @@ class Bucket:
 
     def is_idle(self) -> bool:
         return self._debt == 0
-
-
-class DayCount:
-    """How many units a UTC day has seen. The next day begins with none."""
-
-    __slots__ = ("day", "is_complete", "used")
-
-    def __init__(self) -> None:
-        self.is_complete = False
-        """Whether somebody was asked what it does not know."""
-        self.day = 0
-        """Since 1970."""
-        self.used = 0
-
-    def advance(self, wall_ns: int) -> None:
-        """A clock that steps back leaves the later day as it is."""
-        if (day := wall_ns // DAY_NS) > self.day:
-            self.day, self.used = day, 0
-
-    def wait_ns(self, units: int, limit: int, wall_ns: int) -> int | None:
-        """0: it fits now. None: it never will."""
-        if units > limit:
-            return None
-        return 0 if self.used + units <= limit else (self.day + 1) * DAY_NS - wall_ns
-
-    def charge(self, units: int) -> int:
-        """The day that it was charged to."""
-        self.used += units
-        return self.day
-
-    def change(self, day: int, units: int) -> None:
-        """Adds to what was charged on `day`, or takes from it; of another day nothing is left."""
-        if day == self.day:
-            self.used += units

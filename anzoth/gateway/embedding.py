@@ -71,7 +71,7 @@ class Embedder:
         hello = model.engine.require_ready()
         check_inputs(request, hello)
         check_dimensions(request, hello, model)
-        return self._limiter.reserve(principal, model.name, request.num_tokens, 0)
+        return self._limiter.reserve(principal, model.name, request.num_tokens, 0, model.price)
 
     async def embed(
         self,

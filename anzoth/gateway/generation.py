@@ -192,7 +192,7 @@ class Generation:
             return
         self._stop_engine()
         completion_tokens = self.num_completion_tokens
-        self.reservation.settle(self.num_prompt_tokens, completion_tokens)
+        self.reservation.settle(self.num_prompt_tokens, completion_tokens, self.num_cached_tokens)
         usage = self._usage
         usage.prompt_tokens = self.num_prompt_tokens
         usage.cached_tokens = self.num_cached_tokens
@@ -375,6 +375,7 @@ class Generator:
                 num_choices=num_choices,
                 max_tokens=max_tokens,
                 is_stated=request.max_tokens is not None,
+                price=usage.price,
             ),
             usage,
             received_at_s,

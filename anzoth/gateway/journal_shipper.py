@@ -74,6 +74,11 @@ class Shipper:
         """Rows that the database will never take."""
 
     @property
+    def position(self) -> Position:
+        """Everything before it is in the database."""
+        return self._position
+
+    @property
     def backlog_bytes(self) -> int:
         """Of the journal, not yet in the database."""
         at, journal = self._position, self._journal

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from anzoth.db.store.key_rows import KeySettings, RevokedKey
 from anzoth.gateway.audit import Actor, AuditEvent
-from anzoth.gateway.limit_rules import LIMIT_NAMES, Limits
+from anzoth.gateway.limit_rules import Limits, shown
 
 if TYPE_CHECKING:
     from anzoth.gateway.directory import CreatedKey
@@ -33,7 +33,7 @@ def created(key: CreatedKey, actor: Actor) -> AuditEvent:
     request = key.request
     details = {name: _plain(getattr(request, name)) for name in _SETTINGS}
     details["scopes"] = sorted(set(request.scopes))
-    details |= dataclasses.asdict(request.limits)
+    details |= shown(dataclasses.asdict(request.limits))
     if request.limits_by_model:
         details["limits_by_model"] = {
             model: given(limits) for model, limits in request.limits_by_model.items()
@@ -57,7 +57,7 @@ def updated(
         for name in _SETTINGS
         if getattr(after, name) != getattr(before, name)
     }
-    details |= limits
+    details |= shown(limits)
     if model is not None:
         details["limits_of_model"] = model
     return _of(after, "api_key.updated", details, actor)
@@ -79,9 +79,9 @@ def deleted(revoked: RevokedKey, actor: Actor) -> AuditEvent:
     )
 
 
-def given(limits: Limits) -> dict[str, int]:
+def given(limits: Limits) -> dict[str, int | str]:
     """Those that there are."""
-    named = {name: getattr(limits, name) for name in LIMIT_NAMES}
+    named = shown(dataclasses.asdict(limits))
     return {name: limit for name, limit in named.items() if limit is not None}
 
 

@@ -47,7 +47,7 @@ from anzoth.gateway import keys
 from anzoth.gateway.journal import MAX_SEGMENT_BYTES, Journal
 from anzoth.gateway.journal_counts import DELIVERED, LiveCounts, read_counts
 from anzoth.gateway.journal_entries import OpenEntries
-from anzoth.gateway.journal_format import Kind, encode_intent, encode_settlement
+from anzoth.gateway.journal_format import Kind, Position, encode_intent, encode_settlement
 from anzoth.gateway.journal_recovery import Recovered, recover
 from anzoth.gateway.journal_shipper import NOT_NOW, Shipper
 from anzoth.gateway.usage import UsageRecord
@@ -99,6 +99,7 @@ class Ledger:
             database, self._journal, folder, writer, recovered, self._entries.is_pinned
         )
         self._shipper.num_unshipped += len(recovered.settlements)
+        self._recovered_end = Position(self._journal.number, self._journal.num_bytes)
         self._lock_fd: int | None = None
         self.num_lost = 0
         """Records that were not written down, because there was no room or the disk failed."""
@@ -141,6 +142,11 @@ class Ledger:
     def num_unshipped(self) -> int:
         """Rows that are not in the database."""
         return self._shipper.num_unshipped
+
+    @property
+    def is_caught_up(self) -> bool:
+        """Whether all that earlier processes left is in the database."""
+        return self._shipper.position >= self._recovered_end
 
     @property
     def num_rejected(self) -> int:

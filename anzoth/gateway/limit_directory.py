@@ -14,11 +14,11 @@ from anzoth.db.pool import Connection
 from anzoth.db.store import limit_rows
 from anzoth.db.store.limit_rows import LimitSubject
 from anzoth.gateway.directory_checks import DirectoryError
-from anzoth.gateway.limit_rules import LIMIT_NAMES, Limits
+from anzoth.gateway.limit_rules import BUDGET_NAMES, LIMIT_NAMES, QUOTAS, Limits, shown
 
 LimitChange = Mapping[str, int | None]
 """Some fields of Limits; None: no limit from now on."""
-_LARGEST = dict.fromkeys(LIMIT_NAMES, 2**31 - 1) | {"tokens_per_day": 2**63 - 1}
+_LARGEST = dict.fromkeys(LIMIT_NAMES, 2**31 - 1) | dict.fromkeys(QUOTAS, 2**63 - 1)
 
 
 def check(limits: Limits) -> None:
@@ -26,7 +26,8 @@ def check(limits: Limits) -> None:
     for name in LIMIT_NAMES:
         limit = getattr(limits, name)
         if limit is not None and not 1 <= limit <= _LARGEST[name]:
-            raise DirectoryError(f"{name} is {limit}; expected a whole number from 1")
+            expected = "more than 0" if name in BUDGET_NAMES else "a whole number from 1"
+            raise DirectoryError(f"{name} is {shown({name: limit})[name]}; expected {expected}")
 
 
 async def replace(

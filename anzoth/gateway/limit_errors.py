@@ -4,7 +4,8 @@
     too large    the same without a time: waiting will not help, the SDKs do not retry
     concurrency  429 without a time, because nobody knows when a request ends: the SDKs retry after
                  pauses of their own
-    day          429 insufficient_quota, with the time until the day ends; the SDKs do not retry
+    quota        429 insufficient_quota, with the time until the day or month ends; the SDKs do not
+                 retry, nor where the quota is too small for the request at any time
 
 Each names its rule in the message and in `rule`.
 
@@ -14,7 +15,8 @@ Does not know: how a limit is measured.
 from __future__ import annotations
 
 from anzoth.errors import RateLimited
-from anzoth.gateway.limit_rules import LimitRule
+from anzoth.gateway.limit_rules import BUDGET_NAMES, QUOTAS, LimitRule
+from anzoth.price import shortest_decimal
 
 Headers = list[tuple[str, str]]
 
@@ -24,6 +26,8 @@ _NOUNS = {
     "input_tpm": "input tokens",
     "output_tpm": "output tokens",
     "tokens_per_day": "tokens",
+    "budget_per_day": "in costs",
+    "budget_per_month": "in costs",
 }
 
 
@@ -49,7 +53,7 @@ class ConcurrencyReached(LimitReached):
 
 
 class QuotaReached(LimitReached):
-    """The day's tokens of this API key are used up."""
+    """What this API key may use in this day or month is used up."""
 
     type = "insufficient_quota"
     code = "insufficient_quota"
@@ -74,11 +78,10 @@ def rate_reached(
 
 
 def too_large(rule: LimitRule, what: str, wanted: int, headers: Headers) -> LimitReached:
-    limit, noun = getattr(rule.limits, what), _NOUNS[what]
-    period = "day" if what == "tokens_per_day" else "minute"
-    return LimitReached(
-        f"This request needs up to {wanted} {noun}, and the limit of {rule.owner} is {limit} "
-        f"{noun} per {period}. Waiting will not help; ask for fewer tokens.",
+    cls = QuotaReached if what in QUOTAS else LimitReached
+    return cls(
+        f"This request needs up to {_amount(what, wanted)}, and the limit of {rule.owner} is "
+        f"{_limit(rule, what)}. Waiting will not help; ask for fewer tokens.",
         rule.id_of(what),
         None,
         headers,
@@ -95,17 +98,30 @@ def concurrency_reached(rule: LimitRule, headers: Headers) -> ConcurrencyReached
     )
 
 
-def day_used_up(
-    rule: LimitRule, wanted: int, used: int, wait_ns: int, headers: Headers
+def quota_reached(
+    rule: LimitRule, what: str, wanted: int, used: int, wait_ns: int, headers: Headers
 ) -> QuotaReached:
-    limit = rule.limits.tokens_per_day
     return QuotaReached(
-        f"Quota reached for {rule.owner}: {limit} tokens per day, in UTC (used: {used}, "
-        f"requested: {wanted}). It begins again in {go_duration(wait_ns)}.",
-        rule.id_of("tokens_per_day"),
+        f"Quota reached for {rule.owner}: {_limit(rule, what)}, in UTC (used: "
+        f"{_bare(what, used)}, requested: {_bare(what, wanted)}). It begins again in "
+        f"{go_duration(wait_ns)}.",
+        rule.id_of(what),
         _rounded_up_ms(wait_ns),
         headers,
     )
+
+
+def _limit(rule: LimitRule, what: str) -> str:
+    period = QUOTAS[what].period if what in QUOTAS else "minute"
+    return f"{_amount(what, getattr(rule.limits, what))} per {period}"
+
+
+def _amount(what: str, units: int) -> str:
+    return f"{_bare(what, units)} {_NOUNS[what]}"
+
+
+def _bare(what: str, units: int) -> str:
+    return shortest_decimal(units) if what in BUDGET_NAMES else str(units)
 
 
 def go_duration(duration_ns: int) -> str:

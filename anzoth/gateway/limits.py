@@ -15,7 +15,8 @@ or not there is room, because a running answer is never cut for a limit. The deb
 wait for it; so `used ≤ limit + rate · time` may be exceeded by what such requests used beyond their
 first reservation, together, and by nothing else.
 
-Does not know: what a token costs in money, or any other gateway process: each counts on its own.
+Does not know: prices but those that a request brings along, or any other gateway process: each
+counts on its own.
 """
 
 from __future__ import annotations
@@ -28,16 +29,19 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from anzoth.gateway import limit_errors
-from anzoth.gateway.buckets import Bucket, DayCount, Hold
+from anzoth.gateway.buckets import Bucket, Hold
 from anzoth.gateway.limit_errors import Headers, LimitReached, go_duration
-from anzoth.gateway.limit_rules import LimitRule, applicable
+from anzoth.gateway.limit_rules import QUOTAS, LimitRule, applicable
 from anzoth.gateway.principal import Principal, TenantHandle
+from anzoth.gateway.quota_counts import PeriodCount
+from anzoth.price import Price
 
 _RATES = ("rpm", "tpm", "input_tpm", "output_tpm")
 _HEADER_NAMES = ("requests", "tokens", "input-tokens", "output-tokens")
-Units = tuple[int, int, int, int]
-"""Of each rate, in the order of `_RATES`."""
-_TOKENS = 1
+Units = tuple[int, int, int, int, int]
+"""Of each rate, in the order of `_RATES`; then the cost, in nano-units of the currency."""
+_QUOTA_UNITS = {"tokens": 1, "cost": 4}
+"""Where what a quota counts stands among them."""
 _SWEEP = 2
 """Idle meters looked at per reservation: more than one, so that forgetting outruns remembering."""
 
@@ -45,13 +49,14 @@ _SWEEP = 2
 class _Meter:
     """What one rule's limits hold."""
 
-    __slots__ = ("buckets", "day", "num_open", "rule")
+    __slots__ = ("buckets", "counts", "num_open", "rule")
 
     def __init__(self, rule: LimitRule, now_ns: int) -> None:
         self.rule = rule
         self.buckets: list[tuple[int, Bucket]] = []
         """With the index of their rate."""
-        self.day: DayCount | None = None
+        self.counts: dict[str, PeriodCount] = {}
+        """Of the quotas, by name."""
         self.num_open = 0
         self._change(rule, now_ns)
 
@@ -68,9 +73,9 @@ class _Meter:
         """Whether a new one would be the same."""
         if self.num_open and self.rule.limits.concurrency is not None:
             return False
-        if self.day is not None:
-            self.day.advance(wall_ns)
-            if self.day.used:
+        for count in self.counts.values():
+            count.advance(wall_ns)
+            if not count.is_idle():
                 return False
         return all(bucket.is_idle() for _, bucket in self.buckets)
 
@@ -82,10 +87,11 @@ class _Meter:
                 bucket = before.get(index) or Bucket(per_minute, now_ns)
                 bucket.advance(now_ns, per_minute)
                 self.buckets.append((index, bucket))
-        if rule.limits.tokens_per_day is None:
-            self.day = None
-        elif self.day is None:
-            self.day = DayCount()
+        self.counts = {
+            name: self.counts.get(name) or PeriodCount(quota.period)
+            for name, quota in QUOTAS.items()
+            if getattr(rule.limits, name) is not None
+        }
 
 
 _Watched = frozenset[tuple[_Meter, str]]
@@ -98,13 +104,14 @@ class _Charge:
 
     units: Units
     holds: list[tuple[int, Bucket, Hold]]
-    days: list[tuple[DayCount, int]]
+    counts: list[tuple[int, PeriodCount, int]]
+    """With the index of what they count, and the period."""
 
     def finish(self, used: Units) -> None:
         for index, bucket, hold in self.holds:
             bucket.settle(hold, used[index])
-        for count, day in self.days:
-            count.change(day, used[_TOKENS] - self.units[_TOKENS])
+        for index, count, begin_ns in self.counts:
+            count.change(begin_ns, used[index] - self.units[index])
 
 
 @dataclass(slots=True)
@@ -112,6 +119,9 @@ class Reservation:
     """What one admitted request was charged. Ends with `settle` or `cancel`, once."""
 
     reserved_tokens: int
+    _output_tokens: int
+    """Of them."""
+    _price: Price | None
     _limiter: Limiter = field(repr=False)
     _rules: Sequence[LimitRule]
     _meters: list[_Meter] = field(repr=False)
@@ -128,19 +138,30 @@ class Reservation:
         """
         if not self._is_open or not self._rules:
             return
-        self.reserved_tokens += output_tokens
+        more = output_tokens
+        self.reserved_tokens += more
+        self._output_tokens += more
+        cost = 0
+        if self._price is not None:  # of all output together: it is rounded once
+            before = self._price.highest_cost(0, self._output_tokens - more)
+            cost = self._price.highest_cost(0, self._output_tokens) - before
         # Its own rules may be out of date: an extension must not bring old limits back.
         rules = [self._limiter.current(rule) for rule in self._rules]
         meters = self._limiter.meters(rules)
-        self._charges.append(charge(meters, (0, output_tokens, 0, output_tokens), self._spared))
+        self._charges.append(charge(meters, (0, more, 0, more, cost), self._spared))
 
-    def settle(self, prompt_tokens: int, output_tokens: int = 0) -> None:
-        """The request is over and used this many tokens. Does nothing when called again."""
-        self._finish((1, prompt_tokens + output_tokens, prompt_tokens, output_tokens))
+    def settle(self, prompt_tokens: int, output_tokens: int = 0, cached_tokens: int = 0) -> None:
+        """The request is over and used this many tokens, `cached_tokens` of them of the prompt's.
+        Does nothing when called again."""
+        price, total = self._price, prompt_tokens + output_tokens
+        cost = 0
+        if price is not None:
+            cost = price.cost(prompt_tokens, cached_tokens, output_tokens).total
+        self._finish((1, total, prompt_tokens, output_tokens, cost))
 
     def cancel(self) -> None:
         """The request never reached the engine: it counts for nothing. Once, like `settle`."""
-        self._finish((0, 0, 0, 0))
+        self._finish((0, 0, 0, 0, 0))
 
     def headers(self) -> Headers:
         """The limits as they were when this request was admitted, with it counted."""
@@ -177,9 +198,9 @@ class Limiter:
     ) -> None:
         self.now_ns = now_ns
         self._wall_ns = wall_ns
-        self.on_new_day_count: Callable[[LimitRule, TenantHandle, int], None] | None = None
-        """Called with a rule, its tenant and a day (since 1970) that is counted from now on; what
-        was before is to be given to `add_to_day`."""
+        self.on_new_count: Callable[[LimitRule, TenantHandle, str, int], None] | None = None
+        """Called with a rule, its tenant, one of its quotas, and when the period began (in ns since
+        1970) that is counted from now on; what was before is to be given to `add_past`."""
         self._meters: OrderedDict[tuple[uuid.UUID, str | None], _Meter] = OrderedDict()
 
     def __len__(self) -> int:
@@ -187,10 +208,16 @@ class Limiter:
         return len(self._meters)
 
     def reserve(
-        self, principal: Principal, model: str, prompt_tokens: int, output_tokens: int
+        self,
+        principal: Principal,
+        model: str,
+        prompt_tokens: int,
+        output_tokens: int,
+        price: Price | None = None,
     ) -> Reservation:
-        """Charges one request and all tokens it can use, or nothing at all. A limit that is only
+        """Charges one request and all that it can use, or nothing at all. A limit that is only
         watched charges what it would have admitted, and so counts what it would have refused.
+        Without a `price` it costs nothing, now and later.
 
         Raises LimitReached: with the exact time after which the same call would be admitted, or
         without one where there is none (see `limit_errors`).
@@ -199,29 +226,40 @@ class Limiter:
         rules = applicable(principal.limits, model) if principal.limits else ()
         if not rules:
             self._forget_idle(self.now_ns())
-            return Reservation(total, self, rules, [], [], [])
-        units = (1, total, prompt_tokens, output_tokens)
+            return Reservation(total, output_tokens, price, self, rules, [], [], [])
+        cost = 0 if price is None else price.highest_cost(prompt_tokens, output_tokens)
+        units = (1, total, prompt_tokens, output_tokens, cost)
         meters = self.meters(rules)
-        for meter in meters:
-            if meter.day is not None and not meter.day.is_complete:
-                self._complete(meter.rule, meter.day, principal.tenant)
+        self._ask(meters, principal.tenant)
         watched = self._check(principal, meters, units)
         charged = charge(meters, units, watched)
         counted = [m for m in meters if (m, "concurrency") not in watched] if watched else meters
         for meter in counted:
             meter.num_open += 1
-        return Reservation(total, self, rules, counted, [charged], _headers(meters), watched)
+        headers = _headers(meters)
+        return Reservation(
+            total, output_tokens, price, self, rules, counted, [charged], headers, watched
+        )
 
-    def add_to_day(self, rule: LimitRule, day: int, tokens: int) -> None:
-        """They were used before this limiter began to count that day."""
+    def ask_past(self, principal: Principal) -> None:
+        """Begins to count for all of its quotas, whatever model it will ask for."""
+        rules = [rule for rule in principal.limits if rule.limits.has_quota]
+        if rules:
+            self._ask(self.meters(rules), principal.tenant)
+
+    def add_past(self, rule: LimitRule, quota: str, begin_ns: int, units: int) -> None:
+        """They were used before this limiter began to count the period that began then."""
         meter = self._meters.get((rule.subject, rule.model))
-        if meter is not None and meter.day is not None:
-            meter.day.change(day, tokens)
+        if meter is not None and quota in meter.counts:
+            meter.counts[quota].change(begin_ns, units)
 
-    def _complete(self, rule: LimitRule, count: DayCount, tenant: TenantHandle) -> None:
-        count.is_complete = True
-        if self.on_new_day_count is not None:
-            self.on_new_day_count(rule, tenant, count.day)
+    def _ask(self, meters: list[_Meter], tenant: TenantHandle) -> None:
+        if self.on_new_count is None:
+            return
+        for meter in meters:
+            for quota, count in meter.counts.items():
+                if count.try_ask():
+                    self.on_new_count(meter.rule, tenant, quota, count.begin_ns)
 
     def current(self, rule: LimitRule) -> LimitRule:
         """As it was when it was last seen: its limits may have changed since."""
@@ -241,8 +279,10 @@ class Limiter:
             else:
                 self._meters.move_to_end(key)
                 meter.advance(rule, now_ns)
-            if meter.day is not None:
-                meter.day.advance(self._wall_ns())
+            if meter.counts:
+                wall_ns = self._wall_ns()
+                for count in meter.counts.values():
+                    count.advance(wall_ns)
             found.append(meter)
         return found
 
@@ -261,11 +301,11 @@ class Limiter:
             limits = meter.rule.limits
             if limits.concurrency is not None and meter.num_open >= limits.concurrency:
                 in_the_way.append(_Obstacle(meter, "concurrency", 0, 0))
-            if meter.day is not None and limits.tokens_per_day is not None:
-                tokens, most = units[_TOKENS], limits.tokens_per_day
-                wait_ns = meter.day.wait_ns(tokens, most, self._wall_ns())
+            for quota, count in meter.counts.items():
+                wanted, most = units[_quota_unit(quota)], getattr(limits, quota)
+                wait_ns = count.wait_ns(wanted, most, self._wall_ns())
                 if wait_ns != 0:
-                    in_the_way.append(_Obstacle(meter, "tokens_per_day", wait_ns, meter.day.used))
+                    in_the_way.append(_Obstacle(meter, quota, wait_ns, count.used))
         for obstacle in sorted(in_the_way, key=_Obstacle.order, reverse=True):
             principal.deny(_refusal(obstacle, units, _headers(meters)))
         return frozenset((obstacle.meter, obstacle.what) for obstacle in in_the_way)
@@ -274,7 +314,7 @@ class Limiter:
         for key in [key for key, _ in zip(self._meters, range(_SWEEP), strict=False)]:
             meter = self._meters[key]
             meter.advance(meter.rule, now_ns)
-            if meter.is_idle(0 if meter.day is None else self._wall_ns()):
+            if meter.is_idle(self._wall_ns() if meter.counts else 0):
                 del self._meters[key]
             else:
                 self._meters.move_to_end(key)  # the next call looks at others
@@ -283,14 +323,20 @@ class Limiter:
 def charge(meters: list[_Meter], units: Units, spared: _Watched = _NOTHING) -> _Charge:
     """In every bucket but those `spared`, room or not."""
     holds: list[tuple[int, Bucket, Hold]] = []
-    days: list[tuple[DayCount, int]] = []
+    counts: list[tuple[int, PeriodCount, int]] = []
     for meter in meters:
         for index, bucket in meter.buckets:
             if not spared or (meter, _RATES[index]) not in spared:
                 holds.append((index, bucket, bucket.charge(units[index])))
-        if meter.day is not None and (meter, "tokens_per_day") not in spared:
-            days.append((meter.day, meter.day.charge(units[_TOKENS])))
-    return _Charge(units, holds, days)
+        for quota, count in meter.counts.items():
+            if (meter, quota) not in spared:
+                index = _quota_unit(quota)
+                counts.append((index, count, count.charge(units[index])))
+    return _Charge(units, holds, counts)
+
+
+def _quota_unit(name: str) -> int:
+    return _QUOTA_UNITS[QUOTAS[name].of]
 
 
 @dataclass(slots=True, frozen=True)
@@ -302,7 +348,7 @@ class _Obstacle:
     wait_ns: int | None
     """None: it never will. Of a concurrency nobody knows it."""
     state: int
-    """What is left of a rate, what is used of a day."""
+    """What is left of a rate, what is used of a quota."""
 
     def order(self) -> tuple[bool, bool, int]:
         """Never, then nobody knows when, then the longest."""
@@ -313,11 +359,11 @@ def _refusal(obstacle: _Obstacle, units: Units, headers: Headers) -> LimitReache
     rule, what, wait_ns = obstacle.meter.rule, obstacle.what, obstacle.wait_ns
     if what == "concurrency":
         return limit_errors.concurrency_reached(rule, headers)
-    wanted = units[_RATES.index(what) if what in _RATES else _TOKENS]
+    wanted = units[_quota_unit(what) if what in QUOTAS else _RATES.index(what)]
     if wait_ns is None:
         return limit_errors.too_large(rule, what, wanted, headers)
-    if what == "tokens_per_day":
-        return limit_errors.day_used_up(rule, wanted, obstacle.state, wait_ns, headers)
+    if what in QUOTAS:
+        return limit_errors.quota_reached(rule, what, wanted, obstacle.state, wait_ns, headers)
     return limit_errors.rate_reached(rule, what, wanted, obstacle.state, wait_ns, headers)
 
 
@@ -342,10 +388,10 @@ def _headers(meters: list[_Meter]) -> Headers:
 
 
 def _smaller(one: Units, other: Units) -> Units:
-    a, b, c, d = map(min, one, other)
-    return a, b, c, d
+    a, b, c, d, e = map(min, one, other)
+    return a, b, c, d, e
 
 
 def _difference(one: Units, other: Units) -> Units:
-    a, b, c, d = map(operator.sub, one, other)
-    return a, b, c, d
+    a, b, c, d, e = map(operator.sub, one, other)
+    return a, b, c, d, e

@@ -13,12 +13,11 @@ Does not know: buckets, or what a token is.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
-from anzoth.gateway.limit_rules import LimitRule, largest_output
+from anzoth.gateway.limit_rules import largest_output
 from anzoth.gateway.limits import Limiter, Reservation
 from anzoth.gateway.output_estimates import OutputEstimates
 from anzoth.gateway.principal import Principal
+from anzoth.price import Price
 
 _MIN_EXTENSION_TOKENS = 16
 
@@ -71,21 +70,21 @@ def reserve(
     num_choices: int,
     max_tokens: int,
     is_stated: bool,
+    price: Price | None = None,
 ) -> OutputBudget:
-    """For `num_choices` of at most `max_tokens` each. `is_stated`: by the caller.
+    """For `num_choices` of at most `max_tokens` each. `is_stated`: by the caller. `price`: see
+    `Limiter.reserve`.
 
     Raises LimitReached.
     """
     most = max_tokens * num_choices
     if is_stated or not principal.limits:
-        return OutputBudget(limiter.reserve(principal, model, prompt_tokens, most), most, most)
+        reservation = limiter.reserve(principal, model, prompt_tokens, most, price)
+        return OutputBudget(reservation, most, most)
     expected = estimates.expect(principal.key_id, model) * num_choices
-    reserved = _within(principal.limits, model, prompt_tokens, min(expected, most))
-    reservation = limiter.reserve(principal, model, prompt_tokens, reserved)
+    largest = largest_output(principal.limits, model, prompt_tokens, price)
+    reserved = min(expected, most)
+    if largest is not None:  # a guess must not be why a request is refused for good
+        reserved = max(1, min(reserved, largest))
+    reservation = limiter.reserve(principal, model, prompt_tokens, reserved, price)
     return OutputBudget(reservation, reserved, most, estimates, (principal, model))
-
-
-def _within(rules: Sequence[LimitRule], model: str, prompt_tokens: int, wanted: int) -> int:
-    """What could ever be granted: a guess must not be why a request is refused for good."""
-    largest = largest_output(rules, model, prompt_tokens)
-    return wanted if largest is None else max(1, min(wanted, largest))

@@ -22,7 +22,7 @@ from anzoth.gateway.audit import AuditEvent
 from anzoth.gateway.directory import find_project, find_tenant
 from anzoth.gateway.directory_checks import DirectoryError, check_name
 from anzoth.gateway.limit_directory import LimitChange
-from anzoth.gateway.limit_rules import Limits
+from anzoth.gateway.limit_rules import Limits, shown
 
 
 @dataclass(slots=True, frozen=True)
@@ -129,7 +129,7 @@ async def list_limits(dsn: str, tenant: str) -> list[LimitListing]:
 
 
 def _limit_details(limits: LimitChange, model: str | None) -> dict[str, Any]:
-    return {**limits, **({} if model is None else {"limits_of_model": model})}
+    return {**shown(limits), **({} if model is None else {"limits_of_model": model})}
 
 
 async def _record(

@@ -115,7 +115,7 @@ class RemoteUsage:
             return
         self._is_closed = True
         self._count()
-        self.reservation.settle(self.prompt_tokens, self.completion_tokens)
+        self.reservation.settle(self.prompt_tokens, self.completion_tokens, self.cached_tokens)
         usage = self._usage
         usage.prompt_tokens = self.prompt_tokens
         usage.cached_tokens = self.cached_tokens
@@ -171,10 +171,10 @@ class RemoteAccounts:
         """
         assert usage.model is not None
         if not is_stated:
-            largest = largest_output(principal.limits, usage.model, prompt_tokens)
+            largest = largest_output(principal.limits, usage.model, prompt_tokens, usage.price)
             output_tokens = output_tokens if largest is None else min(output_tokens, largest)
         reservation = self._limiter.reserve(
-            principal, usage.model, prompt_tokens, max(0, output_tokens)
+            principal, usage.model, prompt_tokens, max(0, output_tokens), usage.price
         )
         try:
             self._ledger.begin(usage, output_tokens)

@@ -82,6 +82,16 @@ RULES: Mapping[str, Rule] = {
         "Wait for the next day, or have the limit raised.",
         is_policy=True,
     ),
+    "limit.*.budget_per_day": Rule(
+        "What may be spent in the day (in UTC) is spent, or does not cover this request.",
+        "Wait for the next day, ask for fewer tokens, or have the budget raised.",
+        is_policy=True,
+    ),
+    "limit.*.budget_per_month": Rule(
+        "What may be spent in the month (in UTC) is spent, or does not cover this request.",
+        "Wait for the next month, ask for fewer tokens, or have the budget raised.",
+        is_policy=True,
+    ),
     "key.management": Rule(
         "A key that manages keys is not used for inference.", "Make another key for inference."
     ),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ import pytest
 from anzoth import config
 from anzoth.backend_config import BackendConfig
 from anzoth.gateway.backends import Backend
+from anzoth.price import Price
 from anzoth.settings import ConfigError
 from anzoth.telemetry import Metrics
 
@@ -23,12 +25,14 @@ def load(tmp_path: Path, text: str) -> tuple[BackendConfig, ...]:
 
 def test_a_table_is_read_and_survives_the_way_to_the_gateway(tmp_path: Path) -> None:
     more = 'tenants = ["acme"]\napi_key_file = "/k"\nchunk_timeout_s = 2\n'
+    more += 'prices.big = { input = "1.5", cached_input = "0.25", output = "6" }\n'
     (made,) = load(tmp_path, TABLE + more)
     assert made == BackendConfig(
         "far", "https://far.example/v1", ("big",), api_key_file=Path("/k"), tenants=("acme",),
-        chunk_timeout_s=2.0,
+        chunk_timeout_s=2.0, prices={"big": Price(1_500_000, 250_000, 6_000_000)},
     )  # fmt: skip
-    assert config.from_json(BackendConfig, config.to_json(made)) == made
+    sent = json.loads(json.dumps(config.to_json(made)))
+    assert config.from_json(BackendConfig, sent) == made
 
 
 @pytest.mark.parametrize(
@@ -44,6 +48,10 @@ def test_a_table_is_read_and_survives_the_way_to_the_gateway(tmp_path: Path) -> 
         (("models", 'api_key = "hunter2"\nmodels'), "unknown setting 'api_key'"),
         (("models", 'api_key_env = "A"\napi_key_file = "/b"\nmodels'), "not both"),
         (("models", "max_connections = -1\nmodels"), "must not be negative"),
+        (("models", 'prices = "1"\nmodels'), "a table by model as prices"),
+        (("models", 'prices.small = { input = "1" }\nmodels'), "'small', which is not in `models`"),
+        (("models", 'prices.big = { input = "1" }\nmodels'), "price of big: it has no 'output'"),
+        (("models", "prices.big = { input = 1, output = '1' }\nmodels"), "big: input is 1; expec"),
     ],
 )
 def test_what_is_impossible_is_said(tmp_path: Path, change: tuple[str, str], said: str) -> None:

@@ -16,7 +16,7 @@ from http.cookies import SimpleCookie
 from typing import Any
 
 import orjson
-from api_harness import AlwaysReady, ListedDenials, ListedUsage, Reply
+from api_harness import AlwaysReady, ListedDenials, ListedUsage, NothingBefore, Reply
 from argon2 import PasswordHasher
 
 from anzoth.account_config import AccountsConfig, OidcConfig
@@ -258,6 +258,7 @@ async def running_site(
         health=AlwaysReady(),
         usage_reports=UsageReports(database, UsageConfig()),
         past_requests=PastRequests(database),
+        past_usage=NothingBefore(),
         aliases=Aliases(database, dsn),
         alias_directory=AliasDirectory(database, models, backends),
         backends=backends,

@@ -49,12 +49,14 @@ from anzoth.gateway.ledger import Ledger, row_of
 from anzoth.gateway.limits import Limiter
 from anzoth.gateway.models import ModelRegistry, ServedModel, load_model
 from anzoth.gateway.past_requests import TENANT_SCOPE, PastRequests
+from anzoth.gateway.past_usage import PastUsage
 from anzoth.gateway.principal import Address, Principal, TenantHandle
 from anzoth.gateway.remote_usage import RemoteAccounts
 from anzoth.gateway.usage import UsageRecord
 from anzoth.gateway.usage_reports import UsageReports
 from anzoth.http.messages import Headers, Request, Response, StreamingResponse
 from anzoth.model_config import ModelConfig
+from anzoth.price import Price
 from anzoth.telemetry import Metrics
 
 MODEL = "org/tiny"
@@ -215,6 +217,16 @@ class ListedRequests(PastRequests):
             ):
                 return RequestRow(**{name: getattr(row, name) for name in RequestRow.__slots__})
         return None
+
+
+class NothingBefore(PastUsage):
+    """Whatever is counted has only just begun."""
+
+    def __init__(self) -> None:
+        pass
+
+    async def known(self, principal: Principal) -> None:
+        pass
 
 
 class GivenAliases(Aliases):
@@ -418,11 +430,12 @@ async def running_api(
     database: Database | None = None,
     reports: UsageReports | None = None,
     backends: Sequence[BackendConfig] = (),
+    price: Price | None = None,
 ) -> AsyncIterator[Api]:
-    """An API whose engine is ready. `database`: for what reads one."""
+    """An API whose engine is ready. `database`: for what reads one. `price`: the model's."""
     metrics = Metrics()
     engine = EngineClient(MODEL, socket, metrics)
-    model = load_model(ModelConfig(MODEL, checkpoint), engine)
+    model = replace(load_model(ModelConfig(MODEL, checkpoint), engine), price=price)
     registry = ModelRegistry()
     registry.add(model, aliases)
     keys, ledger, limiter, denials = KnownKeys(), ListedUsage(), Limiter(), ListedDenials()
@@ -444,6 +457,7 @@ async def running_api(
         audit=AuditReader(database or NoDatabase()),
         denials=denials,
         past_requests=ListedRequests(ledger),
+        past_usage=NothingBefore(),
         aliases=given,
         alias_directory=AliasDirectory(cast(Database, database), registry, far),
         backends=far,

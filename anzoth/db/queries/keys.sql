@@ -35,8 +35,9 @@ RETURNING created_at;
 -- $1: a tenant's name, or NULL for all. Never the digest.
 SELECT k.id, t.name AS tenant, p.name AS project, k.kid, k.name, k.redacted, k.scopes, k.models,
     k.endpoints, k.networks, k.knowledge_bases, k.tools, l.rpm, l.tpm, l.input_tpm, l.output_tpm,
-    l.concurrency, l.tokens_per_day, k.created_at, k.expires_at, k.revoked_at, k.last_used_at,
-    k.last_used_ip, k.predecessor_expires_at, k.predecessor_uses
+    l.concurrency, l.tokens_per_day, l.budget_per_day, l.budget_per_month, k.created_at,
+    k.expires_at, k.revoked_at, k.last_used_at, k.last_used_ip, k.predecessor_expires_at,
+    k.predecessor_uses
 FROM anzoth.api_keys AS k
 JOIN anzoth.tenants AS t ON t.id = k.tenant_id
 JOIN anzoth.projects AS p ON p.id = k.project_id

@@ -124,7 +124,8 @@ SELECT (SELECT count(*) FROM anzoth.usage) AS num_rows,
 
 -- name: usage_differences
 -- The cells, at most $2, that are not the sums of the ledger's rows: what the rows say minus what the
--- cell says. Of the minutes only those from $1 on, a whole one. Written apart from the trigger.
+-- cell says. Of the minutes only those from $1 on, a whole one; of one tenant ($3), or NULL for all.
+-- Written apart from the trigger.
 WITH parts AS (
     SELECT u.tenant_id, w.width, date_trunc(w.unit, u.started_at, 'UTC') AS bucket_start, u.key_id,
         u.project_id, u.user_id, u.endpoint,
@@ -133,25 +134,53 @@ WITH parts AS (
         u.completion_tokens, u.reasoning_tokens, u.input_cost, u.cached_input_cost, u.output_cost
     FROM anzoth.usage AS u
     CROSS JOIN (VALUES ('1m', 'minute'), ('1h', 'hour'), ('1d', 'day')) AS w (width, unit)
-    WHERE w.width <> '1m' OR u.started_at >= $1
+    WHERE (w.width <> '1m' OR u.started_at >= $1) AND ($3::uuid IS NULL OR u.tenant_id = $3)
     UNION ALL
     SELECT tenant_id, width, bucket_start, key_id, project_id, user_id, endpoint, model, service_tier,
         batch, -num_requests, -prompt_tokens, -cached_tokens, -completion_tokens, -reasoning_tokens,
         -input_cost, -cached_input_cost, -output_cost
     FROM anzoth.usage_rollup
-    WHERE width <> '1m' OR bucket_start >= $1
+    WHERE (width <> '1m' OR bucket_start >= $1) AND ($3 IS NULL OR tenant_id = $3)
 )
-SELECT tenant_id, width, bucket_start, key_id, endpoint, model,
+SELECT tenant_id, width, bucket_start, key_id, project_id, user_id, endpoint, model, service_tier, batch,
     sum(num_requests)::bigint AS num_requests,
     sum(prompt_tokens)::bigint AS prompt_tokens,
     sum(cached_tokens)::bigint AS cached_tokens,
     sum(completion_tokens)::bigint AS completion_tokens,
     sum(reasoning_tokens)::bigint AS reasoning_tokens,
-    sum(input_cost + cached_input_cost + output_cost)::bigint AS cost
+    sum(input_cost)::bigint AS input_cost,
+    sum(cached_input_cost)::bigint AS cached_input_cost,
+    sum(output_cost)::bigint AS output_cost
 FROM parts
 GROUP BY tenant_id, width, bucket_start, key_id, project_id, user_id, endpoint, model, service_tier, batch
 HAVING sum(num_requests) <> 0 OR sum(prompt_tokens) <> 0 OR sum(cached_tokens) <> 0
     OR sum(completion_tokens) <> 0 OR sum(reasoning_tokens) <> 0 OR sum(input_cost) <> 0
     OR sum(cached_input_cost) <> 0 OR sum(output_cost) <> 0
-ORDER BY tenant_id, width, bucket_start
+ORDER BY 1, 2, 3, 4, 5, 6, 7, 8, 9, 10
 LIMIT $2;
+
+-- name: lock_repair
+-- Until the end of the transaction: two repairs at once would add every difference twice.
+SELECT pg_advisory_xact_lock(hashtext('anzoth.usage_repair'));
+
+-- name: add_to_cell
+-- A difference, to a cell that may be missing, or may have grown since the difference was read.
+INSERT INTO anzoth.usage_rollup AS r (
+    tenant_id, width, bucket_start, key_id, project_id, user_id, endpoint, model, service_tier, batch,
+    num_requests, prompt_tokens, cached_tokens, completion_tokens, reasoning_tokens,
+    input_cost, cached_input_cost, output_cost
+)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18)
+ON CONFLICT ON CONSTRAINT one_cell DO UPDATE SET
+    num_requests = r.num_requests + excluded.num_requests,
+    prompt_tokens = r.prompt_tokens + excluded.prompt_tokens,
+    cached_tokens = r.cached_tokens + excluded.cached_tokens,
+    completion_tokens = r.completion_tokens + excluded.completion_tokens,
+    reasoning_tokens = r.reasoning_tokens + excluded.reasoning_tokens,
+    input_cost = r.input_cost + excluded.input_cost,
+    cached_input_cost = r.cached_input_cost + excluded.cached_input_cost,
+    output_cost = r.output_cost + excluded.output_cost;
+
+-- name: delete_empty_cells
+-- Of a tenant: those of no row.
+DELETE FROM anzoth.usage_rollup WHERE tenant_id = $1 AND num_requests = 0;

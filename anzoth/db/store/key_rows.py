@@ -93,6 +93,8 @@ class KeyListing:
     output_tpm: int | None
     concurrency: int | None
     tokens_per_day: int | None
+    budget_per_day: int | None
+    budget_per_month: int | None
     created_at: datetime
     expires_at: datetime | None
     revoked_at: datetime | None

@@ -8,7 +8,7 @@ from __future__ import annotations
 import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 
 from anzoth.db import statements
 from anzoth.db.pool import Connection
@@ -36,6 +36,8 @@ class LimitRow:
     output_tpm: int | None
     concurrency: int | None
     tokens_per_day: int | None
+    budget_per_day: int | None
+    budget_per_month: int | None
 
 
 @dataclass(slots=True, frozen=True)
@@ -53,6 +55,17 @@ class LimitListing:
     output_tpm: int | None
     concurrency: int | None
     tokens_per_day: int | None
+    budget_per_day: int | None
+    budget_per_month: int | None
+
+
+@dataclass(slots=True, frozen=True)
+class Used:
+    """What was used of quotas."""
+
+    tokens: int
+    cost: int
+    """In nano-units of the currency."""
 
 
 async def limits_of_named_key(connection: Connection) -> list[LimitRow]:
@@ -79,27 +92,25 @@ async def replace_limits(
     model: str | None,
     values: Sequence[int | None],
 ) -> None:
-    """`values`: the last six fields of a LimitRow, in their order. All None: there are none."""
+    """`values`: the fields of a LimitRow behind `model`, in order. All None: there are none."""
     owner = (subject.tenant_id, subject.project_id, subject.key_id, model)
     await connection.execute(statements.load()["delete_limits"], *owner)
     if any(value is not None for value in values):
         await connection.execute(statements.load()["insert_limits"], *owner, *values)
 
 
-async def count_tokens(
+async def read_used(
     connection: Connection,
     subject: LimitSubject,
     model: str | None,
     begin: datetime,
     end: datetime,
-) -> int:
-    """Of requests that began within [begin, end), as far as they are in the ledger."""
-    return await connection.fetchval(
-        statements.load()["count_tokens"],
-        subject.tenant_id,
-        subject.project_id,
-        subject.key_id,
-        model,
-        begin,
-        end,
+) -> Used:
+    """By requests that began within [begin, end), as far as they are in the ledger. `begin`: a
+    midnight in UTC."""
+    midnight = end.astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
+    row = await connection.fetchrow(
+        statements.load()["read_used"],
+        *(subject.tenant_id, subject.project_id, subject.key_id, model, begin, midnight, end),
     )
+    return Used(**row)

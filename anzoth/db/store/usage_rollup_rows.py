@@ -1,4 +1,4 @@
-"""What does Anzoth read of the sums of its ledger?
+"""What does Anzoth read of the sums of its ledger, and how are they mended?
 
 Does not know: which sums somebody wants, or how a row of the ledger gets into them.
 """
@@ -73,14 +73,24 @@ class UsageDifference:
     width: str
     bucket_start: datetime
     key_id: uuid.UUID
+    project_id: uuid.UUID
+    user_id: uuid.UUID | None
     endpoint: str
     model: str | None
+    service_tier: str | None
+    batch: bool
     num_requests: int
     prompt_tokens: int
     cached_tokens: int
     completion_tokens: int
     reasoning_tokens: int
-    cost: int
+    input_cost: int
+    cached_input_cost: int
+    output_cost: int
+
+    @property
+    def cost(self) -> int:
+        return self.input_cost + self.cached_input_cost + self.output_cost
 
 
 @dataclass(slots=True, frozen=True)
@@ -163,5 +173,22 @@ async def verify_usage(
     load = statements.load()
     await connection.execute(load["set_snapshot"])
     counts = await connection.fetchrow(load["count_usage"])
-    rows = await connection.fetch(load["usage_differences"], minutes_since, limit)
+    rows = await connection.fetch(load["usage_differences"], minutes_since, limit, None)
     return UsageCounts(**counts), [UsageDifference(**row) for row in rows]
+
+
+async def repair_usage(
+    connection: Connection, tenant_id: uuid.UUID, minutes_since: datetime
+) -> list[UsageDifference]:
+    """Makes a tenant's cells the sums of its rows; returns what was added to which.
+
+    Rows may be written meanwhile: whoever writes one adds it to its cells in the same transaction,
+    so a difference stays what it is.
+    """
+    load = statements.load()
+    await connection.execute(load["lock_repair"])
+    rows = await connection.fetch(load["usage_differences"], minutes_since, None, tenant_id)
+    if rows:
+        await connection.executemany(load["add_to_cell"], [tuple(row.values()) for row in rows])
+        await connection.execute(load["delete_empty_cells"], tenant_id)
+    return [UsageDifference(**row) for row in rows]

@@ -28,10 +28,13 @@ from openai_peer import (
 from principals import make_principal
 
 from anzoth.gateway.aliases import Target
+from anzoth.gateway.ledger import row_of
 from anzoth.price import Price
 
 Far = Callable[[Api, OpenaiPeer], Any]
 BIG = Target("big", "far")
+FAR_PRICE = Price(2_000, 1_000, 10_000)
+"""In nano-units a token: 2, 1 cached, 10 of output."""
 EVENTS = head(content_type="text/event-stream")
 
 
@@ -473,7 +476,7 @@ def test_a_local_target_is_counted_under_its_own_name_in_metrics(run: Any) -> No
     run(scenario)
 
 
-def test_what_answers_sets_the_price_and_other_servers_have_none(run: Any) -> None:
+def test_what_answers_sets_the_price(run: Any) -> None:
     async def scenario(api: Api, peer: OpenaiPeer) -> None:
         price = Price(1, 1, 2)
         registry = api.services.models
@@ -481,9 +484,33 @@ def test_what_answers_sets_the_price_and_other_servers_have_none(run: Any) -> No
         api.aliases.add("near", Target(MODEL))
         await api.chat(model="near")
         await api.chat(model="smart")
-        assert [usage.price for usage in api.ledger.records] == [price, None]
+        api.aliases.add("smart", Target("small", "far"))
+        await api.chat(model="smart")
+        assert [usage.price for usage in api.ledger.records] == [price, FAR_PRICE, None]
+        row = row_of(api.ledger.records[1])
+        assert (row.input_price, row.cached_input_price, row.output_price) == (2000, 1000, 10_000)
+        costs = (row.input_cost, row.cached_input_cost, row.output_cost)
+        assert costs == ((11 - 4) * 2, 4 * 1, 3 * 10)
 
-    run(scenario)
+    run(scenario, models=("big", "small"), prices={"big": FAR_PRICE})
+
+
+def test_a_budget_holds_at_other_servers_and_is_settled_by_what_they_report(run: Any) -> None:
+    async def scenario(api: Api, peer: OpenaiPeer) -> None:
+        cost = (11 - 4) * 2 + 4 * 1 + 3 * 10
+        api.keys.principals["poor"] = make_principal(budget_per_month=300)
+        statuses = [
+            (await api.chat(model="smart", key="poor", max_tokens=20, stream=stream)).status
+            for stream in (False, True) * 4
+        ]
+        most = 4 * 2 + 20 * 10  # the message is estimated to have four tokens
+        num_served = statuses.count(200)
+        assert statuses == [200] * num_served + [429] * (8 - num_served)
+        assert 300 - most < num_served * cost <= 300
+        assert api.ledger.records[-1].rule == "limit.key.budget_per_month"
+        assert len(peer.asked) == num_served
+
+    run(scenario, prices={"big": FAR_PRICE})
 
 
 def test_a_local_engine_that_is_away_passes_the_request_on(run: Any) -> None:

@@ -273,12 +273,14 @@ def test_a_key_sees_its_own_use_and_no_more(run: Run) -> None:
         ]
         await insert(database, who, rows)
         good = api.keys.principals["good"]
-        limits = (LimitRule("key", who.key_ids[0], Limits(rpm=60)),)
+        limits = (LimitRule("key", who.key_ids[0], Limits(rpm=60, budget_per_month=2_500_000_000)),)
         api.keys.principals["good"] = replace(good, scopes=frozenset({"chat"}), limits=limits)
         body = await get(api, "/v1/usage")
         assert body["api_key_id"] == str(who.key_ids[0])
         (limit,) = body["limits"]
         assert (limit["level"], limit["rpm"], limit["tpm"]) == ("key", 60, None)
+        assert limit["budget_per_month"] == {"value": 2.5, "currency": "eur"}
+        assert limit["budget_per_day"] is None
         assert body["today"] == {
             "start_time": T + 3 * 86_400, "num_requests": 1, "num_refused_requests": 1,
             "input_tokens": 10, "input_cached_tokens": 0, "output_tokens": 5,

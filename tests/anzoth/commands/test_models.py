@@ -90,12 +90,29 @@ def test_what_was_typed_is_what_is_asked_for(tmp_path: Path) -> None:
         assert done.exit_code == 0, done.output
         assert "m is ready after" in done.stdout
         assert run("load", "m=org/name", *where).exit_code == 0
+        priced = (
+            *("--alias", "b:c", "--price", "input=0.15,output=0.6"),
+            *("--alias-price", "b:c:input=1,cached_input=0.5,output=2"),
+        )
+        assert run("load", "m=org/name", *priced, *where).exit_code == 0
+        for wrong in ("input", "input=", "=1", "input=1,"):
+            assert "expected such as input=" in run("load", "m=n", "--price", wrong, *where).stderr
         assert run("unload", "m", "--drain-s", "2.5", *where).exit_code == 0
     settings = {"kv_cache_mib": 5, "dtype": "float32", "num_threads": 1}
     path = str(tmp_path / "checkpoint")
     assert asked == [
         {"do": "load", "table": {"name": "m", "path": path, "aliases": ["a", "b"], **settings}},
         {"do": "load", "table": {"name": "m", "path": "org/name", "aliases": []}},
+        {
+            "do": "load",
+            "table": {
+                "name": "m",
+                "path": "org/name",
+                "aliases": ["b:c"],
+                "price": {"input": "0.15", "output": "0.6"},
+                "alias_prices": {"b:c": {"input": "1", "cached_input": "0.5", "output": "2"}},
+            },
+        },
         {"do": "unload", "model": "m", "drain_s": 2.5},
     ]
 

@@ -349,7 +349,7 @@ def test_revoked_keys_are_seen_where_ends_are_asked_for_and_nowhere_else(dsn: st
 def test_authentication_sees_the_limits_that_hold_for_the_named_key_and_no_other(dsn: str) -> None:
     async def scenario() -> None:
         async with two_customers(dsn) as (database, one, two):
-            values = (7, None, None, None, None, None)
+            values = (7, *[None] * 7)
             async with pool.operator(dsn) as connection:
                 for customer in (one, two):
                     tenant_id = customer.handle.id

@@ -21,7 +21,7 @@ from ledger_kit import START, Customer, add_customer, differences, insert
 
 from anzoth.db import migrate, pool, statements
 from anzoth.db.pool import Database
-from anzoth.db.store import usage_rows
+from anzoth.db.store import usage_rollup_rows, usage_rows
 from anzoth.db.store.usage_rows import UsageRow
 from anzoth.gateway.usage_retention import UsageRetention
 from anzoth.price import Price
@@ -233,6 +233,35 @@ def test_verification_finds_a_changed_a_missing_and_an_invented_cell(dsn: str) -
                 )
             (extra,) = [d for d in await differences(dsn) if d.width == "1d"]
             assert (extra.model, extra.num_requests, extra.prompt_tokens) == ("x", -1, -1)
+
+    asyncio.run(scenario())
+
+
+def test_repairs_beside_writers_and_other_repairs_leave_every_sum_right(dsn: str) -> None:
+    async def scenario() -> None:
+        async with opened(dsn) as database:
+            who = await add_customer(dsn, "one", num_keys=2)
+            await insert(database, who, [who.row(f"old{number}") for number in range(50)])
+
+            async def write(writer: int) -> None:
+                for number in range(20):
+                    row = who.row(f"r{writer} {number}", key=number % 2)
+                    await insert(database, who, [row])
+
+            async def damage_and_repair() -> None:
+                async with database.tenant(who.handle) as connection:
+                    await connection.execute(
+                        "UPDATE anzoth.usage_rollup SET prompt_tokens = prompt_tokens + 5"
+                    )
+                for _ in range(3):
+                    async with pool.operator(dsn) as connection:
+                        await usage_rollup_rows.repair_usage(connection, who.handle.id, START)
+
+            async with asyncio.TaskGroup() as group:
+                for number in range(3):
+                    group.create_task(write(number))
+                    group.create_task(damage_and_repair())
+            assert await differences(dsn) == []
 
     asyncio.run(scenario())
 

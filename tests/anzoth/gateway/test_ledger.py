@@ -174,6 +174,31 @@ def test_records_arrive_whole_and_each_with_its_tenant(dsn: str, tmp_path: Path)
     run(dsn, scenario)
 
 
+def test_it_has_caught_up_when_what_the_last_process_left_is_in_the_database(
+    dsn: str, tmp_path: Path
+) -> None:
+    async def scenario(database: Flaky) -> None:
+        who = await principal_of(dsn, "one")
+        ledger = await opened(database, tmp_path)
+        assert ledger.is_caught_up
+        usage = record(who, "a")
+        ledger.begin(usage, 10)  # it runs when the process is killed
+        ledger.record(record(who, "b"))
+        await ledger.commit()
+        killed(ledger)
+        database.fail_before = 1
+        async with running(database, tmp_path) as ledger:
+            assert not ledger.is_caught_up
+            await until(lambda: ledger.is_caught_up)
+            assert await ids(dsn) == ["a", "b"]
+        ledger = await opened(database, tmp_path)
+        assert not ledger.is_caught_up  # the cursor knows better, and is not read yet
+        await ledger.close()
+        assert ledger.is_caught_up
+
+    run(dsn, scenario)
+
+
 def test_it_ships_by_itself_within_a_moment(dsn: str, tmp_path: Path) -> None:
     async def scenario(database: Flaky) -> None:
         who = await principal_of(dsn, "one")
