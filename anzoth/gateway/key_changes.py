@@ -126,17 +126,25 @@ async def rotate_key(
 
     Raises DirectoryError and DatabaseError.
     """
+    check_grace(grace)
     async with pool.operator(dsn) as connection:
         settings = await _lock(connection, which)
         return await rotate(connection, pepper, settings, grace, audit.operator())
 
 
+def check_grace(grace: timedelta) -> None:
+    """Raises DirectoryError."""
+    if not timedelta(0) <= grace <= MAX_GRACE:
+        raise DirectoryError(f"a grace is at most {MAX_GRACE.days} days")
+
+
 async def rotate(
     connection: Connection, pepper: Pepper, settings: KeySettings, grace: timedelta, actor: Actor
 ) -> RotatedKey:
-    """`settings`: as locked. Comes last in the transaction. Raises DirectoryError."""
-    if not timedelta(0) <= grace <= MAX_GRACE:
-        raise DirectoryError(f"a grace is at most {MAX_GRACE.days} days")
+    """`settings`: as locked; `grace`: as checked. Comes last in the transaction.
+
+    Raises DirectoryError.
+    """
     now = datetime.now(UTC)
     if settings.expires_at is not None and settings.expires_at <= now:
         raise DirectoryError("this key has expired: a new secret would not work either")

@@ -186,6 +186,7 @@ async def rotate_key_as(
     _require_within(await _grants(connection, found), maker.grants)
     actor = audit.actor_of(principal, ip)
     try:
+        key_changes.check_grace(grace)
         return await key_changes.rotate(connection, pepper, found, grace, actor)
     except DirectoryError as error:
         raise InvalidValue(str(error)) from None
