@@ -285,6 +285,8 @@ def check(request: KeyRequest) -> None:
     check_name("key", request.name)
     check_scopes(request.scopes)
     check_expiry(request.scopes, request.expires_at)
+    if ADMIN_SCOPE in request.scopes and request.project is not None:
+        raise DirectoryError("an admin key stands above projects, and is of none in particular")
     for limits in (request.limits, *request.limits_by_model.values()):
         limit_directory.check(limits)
 

@@ -395,18 +395,23 @@ def test_a_service_account_has_keys_until_it_is_deleted(dsn: str) -> None:
         assert {ProjectAPIKey.model_validate(one).owner.type for one in keys} == {"service_account"}
         assert {one["owner"]["service_account"]["id"] for one in keys} == {robot["id"]}
         assert {one["id"] for one in keys} == {key["id"], second["id"]}
-        assert await works(site, key["value"])
-        assert await works(site, second["value"])
+        # What a key of it makes is the account's, too.
+        scopes = ["keys:write", "chat"]
+        maker = await made(ann, f"{accounts}/{robot['id']}/api_keys", name="m", scopes=scopes)
+        child = await site.with_key("POST", project + "/api_keys", maker["value"], {"name": "c"})
+        assert child.json["owner"]["service_account"]["id"] == robot["id"], child.body
+        values = [one["value"] for one in (key, second, maker, child.json)]
+        assert all([await works(site, value) for value in values])
         deleted = (await ann.call("DELETE", f"{accounts}/{robot['id']}")).json
         assert deleted["object"] == "organization.project.service_account.deleted"
-        assert not await works(site, key["value"])
-        assert not await works(site, second["value"])
+        assert not any([await works(site, value) for value in values])
         assert (await ann.get(f"{accounts}/{robot['id']}")).status == 404
         assert (await ann.call("DELETE", f"{accounts}/{robot['id']}")).status == 404
         assert (await ann.post(f"{accounts}/{robot['id']}/api_keys", {})).status == 404
-        assert (await audited(ann))[:6] == [
-            *["api_key.deleted"] * 2,
+        assert (await audited(ann))[:10] == [
+            *["api_key.deleted"] * 4,
             "service_account.deleted",
+            *["api_key.created"] * 2,
             "service_account.updated",
             "api_key.created",
             "service_account.created",

@@ -77,7 +77,8 @@ def test_what_cannot_be_done_is_said_in_one_sentence(commands: Commands) -> None
         ((*key, unknown), "no such service account in the project 'default'"),
         ((*key, made["id"], "--project", "web"), "no such service account in the project 'web'"),
         ((*key, made["id"], "--scope", "admin", "--expires", "1d"), "no key with the scope admin"),
-        (("keys", "create", "--tenant", "acme", "--name", "k", "--scope", "admin"), "must expire"),
+        ((*key[:-1], "--scope", "admin"), "must expire"),
+        ((*key[:-1], "--scope", "admin", "--expires", "1d", "--project", "web"), "above projects"),
     ):
         said = commands.text(*arguments, status=1)
         assert says in said, arguments

@@ -11,7 +11,9 @@ from typing import Any
 
 import pytest
 
+from anzoth.db import pool
 from anzoth.db.pool import Database
+from anzoth.db.store import membership_rows, tenant_rows
 from anzoth.errors import (
     Forbidden,
     InvalidValue,
@@ -289,6 +291,25 @@ def test_what_a_key_makes_is_its_owners_and_ends_with_it(run) -> None:
         with pytest.raises(Unauthorized):
             await gateway.principal(second)
         await gateway.principal(await gateway.key("chat"))  # the tenant's own
+
+    run(scenario)
+
+
+def test_no_key_comes_into_being_while_its_maker_is_removed(run) -> None:
+    async def scenario(gateway: Gateway) -> None:
+        key = await gateway.principal(await gateway.key("chat"))
+        admin = await gateway.session(key, "admin")
+        async with pool.operator(gateway.dsn) as connection:
+            await tenant_rows.lock_directory(connection)
+            minting = asyncio.create_task(gateway.mint(admin))
+            query = "SELECT EXISTS (SELECT FROM pg_locks WHERE NOT granted)"
+            while not await connection.fetchval(query):  # noqa: ASYNC110  # nothing announces it
+                await asyncio.sleep(0.001)
+            assert await membership_rows.try_delete_membership(
+                connection, admin.tenant.id, admin.user_id
+            )
+        with pytest.raises(Forbidden, match="do not belong"):
+            await minting
 
     run(scenario)
 
