@@ -175,7 +175,8 @@ async def rotate_key_as(
     *,
     ip: str | None = None,
 ) -> RotatedKey:
-    """Of a key within what `principal` has: it learns the secret.
+    """Of a key within what `principal` has, because it learns the secret; and of no other person's,
+    because it would still know it when it is gone.
 
     Raises Forbidden, NotFound, InvalidValue, KeyRevoked, NotSignedIn.
     """
@@ -183,6 +184,8 @@ async def rotate_key_as(
     found = await _find(connection, maker, key_id)
     if found.revoked_at is not None:
         raise NotFound()
+    if found.user_id not in (None, maker.owner.user_id):
+        raise Forbidden("A key gets a new secret from the person whose it is.", rule="key.mint")
     _require_within(await _grants(connection, found), maker.grants)
     actor = audit.actor_of(principal, ip)
     try:

@@ -113,8 +113,7 @@ def test_a_project_that_cannot_be_is_refused(dsn: str) -> None:
 def test_projects_come_in_pages_to_their_own_tenant_alone(dsn: str) -> None:
     async def scenario(site: Site) -> None:
         ann, eve = await owner(site), await owner(site, "eve", "eve")
-        for number in range(4):
-            web = await create(ann, f"p{number}")
+        *_, web = [await create(ann, f"p{number}") for number in range(4)]
         seen: list[str] = []
         query = "limit=2"
         while True:

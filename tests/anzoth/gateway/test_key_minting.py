@@ -305,6 +305,7 @@ def test_no_key_comes_into_being_while_its_maker_is_removed(run) -> None:
             query = "SELECT EXISTS (SELECT FROM pg_locks WHERE NOT granted)"
             while not await connection.fetchval(query):  # noqa: ASYNC110  # nothing announces it
                 await asyncio.sleep(0.001)
+            assert admin.user_id is not None
             assert await membership_rows.try_delete_membership(
                 connection, admin.tenant.id, admin.user_id
             )
@@ -332,6 +333,12 @@ def test_a_new_secret_is_given_only_to_who_has_what_the_key_has(run) -> None:
         await gateway.revoke(maker, weaker.id)
         with pytest.raises(NotFound):
             await gateway.rotate(maker, weaker.id)
+        ann, bob = [await gateway.session(maker, role) for role in ("owner", "admin")]
+        bobs = await gateway.mint(bob)
+        with pytest.raises(Forbidden, match="whose it is"):
+            await gateway.rotate(ann, bobs.id)
+        await gateway.rotate(bob, bobs.id)
+        await gateway.rotate(ann, (await gateway.key("chat")).id)
 
     run(scenario)
 
