@@ -100,6 +100,13 @@ def holds_key(text: str) -> bool:
     return _PATTERN.search(text) is not None
 
 
+def without_keys(text: str) -> str:
+    """`text`, in which nothing looks like a key any more: what is left tells which it was."""
+    if PREFIX not in text:
+        return text
+    return _PATTERN.sub(lambda match: f"{match[0][: len(PREFIX) + 4]}…", text)
+
+
 def load_pepper(data_dir: Path) -> Pepper:
     """Reads DATA_DIR/pepper, which is made (readable by its owner only) when there is none.
 

@@ -43,6 +43,7 @@ from anzoth.config import ConfigError, JournalConfig
 from anzoth.db.pool import Database
 from anzoth.db.store.usage_rows import UsageRow
 from anzoth.errors import CapacityUnavailable, LedgerUnavailable
+from anzoth.gateway import keys
 from anzoth.gateway.journal import MAX_SEGMENT_BYTES, Journal
 from anzoth.gateway.journal_counts import DELIVERED, LiveCounts, read_counts
 from anzoth.gateway.journal_entries import OpenEntries
@@ -331,8 +332,9 @@ def row_of(usage: UsageRecord) -> UsageRow:
 
 
 def _storable(text: str) -> str:
-    """Postgres takes neither NUL nor half of a surrogate pair, and callers can send both."""
-    return text.replace("\0", "\ufffd").encode("utf-8", "replace").decode()
+    """Postgres takes neither NUL nor half of a surrogate pair, and callers can send both; and a key
+    that somebody has put into the wrong field is not written down."""
+    return keys.without_keys(text).replace("\0", "\ufffd").encode("utf-8", "replace").decode()
 
 
 def _log_lost(row: UsageRow) -> None:
