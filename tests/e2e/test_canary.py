@@ -69,6 +69,8 @@ def misuse(client: httpx2.Client, keys: dict[str, str]) -> dict[str, httpx2.Resp
     for route in ROUTES:
         path = re.sub(r"\{[^}]*\}", "x", route.pattern)
         for name, key in keys.items():
+            if route.scope is None and name != "plain":
+                continue  # whose it is does not matter there
             inside = re.sub(r"\{[^}]*\}", key, route.pattern)
             body = {
                 **dict.fromkeys(("name", "model", "email", "password", "token", "role"), key),
@@ -90,7 +92,7 @@ def misuse(client: httpx2.Client, keys: dict[str, str]) -> dict[str, httpx2.Resp
             }
             for what, headers in ways.items():
                 if what != "right" and name not in ("plain", "admin"):
-                    continue  # refused before it matters whose it is
+                    continue
                 answers[f"{route.method} {route.pattern} {name} {what}"] = client.request(
                     route.method,
                     inside if what == "right" else path,
@@ -124,7 +126,7 @@ def test_no_secret_is_in_any_answer_log_metric_file_or_dump(fragile_server: Inst
         del client.headers["authorization"]
         answers = misuse(client, keys)
         metrics = client.get("/metrics").text
-    assert len(answers) == len(ROUTES) * (len(keys) + 2 * 4)
+    assert {200, 400, 401, 403, 404} <= {answer.status_code for answer in answers.values()}
 
     async def dumped() -> str:
         async with embedded.running(server.data_dir) as dsn:
