@@ -25,6 +25,7 @@ PACKAGES = {
     "anzoth.demo.model": "anzoth/demo/model",
     "anzoth.gateway": "anzoth/gateway",
     "anzoth.gateway.accounts": "anzoth/gateway/accounts",
+    "anzoth.gateway.organization": "anzoth/gateway/organization",
     "anzoth.http": "anzoth/http",
     "anzoth.text": "anzoth/text",
     "anzoth.scheduler": "scheduler",

@@ -50,6 +50,7 @@ from anzoth.gateway.health import Health
 from anzoth.gateway.ledger import Ledger
 from anzoth.gateway.limits import Limiter
 from anzoth.gateway.models import ModelLoadError, ModelRegistry
+from anzoth.gateway.organization import service as organization_service
 from anzoth.gateway.past_requests import PastRequests
 from anzoth.gateway.past_usage import PastUsage
 from anzoth.gateway.remote_usage import RemoteAccounts
@@ -199,6 +200,7 @@ async def _build(
         alias_directory=AliasDirectory(database, models, backends),
         backends=backends,
         remote_accounts=RemoteAccounts(limiter, ledger, metrics),
+        organization=organization_service.build(database, pepper, models),
     )
 
 

@@ -30,6 +30,7 @@ from anzoth.gateway.health import Health
 from anzoth.gateway.ledger import Ledger
 from anzoth.gateway.limits import Reservation
 from anzoth.gateway.models import ModelRegistry, ServedModel
+from anzoth.gateway.organization.service import Organization
 from anzoth.gateway.past_requests import PastRequests
 from anzoth.gateway.past_usage import PastUsage
 from anzoth.gateway.principal import Address, Principal
@@ -71,6 +72,7 @@ class Services:
     alias_directory: AliasDirectory
     backends: Backends
     remote_accounts: RemoteAccounts
+    organization: Organization
 
 
 @dataclass(slots=True)

@@ -19,7 +19,11 @@ from anzoth.api import (
     health,
     model_aliases,
     models,
+    organization_api_keys,
     organization_invites,
+    organization_projects,
+    organization_rate_limits,
+    organization_service_accounts,
     organization_users,
     rerank,
     single_sign_on,
@@ -32,7 +36,13 @@ AUTH = V1 + "/auth"
 USERS = V1 + "/organization/users"
 ALIASES = V1 + "/organization/model_aliases"
 INVITES = V1 + "/organization/invites"
-PROJECT_USERS = V1 + "/organization/projects/{project_id}/users"
+PROJECTS = V1 + "/organization/projects"
+PROJECT = PROJECTS + "/{project_id}"
+PROJECT_USERS = PROJECT + "/users"
+KEYS = PROJECT + "/api_keys"
+ACCOUNTS = PROJECT + "/service_accounts"
+RATE_LIMITS = PROJECT + "/rate_limits"
+ADMIN_KEYS = V1 + "/organization/admin_api_keys"
 
 ROUTES: tuple[Route, ...] = (
     Route("GET", V1 + "/models", "models:read", models.list_all),
@@ -108,6 +118,71 @@ ROUTES: tuple[Route, ...] = (
         "users:write",
         organization_users.delete_from_project,
     ),
+    Route("GET", PROJECTS, "projects:read", organization_projects.list_all),
+    Route("POST", PROJECTS, "projects:write", organization_projects.create, takes_body=True),
+    Route("GET", PROJECT, "projects:read", organization_projects.retrieve),
+    Route("POST", PROJECT, "projects:write", organization_projects.modify, takes_body=True),
+    Route("POST", PROJECT + "/archive", "projects:write", organization_projects.archive),
+    Route("GET", KEYS, "keys:read", organization_api_keys.list_all),
+    Route("POST", KEYS, "keys:write", organization_api_keys.create, takes_body=True),
+    Route("GET", KEYS + "/{api_key_id}", "keys:read", organization_api_keys.retrieve),
+    Route(
+        "POST", KEYS + "/{api_key_id}", "keys:write", organization_api_keys.modify, takes_body=True
+    ),
+    Route(
+        "POST",
+        KEYS + "/{api_key_id}/rotate",
+        "keys:write",
+        organization_api_keys.rotate,
+        takes_body=True,
+    ),
+    Route("DELETE", KEYS + "/{api_key_id}", "keys:write", organization_api_keys.delete),
+    Route("GET", ACCOUNTS, "keys:read", organization_service_accounts.list_all),
+    Route("POST", ACCOUNTS, "keys:write", organization_service_accounts.create, takes_body=True),
+    Route(
+        "GET",
+        ACCOUNTS + "/{service_account_id}",
+        "keys:read",
+        organization_service_accounts.retrieve,
+    ),
+    Route(
+        "POST",
+        ACCOUNTS + "/{service_account_id}",
+        "keys:write",
+        organization_service_accounts.modify,
+        takes_body=True,
+    ),
+    Route(
+        "DELETE",
+        ACCOUNTS + "/{service_account_id}",
+        "keys:write",
+        organization_service_accounts.delete,
+    ),
+    Route(
+        "POST",
+        ACCOUNTS + "/{service_account_id}/api_keys",
+        "keys:write",
+        organization_service_accounts.create_key,
+        takes_body=True,
+    ),
+    Route("GET", RATE_LIMITS, "projects:read", organization_rate_limits.list_all),
+    Route(
+        "POST",
+        RATE_LIMITS + "/{rate_limit_id:path}",
+        "projects:write",
+        organization_rate_limits.modify,
+        takes_body=True,
+    ),
+    Route(
+        "DELETE",
+        RATE_LIMITS + "/{rate_limit_id:path}",
+        "projects:write",
+        organization_rate_limits.delete,
+    ),
+    Route("GET", ADMIN_KEYS, "admin", organization_api_keys.list_admin),
+    Route("POST", ADMIN_KEYS, "admin", organization_api_keys.create_admin, takes_body=True),
+    Route("GET", ADMIN_KEYS + "/{key_id}", "admin", organization_api_keys.retrieve_admin),
+    Route("DELETE", ADMIN_KEYS + "/{key_id}", "admin", organization_api_keys.delete_admin),
     Route("GET", V1 + "/organization/usage/{kind}", "usage:read", usage.usage),
     Route("GET", V1 + "/organization/costs", "usage:read", usage.costs),
     Route("GET", V1 + "/usage", ANY_KEY, usage.of_key),

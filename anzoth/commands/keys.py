@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.table import Column, Table
 from rich.text import Text
 
-from anzoth.commands import key_changes, key_options, limit_options
+from anzoth.commands import key_changes, key_options, limit_options, service_accounts
 from anzoth.commands.key_options import Key, words
 from anzoth.commands.limit_options import (
     BudgetPerDay,
@@ -53,6 +53,13 @@ async def create(
         str | None,
         typer.Option(help="Its project. Default: the tenant's default one.", show_default=False),
     ] = None,
+    service_account: Annotated[
+        str | None,
+        typer.Option(
+            help="The id of its owner, a service account of the project. Default: the tenant.",
+            show_default=False,
+        ),
+    ] = None,
     scope: Annotated[
         list[str] | None,
         typer.Option(
@@ -88,13 +95,15 @@ async def create(
     expires: Annotated[
         str | None,
         typer.Option(
-            help="For how long it is valid: 30m, 12h, 90d, 4w. Default: for ever.",
+            help="For how long it is valid: 30m, 12h, 90d, 4w. Default: for ever. One with the "
+            "scope admin must expire.",
             show_default=False,
         ),
     ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Create a key and print it, this once."""
+    owner = None if service_account is None else service_accounts.parse_id(service_account)
     request = KeyRequest(
         tenant=tenant,
         name=name,
@@ -118,7 +127,7 @@ async def create(
         tools=tool or None,
     )
     async with installation.database() as dsn:
-        created = await directory.create_key(dsn, installation.pepper(), request)
+        created = await directory.create_key(dsn, installation.pepper(), request, owner)
     if as_json:
         print_json(_describe(created))
         return
@@ -186,9 +195,10 @@ async def revoke(
 
 
 def _owner(key: KeyListing) -> str:
-    """The tenant, and the project unless it is the default one."""
+    """The tenant, the project unless it is the default one, and whose it is there."""
     is_default = key.project == directory.DEFAULT_PROJECT
-    return key.tenant if is_default else f"{key.tenant} / {key.project}"
+    names = (key.tenant, None if is_default else key.project, key.owner)
+    return " / ".join(name for name in names if name is not None)
 
 
 def _describe(created: CreatedKey) -> dict[str, object]:

@@ -132,12 +132,21 @@ async def disable(
     undo: Annotated[bool, typer.Option("--undo", help="Let them sign in again.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Sign a user out everywhere, at once, and let them in nowhere. API keys are not theirs: they
-    belong to tenants, and stay."""
+    """Sign a user out everywhere, at once, and let them in nowhere. Their API keys are revoked, for
+    good; those of tenants and service accounts are not theirs, and stay."""
     async with installation.database() as dsn:
-        num_sessions = await people.set_disabled(dsn, email, not undo)
-    said = f"{email} may sign in again." if undo else f"Disabled {email}; {num_sessions} sessions."
-    _say(said, as_json, email=email, disabled=not undo, ended_sessions=num_sessions)
+        ended = await people.set_disabled(dsn, email, not undo)
+    said = f"{email} may sign in again."
+    if not undo:
+        said = f"Disabled {email}; ended {ended.num_sessions} sessions and {ended.num_keys} keys."
+    _say(
+        said,
+        as_json,
+        email=email,
+        disabled=not undo,
+        ended_sessions=ended.num_sessions,
+        revoked_keys=ended.num_keys,
+    )
 
 
 def _state(user: UserListing) -> str:

@@ -173,7 +173,7 @@ class Database:
 async def act_as_user(connection: Connection, user_id: uuid.UUID) -> None:
     """From here on the transaction also sees and writes what belongs to this user.
 
-    Only for a user whom the transaction itself has found, or is making.
+    Only for a user whom the transaction itself has found, or is making, or whose session it serves.
     """
     await connection.execute(statements.load()["set_user"], str(user_id))
 

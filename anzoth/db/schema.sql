@@ -32,6 +32,19 @@ CREATE UNIQUE INDEX default_project ON anzoth.projects (tenant_id) WHERE is_defa
 CREATE UNIQUE INDEX living_project_name ON anzoth.projects (tenant_id, name)
     WHERE archived_at IS NULL;
 
+-- Programs of a project that own keys.
+CREATE TABLE anzoth.service_accounts (
+    id uuid PRIMARY KEY,
+    tenant_id uuid NOT NULL REFERENCES anzoth.tenants (id),
+    project_id uuid NOT NULL,
+    name text NOT NULL CHECK (name <> ''),
+    created_at timestamptz NOT NULL DEFAULT now(),
+    deleted_at timestamptz,                 -- its keys are revoked then; usage names it still
+    UNIQUE (tenant_id, project_id, id),
+    FOREIGN KEY (tenant_id, project_id) REFERENCES anzoth.projects (tenant_id, id)
+);
+
+-- Of a person, a service account, or neither: then it is the tenant's own. Keys end with their owner.
 CREATE TABLE anzoth.api_keys (
     id uuid PRIMARY KEY,
     tenant_id uuid NOT NULL REFERENCES anzoth.tenants (id),
@@ -61,8 +74,13 @@ CREATE TABLE anzoth.api_keys (
     predecessor_uses bigint NOT NULL DEFAULT 0, -- since the last rotation; coarse
     lets_finish boolean NOT NULL DEFAULT false, -- when revoked: its running requests go on
     shadow_rules text[] NOT NULL DEFAULT '{}', -- like its tenant's, and besides those
+    user_id uuid,                           -- a member's, or a former member's if it is revoked
+    service_account_id uuid,                -- one of the same project
     UNIQUE (tenant_id, id),                 -- what foreign keys refer to: always with the tenant
     FOREIGN KEY (tenant_id, project_id) REFERENCES anzoth.projects (tenant_id, id),
+    FOREIGN KEY (tenant_id, project_id, service_account_id)
+        REFERENCES anzoth.service_accounts (tenant_id, project_id, id),
+    CONSTRAINT one_owner CHECK (user_id IS NULL OR service_account_id IS NULL),
     CONSTRAINT whole_predecessor CHECK (
         num_nulls(predecessor_kid, predecessor_digest, predecessor_hash_alg,
             predecessor_pepper_id, predecessor_expires_at) IN (0, 5)
@@ -70,6 +88,7 @@ CREATE TABLE anzoth.api_keys (
 );
 
 CREATE INDEX revoked_keys ON anzoth.api_keys (revoked_at) WHERE revoked_at IS NOT NULL;
+CREATE INDEX keys_of_user ON anzoth.api_keys (user_id) WHERE user_id IS NOT NULL;
 
 -- Of a tenant, or of one of its projects or keys; for all models together, or for one. NULL: no such
 -- limit. The smallest wins.
@@ -229,6 +248,8 @@ ALTER TABLE anzoth.tenants ENABLE ROW LEVEL SECURITY;
 ALTER TABLE anzoth.tenants FORCE ROW LEVEL SECURITY;
 ALTER TABLE anzoth.projects ENABLE ROW LEVEL SECURITY;
 ALTER TABLE anzoth.projects FORCE ROW LEVEL SECURITY;
+ALTER TABLE anzoth.service_accounts ENABLE ROW LEVEL SECURITY;
+ALTER TABLE anzoth.service_accounts FORCE ROW LEVEL SECURITY;
 ALTER TABLE anzoth.api_keys ENABLE ROW LEVEL SECURITY;
 ALTER TABLE anzoth.api_keys FORCE ROW LEVEL SECURITY;
 ALTER TABLE anzoth.limits ENABLE ROW LEVEL SECURITY;
@@ -250,6 +271,9 @@ CREATE POLICY own ON anzoth.tenants TO anzoth_app
     USING (id = nullif(current_setting('app.tenant', true), '')::uuid)
     WITH CHECK (id = nullif(current_setting('app.tenant', true), '')::uuid);
 CREATE POLICY own ON anzoth.projects TO anzoth_app
+    USING (tenant_id = nullif(current_setting('app.tenant', true), '')::uuid)
+    WITH CHECK (tenant_id = nullif(current_setting('app.tenant', true), '')::uuid);
+CREATE POLICY own ON anzoth.service_accounts TO anzoth_app
     USING (tenant_id = nullif(current_setting('app.tenant', true), '')::uuid)
     WITH CHECK (tenant_id = nullif(current_setting('app.tenant', true), '')::uuid);
 CREATE POLICY own ON anzoth.api_keys TO anzoth_app
@@ -329,6 +353,8 @@ CREATE POLICY only_outdated ON anzoth.usage_rollup AS RESTRICTIVE FOR DELETE TO 
 -- The operator's commands see every tenant.
 CREATE POLICY every_tenant ON anzoth.tenants TO anzoth_operator USING (true) WITH CHECK (true);
 CREATE POLICY every_tenant ON anzoth.projects TO anzoth_operator USING (true) WITH CHECK (true);
+CREATE POLICY every_tenant ON anzoth.service_accounts TO anzoth_operator
+    USING (true) WITH CHECK (true);
 CREATE POLICY every_tenant ON anzoth.api_keys TO anzoth_operator USING (true) WITH CHECK (true);
 CREATE POLICY every_tenant ON anzoth.limits TO anzoth_operator USING (true) WITH CHECK (true);
 CREATE POLICY every_tenant ON anzoth.usage TO anzoth_operator USING (true) WITH CHECK (true);
@@ -343,12 +369,18 @@ CREATE POLICY every_tenant ON anzoth.usage_rollup TO anzoth_operator
 
 GRANT USAGE ON SCHEMA anzoth TO anzoth_app, anzoth_operator;
 GRANT SELECT ON anzoth.tenants, anzoth.projects, anzoth.api_keys, anzoth.usage TO anzoth_app, anzoth_operator;
--- A key that manages keys acts as the application: it makes, changes and revokes those of its tenant,
--- but nobody's secret is ever replaced that way.
+-- Who manages a tenant over the API acts as the application: makes, changes, rotates and revokes its
+-- keys, but gives none to another owner or project.
 GRANT INSERT ON anzoth.api_keys TO anzoth_app;
 GRANT UPDATE (last_used_at, last_used_ip, predecessor_uses, name, scopes, models, endpoints,
-    networks, knowledge_bases, tools, expires_at, revoked_at, lets_finish) ON anzoth.api_keys
-    TO anzoth_app;
+    networks, knowledge_bases, tools, expires_at, revoked_at, lets_finish, kid, digest, hash_alg,
+    pepper_id, redacted, predecessor_kid, predecessor_digest, predecessor_hash_alg,
+    predecessor_pepper_id, predecessor_expires_at) ON anzoth.api_keys TO anzoth_app;
+GRANT UPDATE (name, archived_at) ON anzoth.projects TO anzoth_app;
+GRANT SELECT ON anzoth.service_accounts TO anzoth_app, anzoth_operator;
+GRANT INSERT (id, tenant_id, project_id, name) ON anzoth.service_accounts
+    TO anzoth_app, anzoth_operator;
+GRANT UPDATE (name, deleted_at) ON anzoth.service_accounts TO anzoth_app, anzoth_operator;
 GRANT SELECT, INSERT, DELETE ON anzoth.limits TO anzoth_app, anzoth_operator;
 GRANT INSERT ON anzoth.usage TO anzoth_app;
 GRANT SELECT, INSERT, UPDATE ON anzoth.journal_cursors TO anzoth_app;
@@ -447,6 +479,8 @@ CREATE TABLE anzoth.users (
     totp_confirmed_at timestamptz,          -- NULL: enrolled, not in force
     totp_last_step bigint                   -- no code of this time step or before works again
 );
+
+ALTER TABLE anzoth.api_keys ADD FOREIGN KEY (user_id) REFERENCES anzoth.users (id);
 
 CREATE TABLE anzoth.operators (
     user_id uuid PRIMARY KEY REFERENCES anzoth.users (id),

@@ -225,6 +225,7 @@ class Authenticator:
             tools=frozenset(row.tools or ()),
             rotating_until=None if kid == row.kid else row.predecessor_expires_at,
             shadow_rules=tuple(row.shadow_rules),
+            owner_id=row.owner_id,
         )
 
     # --- last use -------------------------------------------------------------------------------

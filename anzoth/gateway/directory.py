@@ -15,14 +15,21 @@ from datetime import datetime
 
 from anzoth.db import pool
 from anzoth.db.pool import Connection
-from anzoth.db.store import alias_rows, key_rows, project_rows, tenant_rows
+from anzoth.db.store import alias_rows, key_rows, project_rows, service_account_rows, tenant_rows
+from anzoth.db.store.key_rows import NOBODY, KeyOwner
 from anzoth.db.store.limit_rows import LimitSubject
 from anzoth.gateway import audit, key_events, keys, limit_directory
 from anzoth.gateway.audit import Actor, AuditEvent
-from anzoth.gateway.directory_checks import DirectoryError, check_name, check_scopes
+from anzoth.gateway.directory_checks import (
+    DirectoryError,
+    check_expiry,
+    check_name,
+    check_scopes,
+)
 from anzoth.gateway.keys import Key, Pepper
 from anzoth.gateway.limit_rules import Limits
 from anzoth.gateway.principal import Network
+from anzoth.gateway.scopes import ADMIN_SCOPE
 
 DEFAULT_SCOPES = ("models:read", "chat", "completions", "embeddings", "rerank")
 DEFAULT_TENANT = "default"
@@ -63,6 +70,7 @@ class CreatedKey:
     key: Key
     request: KeyRequest = field(repr=False)
     created_at: datetime
+    owner: KeyOwner = NOBODY
 
 
 @dataclass(slots=True, frozen=True)
@@ -112,14 +120,29 @@ async def delete_tenant(dsn: str, name: str) -> DeletedTenant:
     return DeletedTenant(tenant.id, name, deleted_at, num_keys)
 
 
-async def create_key(dsn: str, pepper: Pepper, request: KeyRequest) -> CreatedKey:
-    """Raises DirectoryError when the tenant is unknown or a value impossible, and DatabaseError."""
+async def create_key(
+    dsn: str, pepper: Pepper, request: KeyRequest, service_account_id: uuid.UUID | None = None
+) -> CreatedKey:
+    """The tenant's own, or a service account's, which has to be of the request's project.
+
+    Raises DirectoryError when the tenant is unknown or a value impossible, and DatabaseError.
+    """
     check(request)
+    if service_account_id is not None:
+        check_owned(request)
     async with pool.operator(dsn) as connection:
         await tenant_rows.lock_directory(connection)
         tenant = await find_tenant(connection, request.tenant)
         project = await find_project(connection, tenant, request.project)
-        created = await insert_key(connection, pepper, tenant.id, project.id, request)
+        if service_account_id is not None and not await service_account_rows.find_service_account(
+            connection, tenant.id, project.id, service_account_id
+        ):
+            raise DirectoryError(
+                f"there is no such service account in the project {project.name!r}; "
+                f"`anzoth service-accounts list` shows the ids"
+            )
+        owner = KeyOwner(service_account_id=service_account_id)
+        created = await insert_key(connection, pepper, tenant.id, project.id, request, owner)
         await audit.record(connection, key_events.created(created, audit.operator()))
     return created
 
@@ -213,10 +236,11 @@ async def insert_key(
     tenant_id: uuid.UUID,
     project_id: uuid.UUID,
     request: KeyRequest,
+    owner: KeyOwner = NOBODY,
 ) -> CreatedKey:
     """Whoever calls has checked the request, and that the project is one of this tenant."""
     while True:
-        key = keys.mint()
+        key = keys.mint(is_admin=ADMIN_SCOPE in request.scopes)
         row = key_rows.NewKey(
             id=uuid.uuid4(),
             tenant_id=tenant_id,
@@ -234,13 +258,15 @@ async def insert_key(
             knowledge_bases=request.knowledge_bases,
             tools=request.tools,
             expires_at=request.expires_at,
+            user_id=owner.user_id,
+            service_account_id=owner.service_account_id,
         )
         created_at = await key_rows.try_insert_key(connection, row)
         if created_at is not None:
             subject = LimitSubject(tenant_id, key_id=row.id)
             for model, limits in ((None, request.limits), *request.limits_by_model.items()):
                 await limit_directory.replace(connection, subject, model, limits)
-            return CreatedKey(row.id, tenant_id, project_id, key, request, created_at)
+            return CreatedKey(row.id, tenant_id, project_id, key, request, created_at, owner)
 
 
 def _tenant_events(
@@ -258,8 +284,18 @@ def check(request: KeyRequest) -> None:
     """Raises DirectoryError."""
     check_name("key", request.name)
     check_scopes(request.scopes)
+    check_expiry(request.scopes, request.expires_at)
+    if ADMIN_SCOPE in request.scopes and request.project is not None:
+        raise DirectoryError("an admin key stands above projects, and is of none in particular")
     for limits in (request.limits, *request.limits_by_model.values()):
         limit_directory.check(limits)
+
+
+def check_owned(request: KeyRequest) -> None:
+    """Raises DirectoryError for what no service account can have: it belongs to a project, and an
+    admin key stands above all of them."""
+    if ADMIN_SCOPE in request.scopes:
+        raise DirectoryError(f"a service account has no key with the scope {ADMIN_SCOPE}")
 
 
 def no_such_key() -> DirectoryError:

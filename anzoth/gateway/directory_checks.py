@@ -1,4 +1,4 @@
-"""Which names and scopes can tenants, projects and keys have, and how is anything else refused?
+"""What can tenants, projects and keys be, and how is anything else refused?
 
 Does not know: what exists already.
 """
@@ -6,10 +6,12 @@ Does not know: what exists already.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
 
 from anzoth.gateway import keys
-from anzoth.gateway.scopes import SCOPES
+from anzoth.gateway.scopes import ADMIN_SCOPE, SCOPES
 
+MAX_ADMIN_LIFETIME = timedelta(days=365)
 _MAX_NAME_CHARS = 200
 
 
@@ -32,3 +34,14 @@ def check_scopes(scopes: Sequence[str]) -> None:
     for scope in scopes:
         if scope not in SCOPES:
             raise DirectoryError(f"unknown scope {scope!r}; there are: {', '.join(SCOPES)}")
+
+
+def check_expiry(scopes: Sequence[str], expires_at: datetime | None) -> None:
+    """Raises DirectoryError for an admin key that would work for too long."""
+    if ADMIN_SCOPE not in scopes:
+        return
+    if expires_at is None or expires_at > datetime.now(UTC) + MAX_ADMIN_LIFETIME:
+        raise DirectoryError(
+            f"a key with the scope {ADMIN_SCOPE} must expire, after at most "
+            f"{MAX_ADMIN_LIFETIME.days} days"
+        )

@@ -4,7 +4,8 @@ Its id, its project and what was counted under it stay; what it may do, how much
 change. A rotated key's old secret works for a grace, so that whoever uses it can be given the new
 one meanwhile; there is never more than one old secret.
 
-These are the functions behind `anzoth keys update` and `rotate`; they act as the operator.
+These are the functions behind `anzoth keys update` and `rotate`, which act as the operator, and
+what they share with those that act for a caller (see `key_minting`).
 
 Does not know: how a key is checked when a request comes (see `auth`).
 """
@@ -24,11 +25,18 @@ from anzoth.db.store import key_rows, tenant_rows
 from anzoth.db.store.key_rows import KeySettings, NewSecret
 from anzoth.db.store.limit_rows import LimitSubject
 from anzoth.gateway import audit, key_events, keys, limit_directory
+from anzoth.gateway.audit import Actor
 from anzoth.gateway.directory import no_such_key, parse_reference
-from anzoth.gateway.directory_checks import DirectoryError, check_name, check_scopes
+from anzoth.gateway.directory_checks import (
+    DirectoryError,
+    check_expiry,
+    check_name,
+    check_scopes,
+)
 from anzoth.gateway.keys import Key, Pepper
 from anzoth.gateway.limit_directory import LimitChange
 from anzoth.gateway.limit_rules import Limits
+from anzoth.gateway.scopes import ADMIN_SCOPE
 
 DEFAULT_GRACE = timedelta(hours=24)
 MAX_GRACE = timedelta(days=7)
@@ -103,6 +111,11 @@ def apply(settings: KeySettings, change: KeyChange) -> KeySettings:
             after = dataclasses.replace(after, **{name: changed})
     check_name("key", after.name)
     check_scopes(after.scopes)
+    if (ADMIN_SCOPE in after.scopes) is not (ADMIN_SCOPE in settings.scopes):
+        raise DirectoryError(
+            f"the scope {ADMIN_SCOPE} is given to a new key or not at all: its kid shows it"
+        )
+    check_expiry(after.scopes, after.expires_at)
     return after
 
 
@@ -113,22 +126,36 @@ async def rotate_key(
 
     Raises DirectoryError and DatabaseError.
     """
-    if not timedelta(0) <= grace <= MAX_GRACE:
-        raise DirectoryError(f"a grace is at most {MAX_GRACE.days} days")
+    check_grace(grace)
     async with pool.operator(dsn) as connection:
         settings = await _lock(connection, which)
-        now = datetime.now(UTC)
-        if settings.expires_at is not None and settings.expires_at <= now:
-            raise DirectoryError("this key has expired: a new secret would not work either")
-        old_until = now + grace if grace else None
-        while True:
-            key = keys.mint()
-            secret = NewSecret(key.kid, pepper.digest(key), keys.HASH_ALG, pepper.id, key.redacted)
-            if await key_rows.try_rotate_key(connection, settings.id, secret, old_until):
-                break
-        event = key_events.rotated(settings, key.kid, old_until, audit.operator())
-        await audit.record(connection, event)
-        return RotatedKey(settings.id, key, settings.name, settings.tenant, old_until)
+        return await rotate(connection, pepper, settings, grace, audit.operator())
+
+
+def check_grace(grace: timedelta) -> None:
+    """Raises DirectoryError."""
+    if not timedelta(0) <= grace <= MAX_GRACE:
+        raise DirectoryError(f"a grace is at most {MAX_GRACE.days} days")
+
+
+async def rotate(
+    connection: Connection, pepper: Pepper, settings: KeySettings, grace: timedelta, actor: Actor
+) -> RotatedKey:
+    """`settings`: as locked; `grace`: as checked. Comes last in the transaction.
+
+    Raises DirectoryError.
+    """
+    now = datetime.now(UTC)
+    if settings.expires_at is not None and settings.expires_at <= now:
+        raise DirectoryError("this key has expired: a new secret would not work either")
+    old_until = now + grace if grace else None
+    while True:
+        key = keys.mint(is_admin=ADMIN_SCOPE in settings.scopes)
+        secret = NewSecret(key.kid, pepper.digest(key), keys.HASH_ALG, pepper.id, key.redacted)
+        if await key_rows.try_rotate_key(connection, settings.id, secret, old_until):
+            break
+    await audit.record(connection, key_events.rotated(settings, key.kid, old_until, actor))
+    return RotatedKey(settings.id, key, settings.name, settings.tenant, old_until)
 
 
 async def _lock(connection: Connection, which: str) -> KeySettings:

@@ -34,6 +34,7 @@ def created(key: CreatedKey, actor: Actor) -> AuditEvent:
     details = {name: _plain(getattr(request, name)) for name in _SETTINGS}
     details["scopes"] = sorted(set(request.scopes))
     details |= shown(dataclasses.asdict(request.limits))
+    details |= {name: id for name, id in dataclasses.asdict(key.owner).items() if id is not None}
     if request.limits_by_model:
         details["limits_by_model"] = {
             model: given(limits) for model, limits in request.limits_by_model.items()

@@ -1,15 +1,17 @@
-"""What may a key do with other keys?
+"""What may a caller do with keys?
 
-One with the scope `keys:write` makes, changes and revokes keys of its own project; with `admin`
-those of its whole tenant. Whatever it makes or changes is within what it has itself: scopes,
-models, endpoints, networks, knowledge bases, tools, expiry, and each of its limits. It is compared
-with its own row under a lock, not with what authentication saw a second ago; so a key that was just
-restricted or revoked passes nothing on.
+A key with the scope `keys:write` makes, changes, rotates and revokes keys of its own project; with
+`admin` those of its whole tenant. Whatever it makes, changes or learns the secret of is within what
+it has itself: scopes, models, endpoints, networks, knowledge bases, tools, expiry, and each of its
+limits. It is compared with its own row under a lock, not with what authentication saw a second ago;
+so a key that was just restricted or revoked passes nothing on.
 
-A user's session does the same by its role: for the whole tenant, and with every inference scope to
-give, because a role has none of its own.
+A user's session does the same by the role that the user has now: for the whole tenant, and with
+every inference scope to give, because a role has none of its own.
 
-Nobody's secret is replaced this way: the application's role in the database cannot.
+A new key is its maker's: the user's or, if a key made it, that key's owner's. So it ends with them
+(see `key_owners`). Keys of a service account are made for it. An operator who does not belong to
+the tenant makes keys of the tenant's own, as the operator's commands do.
 
 Every function takes a connection of `Database.tenant(principal.tenant)`: the transaction is the
 caller's, and row-level security keeps it inside the tenant. What was done is recorded in the audit
@@ -21,34 +23,60 @@ Does not know: JSON, or how an operator does the same without these bounds (see 
 from __future__ import annotations
 
 import uuid
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from typing import Any
 
-from anzoth.db.pool import Connection
-from anzoth.db.store import key_rows, limit_rows, project_rows, tenant_rows
-from anzoth.db.store.key_rows import KeySettings, RevokedKey
+from anzoth.db.pool import Connection, act_as_user
+from anzoth.db.store import (
+    key_rows,
+    limit_rows,
+    membership_rows,
+    project_rows,
+    tenant_rows,
+    user_rows,
+)
+from anzoth.db.store.key_rows import NOBODY, KeyOwner, KeySettings, RevokedKey
 from anzoth.db.store.limit_rows import LimitSubject
-from anzoth.errors import Forbidden, InvalidValue, KeyRevoked, NotFound
+from anzoth.errors import Forbidden, InvalidValue, KeyRevoked, NotFound, NotSignedIn
 from anzoth.gateway import audit, directory, key_changes, key_events, limit_directory
+from anzoth.gateway.accounts import roles
+from anzoth.gateway.audit import AuditEvent
 from anzoth.gateway.directory import CreatedKey, KeyRequest
 from anzoth.gateway.directory_checks import DirectoryError
 from anzoth.gateway.grants import Grants, excess
-from anzoth.gateway.key_changes import KeyChange
+from anzoth.gateway.key_changes import KeyChange, RotatedKey
 from anzoth.gateway.keys import Pepper
 from anzoth.gateway.limit_rules import LIMIT_NAMES, Limits
 from anzoth.gateway.principal import Principal
-from anzoth.gateway.scopes import covers
+from anzoth.gateway.scopes import ADMIN_SCOPE, covers
 
 WRITE_SCOPE = "keys:write"
-_EVERY_PROJECT_SCOPE = "admin"
+# Of different types, as the fields of a KeyRequest are.
+_INHERIT: Mapping[str, Callable[[Grants], Any]] = {
+    "scopes": lambda own: tuple(s for s in directory.DEFAULT_SCOPES if covers(own.scopes, s)),
+    "models": lambda own: own.models,
+    "endpoints": lambda own: own.endpoints,
+    "networks": lambda own: own.networks,
+    "knowledge_bases": lambda own: own.knowledge_bases,
+    "tools": lambda own: own.tools,
+    "expires_at": lambda own: own.expires_at,
+    "limits": lambda own: own.limits.get(None, Limits()),
+    "limits_by_model": lambda own: {m: some for m, some in own.limits.items() if m is not None},
+}
+INHERITED = tuple(_INHERIT)
+"""What of a new key can be what its maker has; of the scopes, those that new keys have anyway."""
 
 
 @dataclass(slots=True, frozen=True)
 class _Maker:
-    """Who acts: where, and what it can give."""
+    """Who acts: where, what it can give, and whose the keys are that it makes."""
 
     tenant_id: uuid.UUID
     project_id: uuid.UUID
     grants: Grants
+    owner: KeyOwner
     has_every_project: bool
 
 
@@ -59,14 +87,21 @@ async def create_key_as(
     request: KeyRequest,
     project_id: uuid.UUID | None = None,
     *,
+    inherits: Collection[str] = (),
+    service_account_id: uuid.UUID | None = None,
+    events: Iterable[AuditEvent] = (),
     ip: str | None = None,
 ) -> CreatedKey:
     """A new key within what `principal` has; in its own project unless `project_id` names another.
 
-    `request.tenant` and `request.project` are not looked at. Raises Forbidden (naming the first
-    field that is too much), NotFound (the project), InvalidValue, KeyRevoked.
+    `request.tenant` and `request.project` are not looked at. `inherits`: which of INHERITED are the
+    maker's instead of the request's. `service_account_id`: whose the key is, if not its maker's.
+    `events`: what else happened in this transaction, to be recorded first.
+    Raises Forbidden (naming the first field that is too much), NotFound (the project),
+    InvalidValue, KeyRevoked, NotSignedIn.
     """
     maker = await _maker(connection, principal)
+    request = replace(request, **{name: _INHERIT[name](maker.grants) for name in inherits})
     try:
         directory.check(request)
     except DirectoryError as error:
@@ -85,8 +120,14 @@ async def create_key_as(
         {None: request.limits, **request.limits_by_model},
     )
     _require_within(wanted, maker.grants)
-    made = await directory.insert_key(connection, pepper, maker.tenant_id, project_id, request)
-    await audit.record(connection, key_events.created(made, audit.actor_of(principal, ip)))
+    owner = maker.owner
+    if service_account_id is not None:
+        owner = KeyOwner(service_account_id=service_account_id)
+    made = await directory.insert_key(
+        connection, pepper, maker.tenant_id, project_id, request, owner
+    )
+    created = key_events.created(made, audit.actor_of(principal, ip))
+    await audit.record(connection, *events, created)
     return made
 
 
@@ -100,7 +141,7 @@ async def update_key_as(
 ) -> KeySettings:
     """The key as it is after the change: within what `principal` has, whatever it was before.
 
-    Raises Forbidden, NotFound, InvalidValue, KeyRevoked.
+    Raises Forbidden, NotFound, InvalidValue, KeyRevoked, NotSignedIn.
     """
     maker = await _maker(connection, principal)
     before = await _find(connection, maker, key_id)
@@ -125,6 +166,35 @@ async def update_key_as(
     return after
 
 
+async def rotate_key_as(
+    connection: Connection,
+    pepper: Pepper,
+    principal: Principal,
+    key_id: uuid.UUID,
+    grace: timedelta,
+    *,
+    ip: str | None = None,
+) -> RotatedKey:
+    """Of a key within what `principal` has, because it learns the secret; and of no other person's,
+    because it would still know it when it is gone.
+
+    Raises Forbidden, NotFound, InvalidValue, KeyRevoked, NotSignedIn.
+    """
+    maker = await _maker(connection, principal)
+    found = await _find(connection, maker, key_id)
+    if found.revoked_at is not None:
+        raise NotFound()
+    if found.user_id not in (None, maker.owner.user_id):
+        raise Forbidden("A key gets a new secret from the person whose it is.", rule="key.mint")
+    _require_within(await _grants(connection, found), maker.grants)
+    actor = audit.actor_of(principal, ip)
+    try:
+        key_changes.check_grace(grace)
+        return await key_changes.rotate(connection, pepper, found, grace, actor)
+    except DirectoryError as error:
+        raise InvalidValue(str(error)) from None
+
+
 async def revoke_key_as(
     connection: Connection,
     principal: Principal,
@@ -133,7 +203,10 @@ async def revoke_key_as(
     lets_finish: bool = False,
     ip: str | None = None,
 ) -> RevokedKey:
-    """Also of a key that has more than `principal`. Raises Forbidden, NotFound, KeyRevoked."""
+    """Also of a key that has more than `principal`.
+
+    Raises Forbidden, NotFound, KeyRevoked, NotSignedIn.
+    """
     maker = await _maker(connection, principal)
     found = await _find(connection, maker, key_id)
     revoked = await key_rows.revoke_key(connection, found.id, None, lets_finish=lets_finish)
@@ -143,21 +216,51 @@ async def revoke_key_as(
     return revoked
 
 
+async def require_manager(
+    connection: Connection, principal: Principal, project_id: uuid.UUID
+) -> None:
+    """That `principal` may change keys of this project, now. Raises as `create_key_as`."""
+    _require_project(await _maker(connection, principal), project_id)
+
+
+def may_read(principal: Principal, project_id: uuid.UUID) -> bool:
+    """Whether the keys of this project are in reach, for who has a scope that reads keys."""
+    is_everywhere = principal.user_id is not None or principal.has_scope(ADMIN_SCOPE)
+    return is_everywhere or project_id == principal.project_id
+
+
 async def _maker(connection: Connection, principal: Principal) -> _Maker:
-    """Raises Forbidden or KeyRevoked."""
+    """Raises Forbidden, KeyRevoked or NotSignedIn."""
     principal.require_scope(WRITE_SCOPE)
-    await tenant_rows.lock_directory(connection)
+    await tenant_rows.lock_directory(connection)  # nobody is removed or loses a role meanwhile
     if principal.key_id is None:
-        grants = Grants({*principal.scopes, "all"})
-        return _Maker(principal.tenant.id, principal.project_id, grants, has_every_project=True)
+        scopes, owner = await _member(connection, principal)
+        if not covers(scopes, WRITE_SCOPE):
+            raise Forbidden(f"Your role lacks the scope {WRITE_SCOPE!r} that this needs.")
+        grants = Grants({*scopes, "all"})
+        return _Maker(principal.tenant.id, principal.project_id, grants, owner, True)
     own = await key_rows.lock_key(connection, principal.key_id, None)
     if own is None or own.revoked_at is not None:
         raise KeyRevoked()
     grants = await _grants(connection, own)
     if not covers(grants.scopes, WRITE_SCOPE):
         raise Forbidden(f"This API key lacks the scope {WRITE_SCOPE!r} that this needs.")
-    has_every_project = covers(grants.scopes, _EVERY_PROJECT_SCOPE)
-    return _Maker(own.tenant_id, own.project_id, grants, has_every_project)
+    has_every_project = covers(grants.scopes, ADMIN_SCOPE)
+    return _Maker(own.tenant_id, own.project_id, grants, own.owner, has_every_project)
+
+
+async def _member(connection: Connection, principal: Principal) -> tuple[Collection[str], KeyOwner]:
+    """What the user of a session may do now, and whose the keys are that they make."""
+    assert principal.user_id is not None, "without a key there is a session"
+    await act_as_user(connection, principal.user_id)
+    user = await user_rows.find_user(connection, principal.user_id)
+    if user is None or user.disabled_at is not None:
+        raise NotSignedIn()
+    member = await membership_rows.find_member(connection, principal.tenant.id, user.id)
+    if member is None and not user.is_operator:
+        raise Forbidden("You do not belong to this organization.")
+    role = roles.OWNER if user.is_operator or member is None else member.role
+    return roles.SCOPES_OF_ROLE[role], NOBODY if member is None else KeyOwner(user.id)
 
 
 async def _find(connection: Connection, maker: _Maker, key_id: uuid.UUID) -> KeySettings:

@@ -3,10 +3,11 @@
     anz-k7QmT2xWb9aZ_<36 random characters><6 checksum characters>
         └── kid ───┘ └──────── secret half ────────────────────┘
 
-All of it is base62. The kid is public: it finds the row. The checksum (CRC-32 of everything before
-it) lets a scanner, and our own edge, tell a typo from a key without a database. The database keeps
-HMAC-SHA-256 of the whole key under a pepper that is not in the database. A slow hash would add
-nothing: 36 random characters (214 bits) cannot be guessed.
+All of it is base62. The kid is public: it finds the row. That of an admin key, and of no other,
+begins with `adm`, so that a leaked one is known for what it is. The checksum (CRC-32 of everything
+before it) lets a scanner, and our own edge, tell a typo from a key without a database. The database
+keeps HMAC-SHA-256 of the whole key under a pepper that is not in the database. A slow hash would
+add nothing: 36 random characters (214 bits) cannot be guessed.
 
 Does not know: where rows are stored, or what a key may do.
 """
@@ -28,6 +29,9 @@ PREFIX = "anz-"
 HASH_ALG = "hmac-sha256"
 KEY_PATTERN = r"\banz-[0-9A-Za-z]{12}_[0-9A-Za-z]{42}\b"
 """For secret scanners. What matches is ours if `try_parse` accepts it."""
+
+ADMIN_KID = "adm"
+"""How the kids of admin keys begin, and no others."""
 
 _ALPHABET = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 _KID_CHARS = 12
@@ -68,9 +72,14 @@ class Pepper:
         return hmac.digest(self.secret, f"cache-salt:{tenant_id}".encode(), "sha256").hex()
 
 
-def mint() -> Key:
+def mint(*, is_admin: bool = False) -> Key:
     """A new key from the operating system's randomness."""
-    kid = _random(_KID_CHARS)
+    while True:
+        kid = _random(_KID_CHARS)
+        if is_admin:
+            kid = ADMIN_KID + kid[len(ADMIN_KID) :]
+        if kid.startswith(ADMIN_KID) is is_admin:
+            break
     text = f"{PREFIX}{kid}_{_random(_SECRET_CHARS)}"
     return Key(kid, text + _checksum(text))
 

@@ -323,7 +323,7 @@ def row_of(usage: UsageRecord) -> UsageRow:
         metadata=metadata,
         reasoning_tokens=usage.reasoning_tokens,
         service_tier=usage.service_tier,
-        user_id=usage.principal.user_id,
+        user_id=usage.principal.owner_id,
         batch=usage.batch,
         input_price=price and price.input,
         cached_input_price=price and price.cached_input,

@@ -69,6 +69,8 @@ class Principal:
     """Whose session it is."""
     shadow_rules: tuple[str, ...] = ()
     """Patterns (`fnmatch`) of the rules that are only watched: see `shadow`."""
+    owner_id: UUID | None = None
+    """Whose the key is: a user's or a service account's id. None: the tenant's own, or no key."""
 
     def watches(self, rule: str) -> bool:
         """Whether `rule` does not refuse this principal, but is noted."""

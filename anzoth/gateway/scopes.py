@@ -5,7 +5,8 @@ it a management key: it is refused by every inference endpoint, so that a key wh
 deployment cannot hand out access, and one that hands out access is not spent on answers. The
 inference scopes that a management key has beside are what it may give to the keys it makes.
 
-`all` is every inference scope and never a management one; `admin` is every management scope.
+`all` is every inference scope and never a management one; `admin` is every management scope, and a
+key that has it is an admin key: it is made as one, expires, and shows by its kid what it is.
 
 Does not know: keys, or endpoints.
 """
@@ -16,6 +17,7 @@ from collections.abc import Collection
 
 from anzoth.gateway.accounts.roles import MANAGEMENT_SCOPES
 
+ADMIN_SCOPE = "admin"
 PRIORITY_SCOPE = "priority"
 """To go ahead of others (see `service_tiers`)."""
 INFERENCE_SCOPES = (
@@ -38,7 +40,7 @@ def covers(scopes: Collection[str], scope: str) -> bool:
 
     A scope that nobody has heard of counts as management: forgetting to list one grants nothing.
     """
-    whole = "all" if is_inference(scope) else "admin"
+    whole = "all" if is_inference(scope) else ADMIN_SCOPE
     return scope in scopes or scope.partition(":")[0] in scopes or whole in scopes
 
 

@@ -39,6 +39,7 @@ from canary_failures import (
     operators_type,
     parts_die,
 )
+from canary_organization import manage_organization
 from canary_world import (
     TEXTS,
     World,
@@ -74,6 +75,7 @@ def drive(world: World) -> None:
     aliases(world, known)
     operator = people_come_and_go(world)
     customers_ask(world, known)
+    manage_organization(world, known.manages.text)
     limits_are_met(world, known)
     operators_type(world, known)
     every_route_is_refused(world, known)

@@ -39,6 +39,7 @@ from anzoth.gateway.generation import Generator
 from anzoth.gateway.keys import Pepper
 from anzoth.gateway.limits import Limiter
 from anzoth.gateway.models import ModelRegistry
+from anzoth.gateway.organization import service as organization_service
 from anzoth.gateway.past_requests import PastRequests
 from anzoth.gateway.remote_usage import RemoteAccounts
 from anzoth.gateway.usage_reports import UsageReports
@@ -263,6 +264,7 @@ async def running_site(
         alias_directory=AliasDirectory(database, models, backends),
         backends=backends,
         remote_accounts=RemoteAccounts(limiter, usage, metrics),
+        organization=organization_service.build(database, PEPPER, models),
     )
     try:
         yield Site(App(services, 1 << 20), dsn, database, accounts, clock, usage)

@@ -48,6 +48,7 @@ from anzoth.gateway.keys import Pepper
 from anzoth.gateway.ledger import Ledger, row_of
 from anzoth.gateway.limits import Limiter
 from anzoth.gateway.models import ModelRegistry, ServedModel, load_model
+from anzoth.gateway.organization import service as organization_service
 from anzoth.gateway.past_requests import TENANT_SCOPE, PastRequests
 from anzoth.gateway.past_usage import PastUsage
 from anzoth.gateway.principal import Address, Principal, TenantHandle
@@ -462,6 +463,9 @@ async def running_api(
         alias_directory=AliasDirectory(cast(Database, database), registry, far),
         backends=far,
         remote_accounts=RemoteAccounts(limiter, ledger, metrics),
+        organization=organization_service.build(
+            database or NoDatabase(), Pepper("pepper", bytes(32)), registry
+        ),
     )
     peer = EnginePeer(socket, script or (lambda submit, prompt, choice: []), hello)
     api = Api(App(services, 8 << 20), peer, model, keys, ledger, metrics, denials, given, services)

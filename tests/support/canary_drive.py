@@ -63,7 +63,8 @@ def made_keys(world: World) -> Keys:
         return made
 
     infers = make("infers", scopes=("all",))
-    manages = make("manages", scopes=MANAGEMENT_SCOPES)
+    tomorrow = datetime.now(UTC) + timedelta(days=1)
+    manages = make("manages", scopes=(*MANAGEMENT_SCOPES, "all"), expires_at=tomorrow)
     revoked, rotated = make("revoked"), make("rotated")
     asyncio.run(directory.revoke_key(world.dsn, revoked.key.kid))
     turned = asyncio.run(

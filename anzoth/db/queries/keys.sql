@@ -6,7 +6,9 @@
 SELECT k.id, k.tenant_id, t.name AS tenant_name, k.project_id, k.kid, k.digest, k.hash_alg,
     k.pepper_id, k.scopes, k.models, k.endpoints, k.networks, k.knowledge_bases, k.tools,
     k.expires_at, k.revoked_at, k.predecessor_kid, k.predecessor_digest, k.predecessor_hash_alg,
-    k.predecessor_pepper_id, k.predecessor_expires_at, t.shadow_rules || k.shadow_rules AS shadow_rules
+    k.predecessor_pepper_id, k.predecessor_expires_at,
+    t.shadow_rules || k.shadow_rules AS shadow_rules,
+    coalesce(k.user_id, k.service_account_id) AS owner_id
 FROM anzoth.api_keys AS k
 JOIN anzoth.tenants AS t ON t.id = k.tenant_id
 WHERE k.kid = $1 OR k.predecessor_kid = $1;
@@ -26,9 +28,9 @@ WHERE k.id = used.key_id;
 -- name: insert_key
 INSERT INTO anzoth.api_keys (
     id, tenant_id, project_id, kid, name, digest, hash_alg, pepper_id, redacted, scopes, models,
-    endpoints, networks, knowledge_bases, tools, expires_at
+    endpoints, networks, knowledge_bases, tools, expires_at, user_id, service_account_id
 )
-VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18)
 RETURNING created_at;
 
 -- name: list_keys
@@ -37,19 +39,51 @@ SELECT k.id, t.name AS tenant, p.name AS project, k.kid, k.name, k.redacted, k.s
     k.endpoints, k.networks, k.knowledge_bases, k.tools, l.rpm, l.tpm, l.input_tpm, l.output_tpm,
     l.concurrency, l.tokens_per_day, l.budget_per_day, l.budget_per_month, k.created_at,
     k.expires_at, k.revoked_at, k.last_used_at, k.last_used_ip, k.predecessor_expires_at,
-    k.predecessor_uses
+    k.predecessor_uses, coalesce(u.email, a.name) AS owner
 FROM anzoth.api_keys AS k
 JOIN anzoth.tenants AS t ON t.id = k.tenant_id
 JOIN anzoth.projects AS p ON p.id = k.project_id
+LEFT JOIN anzoth.users AS u ON u.id = k.user_id
+LEFT JOIN anzoth.service_accounts AS a ON a.id = k.service_account_id
 LEFT JOIN anzoth.limits AS l
     ON l.tenant_id = k.tenant_id AND l.key_id = k.id AND l.model IS NULL
 WHERE $1::text IS NULL OR t.name = $1
 ORDER BY t.name, k.created_at;
 
+-- name: page_of_keys
+-- Of a tenant ($1) those that are not revoked: of one of its projects ($2), or (NULL) its admin keys,
+-- which are of no project in particular; or of those one alone ($3). After the key $4 in the order in
+-- which they were made, or ($5) the reverse, at most $6. Never the digest.
+SELECT k.id, k.project_id, k.kid, k.name, k.redacted, k.scopes, k.models, k.endpoints, k.networks,
+    k.knowledge_bases, k.tools, k.created_at, k.expires_at, k.last_used_at,
+    k.predecessor_expires_at, k.user_id, u.email AS user_email, u.name AS user_name,
+    u.created_at AS user_created_at, coalesce(pm.role, m.role) AS user_role,
+    k.service_account_id, a.name AS service_account_name,
+    a.created_at AS service_account_created_at
+FROM anzoth.api_keys AS k
+LEFT JOIN anzoth.users AS u ON u.id = k.user_id
+LEFT JOIN anzoth.memberships AS m ON m.tenant_id = k.tenant_id AND m.user_id = k.user_id
+LEFT JOIN anzoth.project_members AS pm ON pm.tenant_id = k.tenant_id
+    AND pm.project_id = $2 AND pm.user_id = k.user_id
+LEFT JOIN anzoth.service_accounts AS a ON a.id = k.service_account_id
+WHERE k.tenant_id = $1 AND k.revoked_at IS NULL
+    AND CASE WHEN $2::uuid IS NULL THEN 'admin' = ANY (k.scopes)
+        ELSE k.project_id = $2 AND NOT 'admin' = ANY (k.scopes) END
+    AND ($3::uuid IS NULL OR k.id = $3)
+    AND ($4::uuid IS NULL OR CASE WHEN $5 THEN (k.created_at, k.id) < (
+            SELECT b.created_at, b.id FROM anzoth.api_keys AS b WHERE b.tenant_id = $1 AND b.id = $4
+        ) ELSE (k.created_at, k.id) > (
+            SELECT b.created_at, b.id FROM anzoth.api_keys AS b WHERE b.tenant_id = $1 AND b.id = $4
+        ) END)
+ORDER BY CASE WHEN $5 THEN k.created_at END DESC, CASE WHEN $5 THEN k.id END DESC,
+    k.created_at, k.id
+LIMIT $6;
+
 -- name: lock_key
 -- By id or kid, until the end of the transaction.
 SELECT k.id, k.tenant_id, t.name AS tenant, k.project_id, k.kid, k.name, k.scopes, k.models,
-    k.endpoints, k.networks, k.knowledge_bases, k.tools, k.expires_at, k.revoked_at
+    k.endpoints, k.networks, k.knowledge_bases, k.tools, k.expires_at, k.revoked_at, k.user_id,
+    k.service_account_id
 FROM anzoth.api_keys AS k
 JOIN anzoth.tenants AS t ON t.id = k.tenant_id
 WHERE k.id = $1 OR k.kid = $2 OR k.predecessor_kid = $2
@@ -94,6 +128,18 @@ RETURNING k.id, k.kid, k.name, t.name AS tenant, k.revoked_at, k.tenant_id, k.pr
 UPDATE anzoth.api_keys SET revoked_at = now()
 WHERE tenant_id = $1 AND ($2::uuid IS NULL OR project_id = $2) AND revoked_at IS NULL
 RETURNING id;
+
+-- name: revoke_keys_of_owner
+-- Of a user ($2) or a service account ($3) those that still work: in one tenant ($1; NULL: in each) or
+-- one of its projects ($4), where admin keys are of none; all, or those with a scope beyond $5.
+UPDATE anzoth.api_keys AS k SET revoked_at = now()
+FROM anzoth.tenants AS t
+WHERE t.id = k.tenant_id AND ($1::uuid IS NULL OR k.tenant_id = $1) AND k.revoked_at IS NULL
+    AND (k.user_id = $2 OR k.service_account_id = $3)
+    AND ($4::uuid IS NULL OR k.project_id = $4 AND NOT 'admin' = ANY (k.scopes))
+    AND ($5::text[] IS NULL OR NOT k.scopes <@ $5)
+RETURNING k.id, k.kid, k.name, t.name AS tenant, k.revoked_at, k.tenant_id, k.project_id,
+    true AS was_active;
 
 -- name: list_revoked_keys
 -- Reads what the policies show under app.ended: those whose requests end, for as long as a request

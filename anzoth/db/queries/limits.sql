@@ -23,6 +23,13 @@ SELECT project_id, key_id, model, rpm, tpm, input_tpm, output_tpm, concurrency, 
 FROM anzoth.limits
 WHERE tenant_id = $1 AND project_id IS NOT DISTINCT FROM $2 AND key_id IS NOT DISTINCT FROM $3;
 
+-- name: limits_of_keys
+-- Of some keys ($2) of a tenant: all, whatever the model.
+SELECT project_id, key_id, model, rpm, tpm, input_tpm, output_tpm, concurrency, tokens_per_day,
+    budget_per_day, budget_per_month
+FROM anzoth.limits
+WHERE tenant_id = $1 AND key_id = ANY ($2);
+
 -- name: delete_limits
 DELETE FROM anzoth.limits
 WHERE tenant_id = $1 AND project_id IS NOT DISTINCT FROM $2 AND key_id IS NOT DISTINCT FROM $3

@@ -21,6 +21,17 @@ SELECT id, name, is_default, created_at, archived_at FROM anzoth.projects
 WHERE tenant_id = $1
 ORDER BY archived_at IS NOT NULL, created_at, name;
 
+-- name: page_of_projects
+-- $1: a tenant. $2: archived ones too; $3: one alone. After the project $4 in the order in which they
+-- were made, at most $5.
+SELECT id, name, is_default, created_at, archived_at FROM anzoth.projects
+WHERE tenant_id = $1 AND ($2 OR archived_at IS NULL) AND ($3::uuid IS NULL OR id = $3)
+    AND ($4::uuid IS NULL OR (created_at, id) > (
+        SELECT b.created_at, b.id FROM anzoth.projects AS b WHERE b.tenant_id = $1 AND b.id = $4
+    ))
+ORDER BY created_at, id
+LIMIT $5;
+
 -- name: rename_project
 -- No row when the tenant has no such living project.
 UPDATE anzoth.projects SET name = $2 WHERE id = $1 AND archived_at IS NULL

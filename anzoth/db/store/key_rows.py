@@ -6,7 +6,7 @@ Does not know: what a key looks like, or who may make one.
 from __future__ import annotations
 
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
@@ -18,6 +18,17 @@ from anzoth.db.pool import Connection
 
 Address = IPv4Address | IPv6Address
 Network = IPv4Network | IPv6Network
+
+
+@dataclass(slots=True, frozen=True)
+class KeyOwner:
+    """A user, a service account, or neither: then it is the tenant's own."""
+
+    user_id: uuid.UUID | None = None
+    service_account_id: uuid.UUID | None = None
+
+
+NOBODY = KeyOwner()
 
 
 @dataclass(slots=True, frozen=True)
@@ -47,6 +58,8 @@ class KeyRow:
     predecessor_expires_at: datetime | None
     shadow_rules: list[str]
     """The key's and its tenant's."""
+    owner_id: uuid.UUID | None
+    """Of a user or a service account."""
 
 
 @dataclass(slots=True, frozen=True)
@@ -69,6 +82,8 @@ class NewKey:
     knowledge_bases: Sequence[str] | None
     tools: Sequence[str] | None
     expires_at: datetime | None
+    user_id: uuid.UUID | None = None
+    service_account_id: uuid.UUID | None = None
 
 
 @dataclass(slots=True, frozen=True)
@@ -103,6 +118,38 @@ class KeyListing:
     predecessor_expires_at: datetime | None
     """The secret before the last rotation works until then."""
     predecessor_uses: int
+    owner: str | None
+    """A user's email or a service account's name."""
+
+
+@dataclass(slots=True, frozen=True)
+class KeyView:
+    """A key that is not revoked, as its tenant sees it, with its owner."""
+
+    id: uuid.UUID
+    project_id: uuid.UUID
+    kid: str
+    name: str
+    redacted: str
+    scopes: list[str]
+    models: list[str] | None
+    endpoints: list[str] | None
+    networks: list[Network] | None
+    knowledge_bases: list[str] | None
+    tools: list[str] | None
+    created_at: datetime
+    expires_at: datetime | None
+    last_used_at: datetime | None
+    predecessor_expires_at: datetime | None
+    user_id: uuid.UUID | None
+    user_email: str | None
+    user_name: str | None
+    user_created_at: datetime | None
+    user_role: str | None
+    """In the key's project, or else in the tenant."""
+    service_account_id: uuid.UUID | None
+    service_account_name: str | None
+    service_account_created_at: datetime | None
 
 
 @dataclass(slots=True, frozen=True)
@@ -123,6 +170,12 @@ class KeySettings:
     tools: list[str] | None
     expires_at: datetime | None
     revoked_at: datetime | None
+    user_id: uuid.UUID | None
+    service_account_id: uuid.UUID | None
+
+    @property
+    def owner(self) -> KeyOwner:
+        return KeyOwner(self.user_id, self.service_account_id)
 
 
 @dataclass(slots=True, frozen=True)
@@ -194,6 +247,33 @@ async def list_keys(connection: Connection, tenant: str | None) -> list[KeyListi
     return [KeyListing(**row) for row in rows]
 
 
+async def page_of_keys(
+    connection: Connection,
+    tenant_id: uuid.UUID,
+    project_id: uuid.UUID | None,
+    after: uuid.UUID | None,
+    limit: int,
+    *,
+    is_descending: bool = False,
+) -> list[KeyView]:
+    """In the order in which they were made. `project_id` None: the tenant's admin keys, which are
+    on no project's list."""
+    statement = statements.load()["page_of_keys"]
+    rows = await connection.fetch(
+        statement, tenant_id, project_id, None, after, is_descending, limit
+    )
+    return [KeyView(**row) for row in rows]
+
+
+async def find_listed_key(
+    connection: Connection, tenant_id: uuid.UUID, project_id: uuid.UUID | None, id: uuid.UUID
+) -> KeyView | None:
+    """As `page_of_keys` has it. None: it is on another list, or on none."""
+    statement = statements.load()["page_of_keys"]
+    row = await connection.fetchrow(statement, tenant_id, project_id, id, None, False, 1)
+    return None if row is None else KeyView(**row)
+
+
 async def lock_key(
     connection: Connection, id: uuid.UUID | None, kid: str | None
 ) -> KeySettings | None:
@@ -243,6 +323,27 @@ async def revoke_keys(
 ) -> int:
     """How many of the tenant's keys, or of one project's, worked until now."""
     return len(await connection.fetch(statements.load()["revoke_keys"], tenant_id, project_id))
+
+
+async def revoke_keys_of(
+    connection: Connection,
+    owner: KeyOwner,
+    tenant_id: uuid.UUID | None,
+    project_id: uuid.UUID | None = None,
+    beyond: Collection[str] | None = None,
+) -> list[RevokedKey]:
+    """Those that worked until now. `tenant_id` None: in every tenant that the connection sees.
+    `beyond`: only keys with a scope that is not among these."""
+    assert owner != NOBODY, "nobody's keys end with nobody"
+    rows = await connection.fetch(
+        statements.load()["revoke_keys_of_owner"],
+        tenant_id,
+        owner.user_id,
+        owner.service_account_id,
+        project_id,
+        None if beyond is None else list(beyond),
+    )
+    return [RevokedKey(**row) for row in rows]
 
 
 async def list_revoked_keys(connection: Connection) -> list[uuid.UUID]:

@@ -6,7 +6,7 @@ Does not know: what a limit means, or how several of them meet.
 from __future__ import annotations
 
 import uuid
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -78,6 +78,13 @@ async def find_limits(connection: Connection, subject: LimitSubject) -> list[Lim
     rows = await connection.fetch(
         statements.load()["find_limits"], subject.tenant_id, subject.project_id, subject.key_id
     )
+    return [LimitRow(**row) for row in rows]
+
+
+async def limits_of_keys(
+    connection: Connection, tenant_id: uuid.UUID, keys: Iterable[uuid.UUID]
+) -> list[LimitRow]:
+    rows = await connection.fetch(statements.load()["limits_of_keys"], tenant_id, list(keys))
     return [LimitRow(**row) for row in rows]
 
 

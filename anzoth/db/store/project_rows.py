@@ -57,6 +57,29 @@ async def list_projects(connection: Connection, tenant_id: uuid.UUID) -> list[Pr
     return [ProjectRow(**row) for row in rows]
 
 
+async def page_of_projects(
+    connection: Connection,
+    tenant_id: uuid.UUID,
+    after: uuid.UUID | None,
+    limit: int,
+    *,
+    include_archived: bool,
+) -> list[ProjectRow]:
+    """In the order in which they were made."""
+    statement = statements.load()["page_of_projects"]
+    rows = await connection.fetch(statement, tenant_id, include_archived, None, after, limit)
+    return [ProjectRow(**row) for row in rows]
+
+
+async def find_project_by_id(
+    connection: Connection, tenant_id: uuid.UUID, id: uuid.UUID
+) -> ProjectRow | None:
+    """An archived one too."""
+    statement = statements.load()["page_of_projects"]
+    row = await connection.fetchrow(statement, tenant_id, True, id, None, 1)
+    return None if row is None else ProjectRow(**row)
+
+
 async def try_rename_project(connection: Connection, id: uuid.UUID, name: str) -> ProjectRow | None:
     """None when it is gone, or the tenant has a living project of this name."""
     try:

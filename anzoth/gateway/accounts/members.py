@@ -1,7 +1,8 @@
 """Who belongs to a tenant and to its projects, who is invited, and who may change that?
 
 Everything here acts in the caller's tenant and is written to its audit log. Nobody gives or takes a
-role that is more than they have, and a tenant keeps an owner who can sign in.
+role that is more than they have, and a tenant keeps an owner who can sign in. Keys of whoever
+leaves or loses a role end with it (see `key_owners`).
 
 Does not know: how an invitation is accepted (see `sign_up`), or what a role allows (see `roles`).
 """
@@ -15,11 +16,12 @@ from datetime import UTC, datetime, timedelta
 
 from anzoth.account_config import AccountsConfig
 from anzoth.db.pool import Connection, Database
-from anzoth.db.store import invitation_rows, membership_rows, project_rows
+from anzoth.db.store import invitation_rows, membership_rows, project_rows, tenant_rows
 from anzoth.db.store.invitation_rows import InvitationRow
+from anzoth.db.store.key_rows import KeyOwner
 from anzoth.db.store.membership_rows import MemberRow
 from anzoth.errors import Conflict, Forbidden, InvalidValue, NotFound
-from anzoth.gateway import audit
+from anzoth.gateway import audit, key_owners
 from anzoth.gateway.accounts import events, roles, tokens
 from anzoth.gateway.accounts.tokens import Vault
 from anzoth.gateway.audit import Actor
@@ -82,7 +84,10 @@ class Members:
             await membership_rows.try_set_role(connection, principal.tenant.id, user_id, role)
             changed = await _member(connection, principal, user_id)
             updated = events.user_updated(actor, [principal.tenant.id], user_id, role=role)
-            await audit.record(connection, *updated)
+            ended = await key_owners.end_keys_beyond(
+                connection, actor, user_id, principal.tenant.id, role
+            )
+            await audit.record(connection, *updated, *ended)
             return changed
 
     async def remove(self, principal: Principal, actor: Actor, user_id: uuid.UUID) -> MemberRow:
@@ -92,13 +97,17 @@ class Members:
             await _require_another_owner(connection, principal, member)
             await membership_rows.try_delete_membership(connection, principal.tenant.id, user_id)
             deleted = events.user_deleted(actor, principal.tenant.id, user_id)
-            await audit.record(connection, deleted)
+            ended = await key_owners.end_keys(
+                connection, actor, KeyOwner(user_id), principal.tenant.id
+            )
+            await audit.record(connection, deleted, *ended)
             return member
 
     async def _changeable(
         self, connection: Connection, principal: Principal, user_id: uuid.UUID
     ) -> MemberRow:
-        """The member, whom nobody else changes until the transaction ends."""
+        """The member, whom nobody else changes and who makes no key until the transaction ends."""
+        await tenant_rows.lock_directory(connection)
         await membership_rows.lock_members(connection, principal.tenant.id)
         member = await _member(connection, principal, user_id)
         require_assignable(principal, member.role)
@@ -172,16 +181,21 @@ class Members:
     async def remove_from_project(
         self, principal: Principal, actor: Actor, project_id: uuid.UUID, user_id: uuid.UUID
     ) -> None:
-        """Raises NotFound."""
+        """The user's keys there end. Raises NotFound."""
         async with self._database.tenant(principal.tenant) as connection:
+            await tenant_rows.lock_directory(connection)
             await _project(connection, principal, project_id)
             if not await membership_rows.try_delete_project_member(
                 connection, principal.tenant.id, project_id, user_id
             ):
                 raise _no_user()
+            ended = await key_owners.end_keys(
+                connection, actor, KeyOwner(user_id), principal.tenant.id, project_id
+            )
             await audit.record(
                 connection,
                 events.project_role(actor, principal.tenant.id, project_id, user_id, None),
+                *ended,
             )
 
     # --- invitations ----------------------------------------------------------------------------

@@ -23,12 +23,14 @@ from anzoth.db.store import (
     user_rows,
 )
 from anzoth.db.store.invitation_rows import InvitationRow
+from anzoth.db.store.key_rows import KeyOwner
 from anzoth.db.store.user_rows import UserListing
 from anzoth.errors import AnzothError
-from anzoth.gateway import audit
+from anzoth.gateway import audit, key_owners
 from anzoth.gateway.accounts import emails, events, members, roles, tokens
 from anzoth.gateway.accounts.members import MadeInvitation
 from anzoth.gateway.accounts.tokens import Vault
+from anzoth.gateway.audit import AuditEvent
 from anzoth.gateway.directory_checks import DirectoryError
 
 BOOTSTRAP_LIFETIME = timedelta(hours=24)
@@ -43,6 +45,14 @@ class OneTimeToken:
     user_id: uuid.UUID | None
     token: str = field(repr=False)
     expires_at: datetime
+
+
+@dataclass(slots=True, frozen=True)
+class EndedAccess:
+    """What a user could still use until now."""
+
+    num_sessions: int
+    num_keys: int
 
 
 async def ensure_operator_can_be_made(dsn: str, vault: Vault) -> OneTimeToken | None:
@@ -109,12 +119,16 @@ async def set_role(dsn: str, email: str, tenant: str, role: str) -> None:
     """Makes the user a member, or changes what they are. Raises DirectoryError, DatabaseError."""
     role = _role(role)
     async with pool.operator(dsn) as connection:
+        await tenant_rows.lock_directory(connection)
         user_id, found = await _user(connection, email), await _tenant(connection, tenant)
         await membership_rows.lock_members(connection, found.id)
         if not await membership_rows.try_insert_membership(connection, found.id, user_id, role):
             await membership_rows.try_set_role(connection, found.id, user_id, role)
         updated = events.user_updated(audit.operator(), [found.id], user_id, role=role)
-        await audit.record(connection, *updated)
+        ended = await key_owners.end_keys_beyond(
+            connection, audit.operator(), user_id, found.id, role
+        )
+        await audit.record(connection, *updated, *ended)
 
 
 async def reset_password(dsn: str, vault: Vault, email: str) -> OneTimeToken:
@@ -131,17 +145,21 @@ async def reset_password(dsn: str, vault: Vault, email: str) -> OneTimeToken:
         return token
 
 
-async def set_disabled(dsn: str, email: str, disabled: bool) -> int:
-    """A disabled user signs in nowhere; every session ends at once. How many there were.
+async def set_disabled(dsn: str, email: str, disabled: bool) -> EndedAccess:
+    """A disabled user signs in nowhere; every session ends at once, and every key of theirs.
 
     Raises DirectoryError and DatabaseError.
     """
     async with pool.operator(dsn) as connection:
+        await tenant_rows.lock_directory(connection)
         user_id = await _user(connection, email)
         await user_rows.set_user_disabled(connection, user_id, disabled)
-        ended = await session_rows.delete_sessions(connection, user_id) if disabled else []
-        await _record_update(connection, user_id, disabled=disabled)
-        return len(ended)
+        sessions, keys = [], []
+        if disabled:
+            sessions = await session_rows.delete_sessions(connection, user_id)
+            keys = await key_owners.end_keys(connection, audit.operator(), KeyOwner(user_id), None)
+        await _record_update(connection, user_id, *keys, disabled=disabled)
+        return EndedAccess(len(sessions), len(keys))
 
 
 async def remove_second_factor(dsn: str, email: str) -> None:
@@ -196,11 +214,14 @@ async def revoke_invitation(dsn: str, tenant: str, id: uuid.UUID) -> None:
         await audit.record(connection, events.invite_deleted(audit.operator(), found.id, id))
 
 
-async def _record_update(connection: Connection, user_id: uuid.UUID, **changes: object) -> None:
+async def _record_update(
+    connection: Connection, user_id: uuid.UUID, *more: AuditEvent, **changes: object
+) -> None:
     """Of the account as a whole: in the log of the installation and of every tenant of theirs."""
     tenants = await membership_rows.list_tenants_of_user(connection, user_id)
     logs = [None, *(tenant.id for tenant in tenants)]
-    await audit.record(connection, *events.user_updated(audit.operator(), logs, user_id, **changes))
+    updated = events.user_updated(audit.operator(), logs, user_id, **changes)
+    await audit.record(connection, *updated, *more)
 
 
 async def _one_time_token(

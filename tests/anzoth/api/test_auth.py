@@ -594,7 +594,7 @@ def test_a_reset_link_sets_a_password_once_and_ends_every_session(dsn: str) -> N
 def test_a_disabled_user_loses_every_session_at_once(dsn: str) -> None:
     async def scenario(site: Site) -> None:
         browser = await owner(site)
-        assert await people.set_disabled(dsn, "ann@example.com", True) == 1
+        assert (await people.set_disabled(dsn, "ann@example.com", True)).num_sessions == 1
         assert (await browser.get("/v1/auth/session")).status == 401
         assert (await browser.get("/v1/organization/users")).status == 401
         await people.set_disabled(dsn, "ann@example.com", False)

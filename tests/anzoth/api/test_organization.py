@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import uuid
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -169,7 +170,8 @@ def test_a_key_manages_with_its_scopes_and_makes_no_owner_without_admin(dsn: str
         await owner(site)
 
         async def key(*scopes: str) -> str:
-            request = KeyRequest("acme", "k", scopes=scopes)
+            soon = datetime.now(UTC) + timedelta(days=1)
+            request = KeyRequest("acme", "k", scopes=scopes, expires_at=soon)
             return (await directory.create_key(dsn, PEPPER, request)).key.text
 
         reader, inviter = await key("users:read"), await key("invites:write")

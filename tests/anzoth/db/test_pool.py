@@ -180,16 +180,18 @@ def test_a_tenant_cannot_write_as_another(dsn: str) -> None:
     asyncio.run(scenario())
 
 
-def test_the_gateway_can_neither_replace_a_secret_nor_change_usage(dsn: str) -> None:
+def test_the_gateway_can_neither_give_a_key_to_another_nor_change_usage(dsn: str) -> None:
     async def scenario() -> None:
         async with two_customers(dsn) as (database, one, _):
             for statement in (
                 "UPDATE anzoth.usage SET completion_tokens = 0",
                 "DELETE FROM anzoth.usage",
-                "UPDATE anzoth.api_keys SET digest = 'x'",
-                "UPDATE anzoth.api_keys SET kid = 'x'",
-                "UPDATE anzoth.api_keys SET predecessor_kid = 'x'",
                 "UPDATE anzoth.api_keys SET project_id = gen_random_uuid()",
+                "UPDATE anzoth.api_keys SET user_id = gen_random_uuid()",
+                "UPDATE anzoth.api_keys SET service_account_id = gen_random_uuid()",
+                "UPDATE anzoth.service_accounts SET project_id = gen_random_uuid()",
+                "DELETE FROM anzoth.service_accounts",
+                "UPDATE anzoth.projects SET is_default = true",
                 "DELETE FROM anzoth.api_keys",
                 "UPDATE anzoth.tenants SET name = 'x'",
                 "INSERT INTO anzoth.tenants (id, name) VALUES (gen_random_uuid(), 'x')",

@@ -105,6 +105,14 @@ def test_nothing_shows_the_secret_half(caplog: pytest.LogCaptureFixture) -> None
     assert key.redacted == f"anz-{key.kid[:4]}…{key.text[-4:]}"
 
 
+def test_the_kid_of_an_admin_key_and_of_no_other_begins_with_adm() -> None:
+    for is_admin in (True, False):
+        for _ in range(20):
+            key = keys.mint(is_admin=is_admin)
+            assert key.kid.startswith("adm") is is_admin
+            assert keys.try_parse(key.text) == key
+
+
 def test_digests_depend_on_pepper_and_whole_key() -> None:
     key, other = keys.mint(), keys.mint()
     swapped = Key(key.kid, other.text)

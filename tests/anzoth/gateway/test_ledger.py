@@ -134,7 +134,7 @@ def test_records_arrive_whole_and_each_with_its_tenant(dsn: str, tmp_path: Path)
         one, two = await principal_of(dsn, "one"), await principal_of(dsn, "two")
         ledger = await opened(database, tmp_path)
         usage = record(
-            dataclasses.replace(one, user_id=uuid.UUID(int=7)), "a", model="m",
+            dataclasses.replace(one, owner_id=uuid.UUID(int=7)), "a", model="m",
             price=Price(150_000, 75_000, 600_000), service_tier="flex", batch=True,
             prompt_tokens=3, cached_tokens=1, completion_tokens=2**40, reasoning_tokens=2,
             finish_reason="stop", streamed=True, status=200, ttft_ms=7, duration_ms=9,

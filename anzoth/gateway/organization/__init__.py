@@ -1,0 +1,1 @@
+"""What a tenant manages of itself: projects, keys, service accounts and limits."""
