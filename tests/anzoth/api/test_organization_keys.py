@@ -119,6 +119,8 @@ def test_a_key_is_made_shown_once_changed_rotated_and_ended(dsn: str) -> None:
         of_model = {"limits": {"tpm": 9}, "limits_of_model": "llama"}
         changed = await made(ann, f"{keys}/{key['id']}", **of_model)
         assert (changed["limits_by_model"]["llama"]["tpm"], changed["limits"]["tpm"]) == (9, 7)
+        changed = await made(ann, f"{keys}/{key['id']}", limits={"budget_per_month": "25.50"})
+        assert changed["limits"]["budget_per_month"] == "25.5"
         rotated = await made(ann, f"{keys}/{key['id']}/rotate", grace_seconds=30)
         assert rotated["id"] == key["id"]
         assert rotated["old_value_expires_at"] is not None
@@ -136,9 +138,9 @@ def test_a_key_is_made_shown_once_changed_rotated_and_ended(dsn: str) -> None:
         for method, path in (("GET", ""), ("DELETE", ""), ("POST", "/rotate")):
             body = {} if method == "POST" else None
             assert (await ann.call(method, f"{keys}/{key['id']}{path}", body)).status == 404
-        assert (await audited(ann))[:6] == [
+        assert (await audited(ann))[:7] == [
             "api_key.deleted",
-            *["api_key.updated"] * 4,
+            *["api_key.updated"] * 5,
             "api_key.created",
         ]
 
@@ -161,6 +163,8 @@ def test_a_key_is_made_shown_once_changed_rotated_and_ended(dsn: str) -> None:
         ({"name": "k", "expires_at": 5}, "expires_at"),
         ({"name": "k", "expires_at": 253402300799, "expires_in_seconds": 5}, "expires_at"),
         ({"name": "k", "limits": {"rpm": 2**40}}, None),
+        ({"name": "k", "limits": {"budget_per_day": 25.5}}, "limits.budget_per_day"),
+        ({"name": "k", "limits": {"budget_per_day": "-1"}}, "limits.budget_per_day"),
     ],
 )
 def test_what_is_wrong_with_a_key_is_said_and_nothing_is_made(

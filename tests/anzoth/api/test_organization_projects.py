@@ -247,7 +247,10 @@ def test_a_rate_limit_changes_and_goes_in_the_words_of_the_api(limited, dsn: str
             (None, None, None, 3),
             ("our/model", 900, None, None),
         ]
-        await it.call("POST", "/rl-*", {"max_concurrent_requests": None})
+        changed = await it.call("POST", "/rl-*", {"max_cost_per_1_month": "0.125"})
+        assert changed["max_cost_per_1_month"] == "0.125"
+        nothing = {"max_concurrent_requests": None, "max_cost_per_1_month": None}
+        await it.call("POST", "/rl-*", nothing)
         deleted = await it.call("DELETE", "/rl-our/model")
         assert deleted["deleted"] is True
         await it.call("DELETE", "/rl-our/model")
@@ -257,7 +260,7 @@ def test_a_rate_limit_changes_and_goes_in_the_words_of_the_api(limited, dsn: str
                 "SELECT type, target, details FROM anzoth.audit_log WHERE type LIKE 'rate_%' "
                 "ORDER BY seq"
             )
-        types = ["rate_limit.updated"] * 4 + ["rate_limit.deleted"]
+        types = ["rate_limit.updated"] * 5 + ["rate_limit.deleted"]
         assert [row["type"] for row in rows] == types
         assert '"max_tokens_per_1_minute": 900' in str(rows[0]["details"])
 
