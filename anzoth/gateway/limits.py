@@ -15,8 +15,10 @@ or not there is room, because a running answer is never cut for a limit. The deb
 wait for it; so `used ≤ limit + rate · time` may be exceeded by what such requests used beyond their
 first reservation, together, and by nothing else.
 
-Does not know: prices but those that a request brings along, or any other gateway process: each
-counts on its own.
+Beside other gateways this one admits its share of each limit (see `limit_shares`), and the first
+promise holds as long as that share does not shrink meanwhile.
+
+Does not know: prices but those that a request brings along, or how gateways come by their shares.
 """
 
 from __future__ import annotations
@@ -29,9 +31,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from anzoth.gateway import limit_errors
-from anzoth.gateway.buckets import Bucket, Hold
+from anzoth.gateway.buckets import WHOLE, Bucket, Hold
 from anzoth.gateway.limit_errors import Headers, LimitReached, go_duration
 from anzoth.gateway.limit_rules import QUOTAS, LimitRule, applicable
+from anzoth.gateway.limit_shares import Holding, Shares
 from anzoth.gateway.principal import Principal, TenantHandle
 from anzoth.gateway.quota_counts import PeriodCount
 from anzoth.price import Price
@@ -49,16 +52,30 @@ _SWEEP = 2
 class _Meter:
     """What one rule's limits hold."""
 
-    __slots__ = ("buckets", "counts", "num_open", "rule")
+    __slots__ = ("buckets", "counts", "holding", "num_open", "rule", "unmet")
 
-    def __init__(self, rule: LimitRule, now_ns: int) -> None:
+    def __init__(self, rule: LimitRule, holding: Holding, now_ns: int) -> None:
         self.rule = rule
+        self.holding = holding
+        self.unmet = 0
         self.buckets: list[tuple[int, Bucket]] = []
         """With the index of their rate."""
         self.counts: dict[str, PeriodCount] = {}
         """Of the quotas, by name."""
         self.num_open = 0
         self._change(rule, now_ns)
+
+    @property
+    def name(self) -> tuple[uuid.UUID, str | None]:
+        return self.rule.subject, self.rule.model
+
+    @property
+    def concurrency(self) -> int | None:
+        """Of the whole limit."""
+        return self.rule.limits.concurrency
+
+    def rates(self) -> list[Bucket]:
+        return [bucket for _, bucket in self.buckets]
 
     def advance(self, rule: LimitRule, now_ns: int) -> None:
         """Drains until now; then the limits are those of `rule`."""
@@ -73,6 +90,8 @@ class _Meter:
         """Whether a new one would be the same."""
         if self.num_open and self.rule.limits.concurrency is not None:
             return False
+        if self.holding.meter is self:
+            return False  # what it holds is its own
         for count in self.counts.values():
             count.advance(wall_ns)
             if not count.is_idle():
@@ -84,7 +103,7 @@ class _Meter:
         for index, name in enumerate(_RATES):
             per_minute = getattr(rule.limits, name)
             if per_minute is not None:
-                bucket = before.get(index) or Bucket(per_minute, now_ns)
+                bucket = before.get(index) or self.holding.bucket(per_minute, now_ns)
                 bucket.advance(now_ns, per_minute)
                 self.buckets.append((index, bucket))
         self.counts = {
@@ -202,6 +221,7 @@ class Limiter:
         """Called with a rule, its tenant, one of its quotas, and when the period began (in ns since
         1970) that is counted from now on; what was before is to be given to `add_past`."""
         self._meters: OrderedDict[tuple[uuid.UUID, str | None], _Meter] = OrderedDict()
+        self.shares = Shares(self._meters, now_ns())
 
     def __len__(self) -> int:
         """Rules that are remembered: those that hold something."""
@@ -220,13 +240,15 @@ class Limiter:
         Without a `price` it costs nothing, now and later.
 
         Raises LimitReached: with the exact time after which the same call would be admitted, or
-        without one where there is none (see `limit_errors`).
+        without one where there is none (see `limit_errors`); and CapacityUnavailable while other
+        gateways may be using this one's share.
         """
         total = prompt_tokens + output_tokens
         rules = applicable(principal.limits, model) if principal.limits else ()
         if not rules:
             self._forget_idle(self.now_ns())
             return Reservation(total, output_tokens, price, self, rules, [], [], [])
+        self.shares.check(self.now_ns)
         cost = 0 if price is None else price.highest_cost(prompt_tokens, output_tokens)
         units = (1, total, prompt_tokens, output_tokens, cost)
         meters = self.meters(rules)
@@ -236,6 +258,8 @@ class Limiter:
         counted = [m for m in meters if (m, "concurrency") not in watched] if watched else meters
         for meter in counted:
             meter.num_open += 1
+        if self.shares.num_gateways > 1:
+            self.shares.admitted(counted)
         headers = _headers(meters)
         return Reservation(
             total, output_tokens, price, self, rules, counted, [charged], headers, watched
@@ -251,7 +275,7 @@ class Limiter:
         """They were used before this limiter began to count the period that began then."""
         meter = self._meters.get((rule.subject, rule.model))
         if meter is not None and quota in meter.counts:
-            meter.counts[quota].change(begin_ns, units)
+            meter.counts[quota].add(begin_ns, units)
 
     def _ask(self, meters: list[_Meter], tenant: TenantHandle) -> None:
         if self.on_new_count is None:
@@ -275,7 +299,8 @@ class Limiter:
             key = (rule.subject, rule.model)
             meter = self._meters.get(key)
             if meter is None:
-                meter = self._meters[key] = _Meter(rule, now_ns)
+                meter = self._meters[key] = _Meter(rule, self.shares.of(key), now_ns)
+                self.shares.attach(meter)
             else:
                 self._meters.move_to_end(key)
                 meter.advance(rule, now_ns)
@@ -298,9 +323,15 @@ class Limiter:
                 wait_ns = bucket.wait_ns(units[index])
                 if wait_ns != 0:
                     in_the_way.append(_Obstacle(meter, _RATES[index], wait_ns, bucket.remaining()))
+                    if wait_ns is not None:
+                        self.shares.refused(meter, bucket.parts(units[index]))
             limits = meter.rule.limits
-            if limits.concurrency is not None and meter.num_open >= limits.concurrency:
-                in_the_way.append(_Obstacle(meter, "concurrency", 0, 0))
+            if limits.concurrency is not None:
+                most = limits.concurrency * meter.holding.share // WHOLE
+                if meter.num_open >= most:
+                    in_the_way.append(_Obstacle(meter, "concurrency", 0, 0))
+                    parts = -(-(meter.num_open + 1) * WHOLE // limits.concurrency)
+                    self.shares.refused(meter, parts)
             for quota, count in meter.counts.items():
                 wanted, most = units[_quota_unit(quota)], getattr(limits, quota)
                 wait_ns = count.wait_ns(wanted, most, self._wall_ns())
