@@ -33,87 +33,23 @@ from dataclasses import dataclass, field
 from anzoth.gateway import limit_errors
 from anzoth.gateway.buckets import WHOLE, Bucket, Hold
 from anzoth.gateway.limit_errors import Headers, LimitReached, go_duration
+from anzoth.gateway.limit_meters import RATES, Meter
 from anzoth.gateway.limit_rules import QUOTAS, LimitRule, applicable
-from anzoth.gateway.limit_shares import Holding, Shares
+from anzoth.gateway.limit_shares import Shares
 from anzoth.gateway.principal import Principal, TenantHandle
 from anzoth.gateway.quota_counts import PeriodCount
 from anzoth.price import Price
 
-_RATES = ("rpm", "tpm", "input_tpm", "output_tpm")
 _HEADER_NAMES = ("requests", "tokens", "input-tokens", "output-tokens")
 Units = tuple[int, int, int, int, int]
-"""Of each rate, in the order of `_RATES`; then the cost, in nano-units of the currency."""
+"""Of each rate, in the order of `RATES`; then the cost, in nano-units of the currency."""
 _QUOTA_UNITS = {"tokens": 1, "cost": 4}
 """Where what a quota counts stands among them."""
 _SWEEP = 2
 """Idle meters looked at per reservation: more than one, so that forgetting outruns remembering."""
 
 
-class _Meter:
-    """What one rule's limits hold."""
-
-    __slots__ = ("buckets", "counts", "holding", "num_open", "rule", "unmet")
-
-    def __init__(self, rule: LimitRule, holding: Holding, now_ns: int) -> None:
-        self.rule = rule
-        self.holding = holding
-        self.unmet = 0
-        self.buckets: list[tuple[int, Bucket]] = []
-        """With the index of their rate."""
-        self.counts: dict[str, PeriodCount] = {}
-        """Of the quotas, by name."""
-        self.num_open = 0
-        self._change(rule, now_ns)
-
-    @property
-    def name(self) -> tuple[uuid.UUID, str | None]:
-        return self.rule.subject, self.rule.model
-
-    @property
-    def concurrency(self) -> int | None:
-        """Of the whole limit."""
-        return self.rule.limits.concurrency
-
-    def rates(self) -> list[Bucket]:
-        return [bucket for _, bucket in self.buckets]
-
-    def advance(self, rule: LimitRule, now_ns: int) -> None:
-        """Drains until now; then the limits are those of `rule`."""
-        for _, bucket in self.buckets:
-            bucket.advance(now_ns)
-        if rule is not self.rule:
-            if rule.limits != self.rule.limits:
-                self._change(rule, now_ns)
-            self.rule = rule
-
-    def is_idle(self, wall_ns: int) -> bool:
-        """Whether a new one would be the same."""
-        if self.num_open and self.rule.limits.concurrency is not None:
-            return False
-        if self.holding.meter is self:
-            return False  # what it holds is its own
-        for count in self.counts.values():
-            count.advance(wall_ns)
-            if not count.is_idle():
-                return False
-        return all(bucket.is_idle() for _, bucket in self.buckets)
-
-    def _change(self, rule: LimitRule, now_ns: int) -> None:
-        before, self.buckets = dict(self.buckets), []
-        for index, name in enumerate(_RATES):
-            per_minute = getattr(rule.limits, name)
-            if per_minute is not None:
-                bucket = before.get(index) or self.holding.bucket(per_minute, now_ns)
-                bucket.advance(now_ns, per_minute)
-                self.buckets.append((index, bucket))
-        self.counts = {
-            name: self.counts.get(name) or PeriodCount(quota.period)
-            for name, quota in QUOTAS.items()
-            if getattr(rule.limits, name) is not None
-        }
-
-
-_Watched = frozenset[tuple[_Meter, str]]
+_Watched = frozenset[tuple[Meter, str]]
 _NOTHING: _Watched = frozenset()
 
 
@@ -143,7 +79,7 @@ class Reservation:
     _price: Price | None
     _limiter: Limiter = field(repr=False)
     _rules: Sequence[LimitRule]
-    _meters: list[_Meter] = field(repr=False)
+    _meters: list[Meter] = field(repr=False)
     _charges: list[_Charge] = field(repr=False)
     _headers: Headers
     _spared: _Watched = _NOTHING
@@ -220,7 +156,7 @@ class Limiter:
         self.on_new_count: Callable[[LimitRule, TenantHandle, str, int], None] | None = None
         """Called with a rule, its tenant, one of its quotas, and when the period began (in ns since
         1970) that is counted from now on; what was before is to be given to `add_past`."""
-        self._meters: OrderedDict[tuple[uuid.UUID, str | None], _Meter] = OrderedDict()
+        self._meters: OrderedDict[tuple[uuid.UUID, str | None], Meter] = OrderedDict()
         self.shares = Shares(self._meters, now_ns())
 
     def __len__(self) -> int:
@@ -277,7 +213,7 @@ class Limiter:
         if meter is not None and quota in meter.counts:
             meter.counts[quota].add(begin_ns, units)
 
-    def _ask(self, meters: list[_Meter], tenant: TenantHandle) -> None:
+    def _ask(self, meters: list[Meter], tenant: TenantHandle) -> None:
         if self.on_new_count is None:
             return
         for meter in meters:
@@ -290,7 +226,7 @@ class Limiter:
         meter = self._meters.get((rule.subject, rule.model))
         return rule if meter is None else meter.rule
 
-    def meters(self, rules: Sequence[LimitRule]) -> list[_Meter]:
+    def meters(self, rules: Sequence[LimitRule]) -> list[Meter]:
         """Of these rules, drained until now, with the limits that they have now."""
         now_ns = self.now_ns()
         self._forget_idle(now_ns)
@@ -299,7 +235,7 @@ class Limiter:
             key = (rule.subject, rule.model)
             meter = self._meters.get(key)
             if meter is None:
-                meter = self._meters[key] = _Meter(rule, self.shares.of(key), now_ns)
+                meter = self._meters[key] = Meter(rule, self.shares.of(key), now_ns)
                 self.shares.attach(meter)
             else:
                 self._meters.move_to_end(key)
@@ -311,7 +247,7 @@ class Limiter:
             found.append(meter)
         return found
 
-    def _check(self, principal: Principal, meters: list[_Meter], units: Units) -> _Watched:
+    def _check(self, principal: Principal, meters: list[Meter], units: Units) -> _Watched:
         """Raises LimitReached, of the limit that has to be waited for longest.
 
         Limits that are only watched and do not admit it are returned: they are not charged, and so
@@ -322,7 +258,7 @@ class Limiter:
             for index, bucket in meter.buckets:
                 wait_ns = bucket.wait_ns(units[index])
                 if wait_ns != 0:
-                    in_the_way.append(_Obstacle(meter, _RATES[index], wait_ns, bucket.remaining()))
+                    in_the_way.append(_Obstacle(meter, RATES[index], wait_ns, bucket.remaining()))
                     if wait_ns is not None:
                         self.shares.refused(meter, bucket.parts(units[index]))
             limits = meter.rule.limits
@@ -351,13 +287,13 @@ class Limiter:
                 self._meters.move_to_end(key)  # the next call looks at others
 
 
-def charge(meters: list[_Meter], units: Units, spared: _Watched = _NOTHING) -> _Charge:
+def charge(meters: list[Meter], units: Units, spared: _Watched = _NOTHING) -> _Charge:
     """In every bucket but those `spared`, room or not."""
     holds: list[tuple[int, Bucket, Hold]] = []
     counts: list[tuple[int, PeriodCount, int]] = []
     for meter in meters:
         for index, bucket in meter.buckets:
-            if not spared or (meter, _RATES[index]) not in spared:
+            if not spared or (meter, RATES[index]) not in spared:
                 holds.append((index, bucket, bucket.charge(units[index])))
         for quota, count in meter.counts.items():
             if (meter, quota) not in spared:
@@ -374,7 +310,7 @@ def _quota_unit(name: str) -> int:
 class _Obstacle:
     """One limit that does not admit a request now."""
 
-    meter: _Meter
+    meter: Meter
     what: str
     wait_ns: int | None
     """None: it never will. Of a concurrency nobody knows it."""
@@ -390,7 +326,7 @@ def _refusal(obstacle: _Obstacle, units: Units, headers: Headers) -> LimitReache
     rule, what, wait_ns = obstacle.meter.rule, obstacle.what, obstacle.wait_ns
     if what == "concurrency":
         return limit_errors.concurrency_reached(rule, headers)
-    wanted = units[_quota_unit(what) if what in QUOTAS else _RATES.index(what)]
+    wanted = units[_quota_unit(what) if what in QUOTAS else RATES.index(what)]
     if wait_ns is None:
         return limit_errors.too_large(rule, what, wanted, headers)
     if what in QUOTAS:
@@ -398,9 +334,9 @@ def _refusal(obstacle: _Obstacle, units: Units, headers: Headers) -> LimitReache
     return limit_errors.rate_reached(rule, what, wanted, obstacle.state, wait_ns, headers)
 
 
-def _headers(meters: list[_Meter]) -> Headers:
+def _headers(meters: list[Meter]) -> Headers:
     """Of each rate that has a limit, the tightest one: which has least left."""
-    tightest: list[tuple[int, Bucket] | None] = [None] * len(_RATES)
+    tightest: list[tuple[int, Bucket] | None] = [None] * len(RATES)
     for meter in meters:
         for index, bucket in meter.buckets:
             remaining, known = bucket.remaining(), tightest[index]
