@@ -48,6 +48,7 @@ from anzoth.gateway.endings import Endings
 from anzoth.gateway.generation import Generator
 from anzoth.gateway.health import Health
 from anzoth.gateway.ledger import Ledger
+from anzoth.gateway.limit_leases import Leases
 from anzoth.gateway.limits import Limiter
 from anzoth.gateway.models import ModelLoadError, ModelRegistry
 from anzoth.gateway.organization import service as organization_service
@@ -167,6 +168,10 @@ async def _build(
     stack.push_async_callback(backends.close)
     endings = Endings(database, settings["dsn"], pepper, models, backends)
     limiter = Limiter()
+    leases = Leases(database, settings["dsn"], ledger.writer, limiter.shares)
+    stack.push_async_callback(leases.close)
+    metrics.limits_shared(lambda: leases.num_gateways)
+    await leases.join()
     past_usage = PastUsage(database, limiter, lambda: ledger.is_caught_up)
     aliases = Aliases(database, settings["dsn"])
     usage = from_json(UsageConfig, settings["usage"])
@@ -176,6 +181,7 @@ async def _build(
         models,
         endings,
         denials,
+        leases,
         past_usage,
         UsageRetention(database, usage.minute_retention_days),
         aliases,

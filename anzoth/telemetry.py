@@ -94,6 +94,11 @@ class Metrics:
             buckets=_TOKEN_GAP_BUCKETS_S,
             registry=registry,
         )
+        self._limit_gateways = Gauge(
+            "anzoth_limit_gateways",
+            "Gateways on this database, which share the limits; this one included.",
+            registry=registry,
+        )
         self._journal_commit = Histogram(
             "anzoth_journal_commit_seconds",
             "Duration of one group commit of the usage journal.",
@@ -142,6 +147,10 @@ class Metrics:
 
     def next_token(self, model: str, after_s: float) -> None:
         self._of(self._token_gap, model).observe(after_s)
+
+    def limits_shared(self, num_gateways: Callable[[], float]) -> None:
+        """`num_gateways` is asked for whenever the metrics are."""
+        self._limit_gateways.set_function(num_gateways)
 
     def journal_committed(self, after_s: float) -> None:
         self._journal_commit.observe(after_s)

@@ -1,9 +1,9 @@
 """How does the gateway reach the database, and as whom?
 
 Every statement runs inside a transaction that names its tenant, or the key or the person that is
-being authenticated, or the usage journal that is being shipped, or asks what has ended; there is
-no way to get a connection without one. The name is local to the transaction, so nothing of it is
-left on a pooled connection, however the block ended.
+being authenticated, or the usage journal that is being shipped, or asks what has ended, or shares
+limits with other gateways; there is no way to get a connection without one. The name is local to
+the transaction, so nothing of it is left on a pooled connection, however the block ended.
 
 Does not know: any statement but those that set the name (see `store`).
 """
@@ -36,6 +36,7 @@ _DOWN = (
     asyncpg.TooManyConnectionsError,
     asyncpg.QueryCanceledError,  # statement_timeout
     asyncpg.InterfaceError,  # the connection was lost under us
+    asyncpg.InternalClientError,  # this process was paused while it used one
 )
 
 
@@ -156,6 +157,13 @@ class Database:
         """A transaction that may delete outdated sums of all tenants, and nothing else. Raises
         DatabaseDown."""
         async with self._transaction("set_outdated_usage", "on") as connection:
+            yield connection
+
+    @contextlib.asynccontextmanager
+    async def sharing(self) -> AsyncIterator[Connection]:
+        """A transaction that sees the gateways and their shares of limits, and no tenant's rows.
+        Raises DatabaseDown."""
+        async with self._transaction("set_sharing", "on") as connection:
             yield connection
 
     @contextlib.asynccontextmanager

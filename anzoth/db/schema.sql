@@ -214,6 +214,50 @@ CREATE TABLE anzoth.journal_cursors (
     moved_at timestamptz NOT NULL DEFAULT now()
 );
 
+-- Gateways on this database, and which share of which limit each may use, in parts of 65,536. The
+-- rows of limit_shares are the rules of which some gateway asked for more than the others have; those
+-- of limit_counts say what each gateway has counted of what is counted by day or month.
+CREATE SEQUENCE anzoth.share_versions;
+
+CREATE TABLE anzoth.gateways (
+    id uuid PRIMARY KEY,                    -- of its data directory's journal
+    beat bigint NOT NULL,                   -- the version of its last exchange
+    share integer NOT NULL CHECK (share BETWEEN 0 AND 65536), -- of rules that have no row of their own
+    version bigint NOT NULL,                -- up to which it has seen what changed
+    joined bigint NOT NULL,                 -- the version when it did
+    seen_at timestamptz NOT NULL DEFAULT now() -- for people: nothing is decided by it
+);
+
+CREATE FUNCTION anzoth.sum_of(integer[]) RETURNS bigint LANGUAGE sql IMMUTABLE PARALLEL SAFE
+    RETURN (SELECT coalesce(sum(part), 0) FROM unnest($1) AS parts (part));
+
+CREATE TABLE anzoth.limit_shares (
+    subject uuid NOT NULL,                  -- a tenant, a project or a key
+    model text,
+    version bigint NOT NULL,                -- of the last change
+    credit integer NOT NULL CHECK (credit >= 0), -- of what nobody holds
+    holders uuid[] NOT NULL,                -- none: every gateway has its usual share again
+    shares integer[] NOT NULL,
+    needs integer[] NOT NULL,
+    leasts integer[] NOT NULL,
+    CONSTRAINT one_rule UNIQUE NULLS NOT DISTINCT (subject, model),
+    CONSTRAINT at_most_the_whole CHECK (0 <= ALL (shares) AND anzoth.sum_of(shares) + credit <= 65536)
+);
+
+CREATE TABLE anzoth.limit_counts (
+    subject uuid NOT NULL,
+    model text,
+    quota text NOT NULL,                    -- a column of limits
+    gateway uuid NOT NULL,
+    began bigint NOT NULL,                  -- the version when its process joined
+    begin_ns bigint NOT NULL,               -- of the period, since 1970
+    used bigint NOT NULL,                   -- by that process, in that period
+    version bigint NOT NULL,
+    CONSTRAINT one_count UNIQUE NULLS NOT DISTINCT (subject, model, quota, gateway)
+);
+
+CREATE INDEX counts_by_version ON anzoth.limit_counts (version);
+
 -- The ledger's sums by the minute, the hour and the day (in UTC, of the time when a request started),
 -- for everything that usage pages tell apart: they read these and never the ledger. A model that a
 -- client only named does not get in, so that clients cannot make cells. Minutes are deleted after a
@@ -266,6 +310,12 @@ ALTER TABLE anzoth.usage_rollup ENABLE ROW LEVEL SECURITY;
 ALTER TABLE anzoth.usage_rollup FORCE ROW LEVEL SECURITY;
 ALTER TABLE anzoth.model_aliases ENABLE ROW LEVEL SECURITY;
 ALTER TABLE anzoth.model_aliases FORCE ROW LEVEL SECURITY;
+ALTER TABLE anzoth.gateways ENABLE ROW LEVEL SECURITY;
+ALTER TABLE anzoth.gateways FORCE ROW LEVEL SECURITY;
+ALTER TABLE anzoth.limit_shares ENABLE ROW LEVEL SECURITY;
+ALTER TABLE anzoth.limit_shares FORCE ROW LEVEL SECURITY;
+ALTER TABLE anzoth.limit_counts ENABLE ROW LEVEL SECURITY;
+ALTER TABLE anzoth.limit_counts FORCE ROW LEVEL SECURITY;
 
 CREATE POLICY own ON anzoth.tenants TO anzoth_app
     USING (id = nullif(current_setting('app.tenant', true), '')::uuid)
@@ -350,6 +400,17 @@ CREATE POLICY end_of_outdated ON anzoth.usage_rollup FOR DELETE TO anzoth_app
 CREATE POLICY only_outdated ON anzoth.usage_rollup AS RESTRICTIVE FOR DELETE TO anzoth_app
     USING (width = '1m' AND bucket_start < now() - interval '1 day');
 
+-- Gateways share the limits of all tenants, in transactions that see nothing else.
+CREATE POLICY sharing ON anzoth.gateways TO anzoth_app
+    USING (current_setting('app.sharing', true) = 'on')
+    WITH CHECK (current_setting('app.sharing', true) = 'on');
+CREATE POLICY sharing ON anzoth.limit_shares TO anzoth_app
+    USING (current_setting('app.sharing', true) = 'on')
+    WITH CHECK (current_setting('app.sharing', true) = 'on');
+CREATE POLICY sharing ON anzoth.limit_counts TO anzoth_app
+    USING (current_setting('app.sharing', true) = 'on')
+    WITH CHECK (current_setting('app.sharing', true) = 'on');
+
 -- The operator's commands see every tenant.
 CREATE POLICY every_tenant ON anzoth.tenants TO anzoth_operator USING (true) WITH CHECK (true);
 CREATE POLICY every_tenant ON anzoth.projects TO anzoth_operator USING (true) WITH CHECK (true);
@@ -366,6 +427,9 @@ CREATE POLICY every_tenant ON anzoth.journal_cursors TO anzoth_operator
     USING (true) WITH CHECK (true);
 CREATE POLICY every_tenant ON anzoth.usage_rollup TO anzoth_operator
     USING (true) WITH CHECK (true);
+CREATE POLICY every_tenant ON anzoth.gateways TO anzoth_operator USING (true) WITH CHECK (true);
+CREATE POLICY every_tenant ON anzoth.limit_shares TO anzoth_operator USING (true) WITH CHECK (true);
+CREATE POLICY every_tenant ON anzoth.limit_counts TO anzoth_operator USING (true) WITH CHECK (true);
 
 GRANT USAGE ON SCHEMA anzoth TO anzoth_app, anzoth_operator;
 GRANT SELECT ON anzoth.tenants, anzoth.projects, anzoth.api_keys, anzoth.usage TO anzoth_app, anzoth_operator;
@@ -385,6 +449,9 @@ GRANT SELECT, INSERT, DELETE ON anzoth.limits TO anzoth_app, anzoth_operator;
 GRANT INSERT ON anzoth.usage TO anzoth_app;
 GRANT SELECT, INSERT, UPDATE ON anzoth.journal_cursors TO anzoth_app;
 GRANT SELECT ON anzoth.journal_cursors TO anzoth_operator;
+GRANT USAGE ON SEQUENCE anzoth.share_versions TO anzoth_app;
+GRANT SELECT, INSERT, UPDATE, DELETE ON anzoth.gateways, anzoth.limit_shares, anzoth.limit_counts TO anzoth_app;
+GRANT SELECT ON anzoth.gateways, anzoth.limit_shares, anzoth.limit_counts TO anzoth_operator;
 GRANT SELECT, INSERT, DELETE ON anzoth.usage_rollup TO anzoth_app, anzoth_operator;
 GRANT UPDATE (
     num_requests, prompt_tokens, cached_tokens, completion_tokens, reasoning_tokens, input_cost,

@@ -101,6 +101,9 @@ class Ledger:
         self._shipper.num_unshipped += len(recovered.settlements)
         self._recovered_end = Position(self._journal.number, self._journal.num_bytes)
         self._lock_fd: int | None = None
+        self.writer = writer
+        """Who writes this ledger: no two gateways that run are the same, and one that starts again
+        is who it was."""
         self.num_lost = 0
         """Records that were not written down, because there was no room or the disk failed."""
 

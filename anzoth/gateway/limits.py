@@ -15,8 +15,10 @@ or not there is room, because a running answer is never cut for a limit. The deb
 wait for it; so `used ≤ limit + rate · time` may be exceeded by what such requests used beyond their
 first reservation, together, and by nothing else.
 
-Does not know: prices but those that a request brings along, or any other gateway process: each
-counts on its own.
+Beside other gateways this one admits its share of each limit (see `limit_shares`), and the first
+promise holds as long as that share does not shrink meanwhile.
+
+Does not know: prices but those that a request brings along, or how gateways come by their shares.
 """
 
 from __future__ import annotations
@@ -29,72 +31,25 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from anzoth.gateway import limit_errors
-from anzoth.gateway.buckets import Bucket, Hold
+from anzoth.gateway.buckets import WHOLE, Bucket, Hold
 from anzoth.gateway.limit_errors import Headers, LimitReached, go_duration
+from anzoth.gateway.limit_meters import RATES, Meter
 from anzoth.gateway.limit_rules import QUOTAS, LimitRule, applicable
+from anzoth.gateway.limit_shares import Shares
 from anzoth.gateway.principal import Principal, TenantHandle
 from anzoth.gateway.quota_counts import PeriodCount
 from anzoth.price import Price
 
-_RATES = ("rpm", "tpm", "input_tpm", "output_tpm")
 _HEADER_NAMES = ("requests", "tokens", "input-tokens", "output-tokens")
 Units = tuple[int, int, int, int, int]
-"""Of each rate, in the order of `_RATES`; then the cost, in nano-units of the currency."""
+"""Of each rate, in the order of `RATES`; then the cost, in nano-units of the currency."""
 _QUOTA_UNITS = {"tokens": 1, "cost": 4}
 """Where what a quota counts stands among them."""
 _SWEEP = 2
 """Idle meters looked at per reservation: more than one, so that forgetting outruns remembering."""
 
 
-class _Meter:
-    """What one rule's limits hold."""
-
-    __slots__ = ("buckets", "counts", "num_open", "rule")
-
-    def __init__(self, rule: LimitRule, now_ns: int) -> None:
-        self.rule = rule
-        self.buckets: list[tuple[int, Bucket]] = []
-        """With the index of their rate."""
-        self.counts: dict[str, PeriodCount] = {}
-        """Of the quotas, by name."""
-        self.num_open = 0
-        self._change(rule, now_ns)
-
-    def advance(self, rule: LimitRule, now_ns: int) -> None:
-        """Drains until now; then the limits are those of `rule`."""
-        for _, bucket in self.buckets:
-            bucket.advance(now_ns)
-        if rule is not self.rule:
-            if rule.limits != self.rule.limits:
-                self._change(rule, now_ns)
-            self.rule = rule
-
-    def is_idle(self, wall_ns: int) -> bool:
-        """Whether a new one would be the same."""
-        if self.num_open and self.rule.limits.concurrency is not None:
-            return False
-        for count in self.counts.values():
-            count.advance(wall_ns)
-            if not count.is_idle():
-                return False
-        return all(bucket.is_idle() for _, bucket in self.buckets)
-
-    def _change(self, rule: LimitRule, now_ns: int) -> None:
-        before, self.buckets = dict(self.buckets), []
-        for index, name in enumerate(_RATES):
-            per_minute = getattr(rule.limits, name)
-            if per_minute is not None:
-                bucket = before.get(index) or Bucket(per_minute, now_ns)
-                bucket.advance(now_ns, per_minute)
-                self.buckets.append((index, bucket))
-        self.counts = {
-            name: self.counts.get(name) or PeriodCount(quota.period)
-            for name, quota in QUOTAS.items()
-            if getattr(rule.limits, name) is not None
-        }
-
-
-_Watched = frozenset[tuple[_Meter, str]]
+_Watched = frozenset[tuple[Meter, str]]
 _NOTHING: _Watched = frozenset()
 
 
@@ -124,7 +79,7 @@ class Reservation:
     _price: Price | None
     _limiter: Limiter = field(repr=False)
     _rules: Sequence[LimitRule]
-    _meters: list[_Meter] = field(repr=False)
+    _meters: list[Meter] = field(repr=False)
     _charges: list[_Charge] = field(repr=False)
     _headers: Headers
     _spared: _Watched = _NOTHING
@@ -201,7 +156,8 @@ class Limiter:
         self.on_new_count: Callable[[LimitRule, TenantHandle, str, int], None] | None = None
         """Called with a rule, its tenant, one of its quotas, and when the period began (in ns since
         1970) that is counted from now on; what was before is to be given to `add_past`."""
-        self._meters: OrderedDict[tuple[uuid.UUID, str | None], _Meter] = OrderedDict()
+        self._meters: OrderedDict[tuple[uuid.UUID, str | None], Meter] = OrderedDict()
+        self.shares = Shares(self._meters, now_ns())
 
     def __len__(self) -> int:
         """Rules that are remembered: those that hold something."""
@@ -220,13 +176,15 @@ class Limiter:
         Without a `price` it costs nothing, now and later.
 
         Raises LimitReached: with the exact time after which the same call would be admitted, or
-        without one where there is none (see `limit_errors`).
+        without one where there is none (see `limit_errors`); and CapacityUnavailable while other
+        gateways may be using this one's share.
         """
         total = prompt_tokens + output_tokens
         rules = applicable(principal.limits, model) if principal.limits else ()
         if not rules:
             self._forget_idle(self.now_ns())
             return Reservation(total, output_tokens, price, self, rules, [], [], [])
+        self.shares.check(self.now_ns)
         cost = 0 if price is None else price.highest_cost(prompt_tokens, output_tokens)
         units = (1, total, prompt_tokens, output_tokens, cost)
         meters = self.meters(rules)
@@ -236,6 +194,8 @@ class Limiter:
         counted = [m for m in meters if (m, "concurrency") not in watched] if watched else meters
         for meter in counted:
             meter.num_open += 1
+        if self.shares.num_gateways > 1:
+            self.shares.admitted(counted)
         headers = _headers(meters)
         return Reservation(
             total, output_tokens, price, self, rules, counted, [charged], headers, watched
@@ -251,9 +211,9 @@ class Limiter:
         """They were used before this limiter began to count the period that began then."""
         meter = self._meters.get((rule.subject, rule.model))
         if meter is not None and quota in meter.counts:
-            meter.counts[quota].change(begin_ns, units)
+            meter.counts[quota].add(begin_ns, units)
 
-    def _ask(self, meters: list[_Meter], tenant: TenantHandle) -> None:
+    def _ask(self, meters: list[Meter], tenant: TenantHandle) -> None:
         if self.on_new_count is None:
             return
         for meter in meters:
@@ -266,7 +226,7 @@ class Limiter:
         meter = self._meters.get((rule.subject, rule.model))
         return rule if meter is None else meter.rule
 
-    def meters(self, rules: Sequence[LimitRule]) -> list[_Meter]:
+    def meters(self, rules: Sequence[LimitRule]) -> list[Meter]:
         """Of these rules, drained until now, with the limits that they have now."""
         now_ns = self.now_ns()
         self._forget_idle(now_ns)
@@ -275,7 +235,8 @@ class Limiter:
             key = (rule.subject, rule.model)
             meter = self._meters.get(key)
             if meter is None:
-                meter = self._meters[key] = _Meter(rule, now_ns)
+                meter = self._meters[key] = Meter(rule, self.shares.of(key), now_ns)
+                self.shares.attach(meter)
             else:
                 self._meters.move_to_end(key)
                 meter.advance(rule, now_ns)
@@ -286,7 +247,7 @@ class Limiter:
             found.append(meter)
         return found
 
-    def _check(self, principal: Principal, meters: list[_Meter], units: Units) -> _Watched:
+    def _check(self, principal: Principal, meters: list[Meter], units: Units) -> _Watched:
         """Raises LimitReached, of the limit that has to be waited for longest.
 
         Limits that are only watched and do not admit it are returned: they are not charged, and so
@@ -297,10 +258,16 @@ class Limiter:
             for index, bucket in meter.buckets:
                 wait_ns = bucket.wait_ns(units[index])
                 if wait_ns != 0:
-                    in_the_way.append(_Obstacle(meter, _RATES[index], wait_ns, bucket.remaining()))
+                    in_the_way.append(_Obstacle(meter, RATES[index], wait_ns, bucket.remaining()))
+                    if wait_ns is not None:
+                        self.shares.refused(meter, bucket.parts(units[index]))
             limits = meter.rule.limits
-            if limits.concurrency is not None and meter.num_open >= limits.concurrency:
-                in_the_way.append(_Obstacle(meter, "concurrency", 0, 0))
+            if limits.concurrency is not None:
+                most = limits.concurrency * meter.holding.share // WHOLE
+                if meter.num_open >= most:
+                    in_the_way.append(_Obstacle(meter, "concurrency", 0, 0))
+                    parts = -(-(meter.num_open + 1) * WHOLE // limits.concurrency)
+                    self.shares.refused(meter, parts)
             for quota, count in meter.counts.items():
                 wanted, most = units[_quota_unit(quota)], getattr(limits, quota)
                 wait_ns = count.wait_ns(wanted, most, self._wall_ns())
@@ -320,13 +287,13 @@ class Limiter:
                 self._meters.move_to_end(key)  # the next call looks at others
 
 
-def charge(meters: list[_Meter], units: Units, spared: _Watched = _NOTHING) -> _Charge:
+def charge(meters: list[Meter], units: Units, spared: _Watched = _NOTHING) -> _Charge:
     """In every bucket but those `spared`, room or not."""
     holds: list[tuple[int, Bucket, Hold]] = []
     counts: list[tuple[int, PeriodCount, int]] = []
     for meter in meters:
         for index, bucket in meter.buckets:
-            if not spared or (meter, _RATES[index]) not in spared:
+            if not spared or (meter, RATES[index]) not in spared:
                 holds.append((index, bucket, bucket.charge(units[index])))
         for quota, count in meter.counts.items():
             if (meter, quota) not in spared:
@@ -343,7 +310,7 @@ def _quota_unit(name: str) -> int:
 class _Obstacle:
     """One limit that does not admit a request now."""
 
-    meter: _Meter
+    meter: Meter
     what: str
     wait_ns: int | None
     """None: it never will. Of a concurrency nobody knows it."""
@@ -359,7 +326,7 @@ def _refusal(obstacle: _Obstacle, units: Units, headers: Headers) -> LimitReache
     rule, what, wait_ns = obstacle.meter.rule, obstacle.what, obstacle.wait_ns
     if what == "concurrency":
         return limit_errors.concurrency_reached(rule, headers)
-    wanted = units[_quota_unit(what) if what in QUOTAS else _RATES.index(what)]
+    wanted = units[_quota_unit(what) if what in QUOTAS else RATES.index(what)]
     if wait_ns is None:
         return limit_errors.too_large(rule, what, wanted, headers)
     if what in QUOTAS:
@@ -367,9 +334,9 @@ def _refusal(obstacle: _Obstacle, units: Units, headers: Headers) -> LimitReache
     return limit_errors.rate_reached(rule, what, wanted, obstacle.state, wait_ns, headers)
 
 
-def _headers(meters: list[_Meter]) -> Headers:
+def _headers(meters: list[Meter]) -> Headers:
     """Of each rate that has a limit, the tightest one: which has least left."""
-    tightest: list[tuple[int, Bucket] | None] = [None] * len(_RATES)
+    tightest: list[tuple[int, Bucket] | None] = [None] * len(RATES)
     for meter in meters:
         for index, bucket in meter.buckets:
             remaining, known = bucket.remaining(), tightest[index]

@@ -8,7 +8,7 @@ of requests that it was killed with are in the answer too.
 
 A request waits for the answer (`known`), once per rule and gateway, but not for long: while the
 database is away the count is what this process saw. Other gateways on the same database are in the
-answer only with what they used before it.
+answer with what they used before it; what they count from then on is added by `shared_counts`.
 
 Does not know: what is done with a count (see `limits`).
 """

@@ -39,19 +39,23 @@ def _month_ns(year: int, month: int) -> int:
 class PeriodCount:
     """How many units the present period has seen."""
 
-    __slots__ = ("_asked_ns", "_end_ns", "begin_ns", "period", "used")
+    __slots__ = ("_asked_ns", "_end_ns", "begin_ns", "own", "period", "told", "used")
 
     def __init__(self, period: Period) -> None:
         self.period = period
         self.begin_ns = self._end_ns = 0
         self.used = 0
+        self.own = 0
+        """Of `used`, what was charged here; the rest was added by others."""
+        self.told = 0
+        """How much of that others know (see `shared_counts`)."""
         self._asked_ns: int | None = None
 
     def advance(self, wall_ns: int) -> None:
         """A clock that steps back leaves the later period as it is."""
         if wall_ns >= self._end_ns:
             self.begin_ns, self._end_ns = self.period.bounds_ns(wall_ns)
-            self.used = 0
+            self.used = self.own = self.told = 0
 
     def try_ask(self) -> bool:
         """Whether somebody has to be asked what this period saw before: the first time only. What
@@ -70,11 +74,19 @@ class PeriodCount:
     def charge(self, units: int) -> int:
         """Whether or not they fit. Returns the beginning of the period that they belong to."""
         self.used += units
+        self.own += units
         return self.begin_ns
 
     def change(self, begin_ns: int, units: int) -> None:
         """Adds to what was charged in the period that began then, or takes from it; of another
         period nothing is left."""
+        if begin_ns == self.begin_ns:
+            self.used += units
+            self.own += units
+
+    def add(self, begin_ns: int, units: int) -> None:
+        """They were charged elsewhere in the period that began then; of another one nothing is
+        left."""
         if begin_ns == self.begin_ns:
             self.used += units
 

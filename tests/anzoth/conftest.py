@@ -106,6 +106,17 @@ def postgres() -> Iterator[Postgres]:
     shutil.rmtree(made.data_dir)
 
 
+@pytest.fixture
+def own_postgres() -> Iterator[Postgres]:
+    """One that may be stopped."""
+    made = Postgres(open_folder())
+    made.start()
+    yield made
+    if made.warden is not None and made.warden.poll() is None:
+        made.stop()
+    shutil.rmtree(made.data_dir)
+
+
 @pytest.fixture(scope="session")
 def migrated_template(postgres: Postgres) -> str:
     """A migrated database that is only ever copied."""

@@ -40,6 +40,10 @@ SELECT set_config('app.ended', $1, true);
 -- For this transaction only: sums by the minute that are outdated may be deleted, of all tenants.
 SELECT set_config('app.outdated_usage', $1, true);
 
+-- name: set_sharing
+-- For this transaction only: the gateways and their shares of limits are seen and changed.
+SELECT set_config('app.sharing', $1, true);
+
 -- name: set_snapshot
 -- For this transaction only: all of its statements see the same rows, and none writes.
 SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY;

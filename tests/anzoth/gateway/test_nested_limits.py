@@ -20,6 +20,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from principals import make_principal
 
 from anzoth.errors import RateLimited
+from anzoth.gateway.buckets import WHOLE
 from anzoth.gateway.limit_rules import LimitRule, Limits
 from anzoth.gateway.limits import Limiter, Reservation
 from anzoth.price import Price
@@ -278,7 +279,7 @@ class NestedLimits(RuleBasedStateMachine):
         for limit, meter in zip(self.limits, self.limiter.meters(self.limits), strict=True):
             for index, bucket in meter.buckets:
                 debt = self.debt(limit, RATES[index], self.now_ns)
-                assert Fraction(bucket._debt, MINUTE_NS) == debt
+                assert Fraction(bucket._debt, MINUTE_NS * WHOLE) == debt
             for quota, count in meter.counts.items():
                 assert count.used == self.used(limit, quota)
 
