@@ -177,11 +177,26 @@ def unpack(data: memoryview) -> Parts:
 
 def read_all(parts: Parts) -> Postings:
     """The postings that were packed. Raises DamagedSegment."""
-    ids = [parts.read_ids(term) for term in range(len(parts))]
+    starts = parts.posting_starts.astype(np.int64)
+    id_starts = parts.id_starts.astype(np.int64)
+    counts = np.diff(starts)
+    is_short = counts < LONG
+    if (np.diff(id_starts)[is_short] != counts[is_short]).any():
+        raise DamagedSegment("the offsets of ids in a sparse segment are damaged")
+    ids = np.empty(len(parts.impacts), np.uint32)
+    to, taken = _short_ids(starts, id_starts)
+    ids[to] = parts.ids[taken]
+    for term in np.flatnonzero(~is_short).tolist():
+        ids[parts.span(term)] = parts.read_ids(term)
+    ascends = np.ones(len(ids), np.bool_)
+    ascends[1:] = ids[1:] > ids[:-1]
+    ascends[starts[:-1]] = True
+    if not ascends.all() or ids.max(initial=0) >= max(1, parts.num_documents):
+        raise DamagedSegment("the ids of a sparse segment are not those of its documents")
     return Postings(
         [parts[term] for term in range(len(parts))],
-        parts.posting_starts.astype(np.int64),
-        np.concatenate(ids) if ids else np.empty(0, np.uint32),
+        starts,
+        ids,
         parts.frequencies.astype(np.int64),
         parts.lengths.astype(np.int64),
     )
@@ -191,23 +206,29 @@ def _pack_ids(
     starts: NDArray[np.int64], ids: NDArray[np.uint32]
 ) -> tuple[NDArray[np.int64], NDArray[np.uint32]]:
     """Where each term's words begin and end, and the words."""
-    counts = np.diff(starts)
+    words = np.diff(starts)
     bitmaps: dict[int, bytes] = {}
-    words = counts.copy()
-    for term in np.flatnonzero(counts >= LONG).tolist():
+    for term in np.flatnonzero(words >= LONG).tolist():
         bitmap = BitMap(array("I", ids[starts[term] : starts[term + 1]].tobytes()))
         bitmap.run_optimize()
         bitmaps[term] = serialized = _padded(bitmap.serialize(), 4)
         words[term] = len(serialized) // 4
-    ends = np.cumsum(words)
-    word_starts = np.concatenate(([0], ends))
-    packed = np.empty(int(word_starts[-1]), np.uint32)
-    is_short = np.repeat(counts < LONG, counts)
-    moved = np.repeat(word_starts[:-1] - starts[:-1], counts)
-    packed[(np.arange(len(ids)) + moved)[is_short]] = ids[is_short]
+    id_starts = np.concatenate(([0], np.cumsum(words)))
+    packed = np.empty(int(id_starts[-1]), np.uint32)
+    taken, to = _short_ids(starts, id_starts)
+    packed[to] = ids[taken]
     for term, serialized in bitmaps.items():
-        packed[word_starts[term] : word_starts[term + 1]] = np.frombuffer(serialized, "<u4")
-    return word_starts, packed
+        packed[id_starts[term] : id_starts[term + 1]] = np.frombuffer(serialized, "<u4")
+    return id_starts, packed
+
+
+def _short_ids(
+    starts: NDArray[np.int64], id_starts: NDArray[np.int64]
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Of all ids that lie packed: where among the postings, and where among the words."""
+    counts = np.diff(starts)
+    postings = np.flatnonzero(np.repeat(counts < LONG, counts))
+    return postings, postings + np.repeat(id_starts[:-1] - starts[:-1], counts)[postings]
 
 
 def _check_starts(what: str, starts: NDArray[np.unsignedinteger], end: int, least: int) -> None:
