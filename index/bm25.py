@@ -24,6 +24,7 @@ files, or where postings come from.
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -93,6 +94,7 @@ class Scorer:
     def __init__(self, lengths: NDArray[np.uint32], kernel: Kernel | None) -> None:
         """`kernel` None: numpy computes."""
         self._lengths = lengths
+        self._lengths_at = address(lengths)
         self._kernel = kernel
         self._rooms: list[_Room] = []
 
@@ -144,10 +146,10 @@ class Scorer:
         frequency_bytes = query.postings[0].frequencies.itemsize if query.postings else 1
         return (
             b"".join([posting.packed for posting in query.postings]),
-            np.array(query.weights, np.float64).tobytes(),
+            array("d", query.weights).tobytes(),
             len(query.postings),
             frequency_bytes,
-            self._lengths.ctypes.data,
+            self._lengths_at,
             K1,
             B,
             query.average_length,
@@ -201,7 +203,7 @@ class Scorer:
         x = np.arange(256) / 255
         saturation = x / (x + query.loosening * (1.0 - x))
         for posting, weight in zip(query.postings, query.weights, strict=True):
-            bounds = np.ceil(scale * weight * (1.0 + _ROUNDING) * saturation).astype(np.uint16)
+            bounds = (scale * weight * (1.0 + _ROUNDING) * saturation).astype(np.uint16) + 1
             sums[posting.ids] += bounds[posting.impacts]
         return sums
 

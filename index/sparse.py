@@ -239,7 +239,10 @@ class SparseSegment:
     def _query(self, terms: Sequence[str], statistics: Statistics | None) -> Query:
         postings: list[Posting] = []
         weights: list[float] = []
-        for term, repeated in Counter(terms).items():
+        counts = dict.fromkeys(terms, 1)
+        if len(counts) < len(terms):  # rarely, and counting takes longer than looking up
+            counts = Counter(terms)
+        for term, repeated in counts.items():
             posting = self._posting(term)
             if posting is not None:
                 postings.append(posting)

@@ -119,14 +119,16 @@ void add_hits(const Query& query, const std::vector<uint32_t>& rows, std::vector
 
 // Adds to each document the upper bounds of what its terms give it.
 void accumulate(const Query& query, double scale, double loosening, const Slots& allowed, uint16_t* sums) {
+    double saturations[256];
     uint16_t bounds[256];
+    for (int q = 0; q < 256; ++q) {
+        double x = q / 255.0;
+        saturations[q] = x / (x + loosening * (1.0 - x));
+    }
     for (int64_t t = 0; t < query.num_postings; ++t) {
         const Posting& posting = query.postings[t];
         const double unit = scale * query.weights[t] * (1.0 + ROUNDING);
-        for (int q = 0; q < 256; ++q) {
-            double x = q / 255.0;
-            bounds[q] = q ? uint16_t(std::ceil(unit * (x / (x + loosening * (1.0 - x))))) : 0;
-        }
+        for (int q = 0; q < 256; ++q) bounds[q] = uint16_t(int32_t(unit * saturations[q]) + 1);
         const uint32_t* ids = posting.ids;
         const uint8_t* impacts = posting.impacts;
         if (allowed.slots)

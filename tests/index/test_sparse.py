@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -257,6 +258,19 @@ def test_segments_with_common_statistics_score_like_one() -> None:
     found.sort(key=lambda hit: (-hit[1], hit[0]))
     assert found[:10] == pairs(whole.search(terms, 10))
     assert found[0][1] < statistics.ceiling(terms)
+
+
+@pytest.mark.parametrize("kernel", KERNELS)
+def test_threads_that_share_a_segment_get_their_own_answers(kernel: str) -> None:
+    documents = random_documents(7, 2000, 100, 30)
+    segment = opened(documents, kernel)
+    queries = [[f"w{number % 100}", f"w{number * 7 % 100}"] for number in range(200)]
+    allow = BitMap(range(0, 2000, 3))
+    expected = [pairs(segment.search(terms, 5, allow)) for terms in queries]
+    shared = SparseSegment(segment._parts, use_compiled=kernel == "compiled")
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(lambda terms: pairs(shared.search(terms, 5, allow)), queries * 3))
+    assert found == expected * 3
 
 
 def test_forgetting_postings_changes_no_answer(monkeypatch: pytest.MonkeyPatch) -> None:
