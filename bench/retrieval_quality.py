@@ -159,7 +159,7 @@ def report_refusals(data: Cranfield, legs: Legs, here: Sequence[float], folder: 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--vectors", type=Path, default=Path(".vectors"), help="kept here")
+    parser.add_argument("--vectors", type=Path, default=Path(".benchmarks/vectors"))
     parser.add_argument("--threads", type=int, default=1, help="for the encoder")
     options = parser.parse_args()
     folder = cranfield.find()
