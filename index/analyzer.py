@@ -58,7 +58,7 @@ class _Stems(dict[str, str]):
     """
 
     def __init__(self) -> None:
-        super().__init__(dict.fromkeys(STOP_WORDS, ""))
+        super().__init__()
         # Its own cache would be a second one. It holds the GIL, so threads may share it.
         self._stem: Callable[[str], str] = Stemmer.Stemmer("english", 0).stemWord
 
@@ -67,8 +67,7 @@ class _Stems(dict[str, str]):
             return self._stem(word[:MAX_TERM_CHARACTERS])
         if len(self) >= MAX_REMEMBERED_STEMS:
             self.clear()
-            self.update(dict.fromkeys(STOP_WORDS, ""))
-        stem = self[word] = self._stem(word)
+        stem = self[word] = "" if word in STOP_WORDS else self._stem(word)
         return stem
 
 

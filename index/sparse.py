@@ -65,8 +65,7 @@ class Statistics:
         return _idf(self.num_documents, self.frequencies.get(term, 0))
 
     def ceiling(self, terms: Iterable[str]) -> float:
-        """The score that a document would come to with all these terms and nothing else, for ever:
-        none reaches it."""
+        """Σ idf: what scores come near to, and never reach, as these terms are repeated."""
         return sum(map(self.idf, terms))
 
 
@@ -172,7 +171,7 @@ class SparseSegment:
     @property
     def nbytes(self) -> int:
         """What it holds in memory, about."""
-        return self._parts.data.nbytes + self._remembered_bytes + 3 * len(self)
+        return self._parts.data.nbytes + self._remembered_bytes + 6 * len(self)
 
     def statistics(self, terms: Iterable[str]) -> Statistics:
         """Of this segment, for a query's terms. Raises DamagedSegment."""
