@@ -21,9 +21,10 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from pyroaring import BitMap
 
+from anzoth.index.rows import Rows, as_rows
+
 log = logging.getLogger(__name__)
 
-Rows = NDArray[np.uint32]
 Floats = NDArray[np.float32]
 
 GRAPH_FROM = 10_000
@@ -106,11 +107,6 @@ def unit_vector(values: ArrayLike, dimensions: int) -> Floats:
     if given.shape != (dimensions,):
         raise BadVector(f"expected a vector of {dimensions} dimensions, got {given.shape}")
     return unit_vectors(given[None], dimensions)[0]
-
-
-def as_rows(bitmap: BitMap) -> Rows:
-    """The members in rising order, uint32."""
-    return np.frombuffer(bitmap.to_array(), np.uint32) if bitmap else np.empty(0, np.uint32)
 
 
 def best(scores: Floats, k: int) -> NDArray[np.intp]:
