@@ -70,6 +70,11 @@ class Vectors(Protocol):
     @property
     def matrix(self) -> Floats: ...
 
+    @property
+    def graph_pending(self) -> bool:
+        """A graph would pay and is missing."""
+        ...
+
     def search(self, query: Floats, k: int, allow: BitMap | None = None) -> Found: ...
 
     def scores(self, query: Floats, rows: Rows) -> Floats: ...
@@ -131,9 +136,10 @@ def best(scores: Floats, k: int) -> NDArray[np.intp]:
 class FlatVectors:
     """All vectors, compared one by one: exact. O(rows × dimensions)."""
 
-    def __init__(self, matrix: Floats) -> None:
+    def __init__(self, matrix: Floats, *, graph_pending: bool = False) -> None:
         """`matrix`: float32 (n, d), rows of length one (`unit_vectors`); must not change later."""
         self._matrix = np.ascontiguousarray(matrix, np.float32)
+        self.graph_pending = graph_pending
 
     @property
     def matrix(self) -> Floats:
@@ -197,6 +203,10 @@ class GraphVectors:
     @property
     def matrix(self) -> Floats:
         return self._flat.matrix
+
+    @property
+    def graph_pending(self) -> bool:
+        return False
 
     @property
     def graph(self) -> Any:

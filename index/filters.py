@@ -224,7 +224,7 @@ class _Parser:
         if kind in ("in", "nin"):
             if not isinstance(value, list):
                 raise BadFilter(f"{place}.value must be a list for {kind}")
-            values = value
+            values: list[Any] = value
         else:
             values = [value]
         self._num_comparisons += max(1, len(values))
