@@ -149,6 +149,8 @@ class State:
 
     def vectors(self, rows: Rows) -> Floats:
         """Of rows in any order, (n, d)."""
+        if len(self.parts) == 1:
+            return self.parts[0].segment.vectors.matrix[rows]
         ascending, inverse = np.unique(rows, return_inverse=True)
         found = [part.segment.vectors.matrix[own] for part, own, _ in self.split(ascending)]
         return np.concatenate(found)[inverse] if found else np.empty((0, 0), np.float32)

@@ -10,8 +10,9 @@ and its nonce-reuse misuse-resistance", 2015):
     AAD       the header and the label: what the file is, given by whoever opens it
 
 So a nonce is used once: a key has one file, and a file is written once, from a fresh salt. (Two
-equal salts would break that; with n files the odds are n² / 2²⁵⁷.) Chunks that are changed, missing,
-moved, or of another file do not authenticate, nor does anything under another label or data key.
+equal salts would break that; with n files the odds are n² / 2²⁵⁷.) Chunks that are changed,
+missing, moved, or of another file do not authenticate, nor does anything under another label or
+data key.
 
 What it does not do: hide the length of the payload; tell an older file with the same label from a
 newer one (labels name a generation, and the manifest names the salts); keep memory out of swap.
