@@ -24,14 +24,18 @@ MAY_IMPORT = {
     "anzoth.http": {"anzoth.errors", "anzoth.config"},
     "anzoth.text": {"anzoth.errors"},
     "anzoth.db": COMMON,
-    "anzoth.gateway": {"anzoth.db", "anzoth.text", "anzoth.telemetry", *COMMON},
+    "anzoth.ingest": COMMON,
+    "anzoth.gateway": {"anzoth.db", "anzoth.ingest", "anzoth.text", "anzoth.telemetry", *COMMON},
     "anzoth.api": {"anzoth.gateway", "anzoth.text", "anzoth.http", "anzoth.telemetry", *COMMON},
 }
 FOLDERS = {
     "anzoth.kernels": "kernels",
     "anzoth.index": "index",
     "anzoth.scheduler": "scheduler",
-    **{f"anzoth.{name}": f"anzoth/{name}" for name in ("http", "text", "db", "gateway", "api")},
+    **{
+        f"anzoth.{name}": f"anzoth/{name}"
+        for name in ("http", "text", "db", "ingest", "gateway", "api")
+    },
 }
 NEVER = {"pickle", "cPickle", "marshal", "shelve", "dill", "cloudpickle", "joblib"}
 NEVER_CALLED = {"torch.load", "torch.save", "yaml.load", "eval", "exec"}
