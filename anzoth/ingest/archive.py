@@ -17,7 +17,7 @@ import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from lxml import etree
+from lxml import etree  # type: ignore[attr-defined]  # compiled, untyped
 
 from anzoth.ingest.limits import Limits, UnreadableFile
 

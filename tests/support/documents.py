@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import datetime
 import io
+import random
 import zipfile
 from collections.abc import Mapping, Sequence
 
@@ -55,7 +56,8 @@ def pdf(pages: Sequence[Sequence[tuple[str, int]]], title: str | None = None) ->
     written.write(b"xref\n0 %d\n0000000000 65535 f \n" % (len(objects) + 1))
     written.writelines(b"%010d 00000 n \n" % offset for offset in offsets)
     written.write(
-        b"trailer<</Size %d/Root 1 0 R%s>>startxref\n%d\n%%%%EOF" % (len(objects) + 1, info, start)
+        b"trailer<</Size %d/Root 1 0 R%s>>\nstartxref\n%d\n%%%%EOF"
+        % (len(objects) + 1, info, start)
     )
     return written.getvalue()
 
@@ -184,6 +186,28 @@ def one_of_each() -> dict[str, tuple[str, bytes]]:
         "code": ("a.py", CODE),
         "txt": ("a.txt", b"Opening hours.\n\nFrom 9:40 to 17:15.\n"),
     }
+
+
+def damage(data: bytes, seed: int) -> bytes:
+    """The same bytes with a few of them changed, removed, repeated or cut off."""
+    source = random.Random(seed)
+    damaged = bytearray(data)
+    for _ in range(source.choice((1, 3, 30))):
+        at = source.randrange(len(damaged))
+        match source.randrange(5):
+            case 0:
+                damaged[at] ^= 1 << source.randrange(8)
+            case 1:
+                damaged[at] = source.randrange(256)
+            case 2:
+                del damaged[at : at + source.randint(1, 50)]
+            case 3:
+                damaged[at:at] = damaged[at : at + source.randint(1, 50)]
+            case 4:
+                del damaged[max(at, 40) :]
+        if len(damaged) < 40:
+            break
+    return bytes(damaged)
 
 
 def _saved(save: object) -> bytes:

@@ -12,7 +12,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from lxml import etree
+from lxml import etree  # type: ignore[attr-defined]  # compiled, untyped
 
 from anzoth.ingest.archive import Archive
 from anzoth.ingest.document import DocumentBuilder

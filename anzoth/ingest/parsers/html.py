@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field
 
-from lxml import etree, html
+from lxml import etree, html  # type: ignore[attr-defined]  # compiled, untyped
 
 from anzoth.ingest.document import BlockKind, DocumentBuilder
 from anzoth.ingest.limits import UnreadableFile
@@ -70,6 +70,8 @@ def _parse(text: str) -> html.HtmlElement | None:
         root = html.document_fromstring(text.encode("utf-8", "replace"), parser=parser)
     except etree.ParserError:  # nothing but comments
         return None
+    except etree.XMLSyntaxError:  # it forgives every fault but a lack of memory
+        raise MemoryError from None
     if any("depth" in entry.message for entry in parser.error_log):
         raise UnreadableFile("invalid_file", "The HTML is nested too deeply to be read.")
     return root

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from lxml import etree
+from lxml import etree  # type: ignore[attr-defined]  # compiled, untyped
 
 from anzoth.ingest.archive import Archive
 from anzoth.ingest.document import DocumentBuilder

@@ -87,6 +87,7 @@ def assert_sound(document: Document, chunks: list[Chunk], rules: Rules, max_toke
     assert len({made.id for made in chunks}) == len(chunks)
 
 
+@pytest.mark.slow
 @given(documents, rules)
 def test_chunks_cover_all_text_within_their_bounds(document: Document, rules: Rules) -> None:
     is_static = isinstance(rules, Static)
