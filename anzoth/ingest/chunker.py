@@ -130,10 +130,10 @@ class _Packer:
     def _leaves_crumbs(self, position: int, tiny: int) -> bool:
         """Whether so little of the section is left behind a cut that it would stand alone."""
         total = 0
-        for atom in self.atoms[position:]:
-            if atom.cut is Cut.SECTIONS:
+        for number in range(position, len(self.atoms)):
+            if self.atoms[number].cut is Cut.SECTIONS:
                 break
-            total += atom.num_tokens
+            total += self.atoms[number].num_tokens
             if total >= tiny:
                 return False
         return total < tiny

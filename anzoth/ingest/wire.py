@@ -13,8 +13,8 @@ Does not know: sockets, processes.
 from __future__ import annotations
 
 import struct
-from collections.abc import Sequence
-from dataclasses import asdict, astuple, dataclass
+from dataclasses import asdict, dataclass, fields
+from operator import attrgetter
 from typing import Any, TypeVar
 
 import orjson
@@ -29,6 +29,8 @@ _BLOCK_KINDS = frozenset({"heading", "paragraph", "list_item", "table_header", "
 _CODES = ("invalid_file", "unsupported_file", "server_error")
 _MAX_MESSAGE_CHARS = 1_000
 
+_BLOCK = attrgetter(*(field.name for field in fields(Block)))
+_CHUNK = attrgetter(*(field.name for field in fields(Chunk)))
 _T = TypeVar("_T")
 
 
@@ -76,15 +78,15 @@ def encode_job(job: Job, num_payload_bytes: int) -> bytes:
 
 
 def decode_job(header: bytes) -> Job:
-    fields = orjson.loads(header)
-    rules = fields["rules"]
-    make = Static if fields["static"] else Structural
+    said = orjson.loads(header)
+    rules = said["rules"]
+    make = Static if said["static"] else Structural
     return Job(
-        fields["name"],
-        Limits(**fields["limits"]),
+        said["name"],
+        Limits(**said["limits"]),
         None if rules is None else make(**rules),
-        fields["tokenizer"],
-        fields["title"],
+        said["tokenizer"],
+        said["title"],
     )
 
 
@@ -92,11 +94,11 @@ def encode_answer(parsed: Parsed) -> list[bytes]:
     """A whole frame, in pieces."""
     document = parsed.document
     text = document.text.encode()
-    spans: Sequence[object]
+    spans: list[tuple[object, ...]]
     if parsed.chunks:
-        spans = [astuple(made) for made in parsed.chunks]
+        spans = [_CHUNK(made) for made in parsed.chunks]
     else:
-        spans = [astuple(block) for block in document.blocks]
+        spans = [_BLOCK(block) for block in document.blocks]
     packed = orjson.dumps(spans)
     header = orjson.dumps(
         {
@@ -126,33 +128,33 @@ def decode_answer(frame: bytes) -> Parsed:
     if num_header > _MAX_HEADER_BYTES or len(frame) != start + num_payload:
         raise WireError("the answer has another length than it says")
     try:
-        fields = orjson.loads(frame[LENGTHS.size : start])
-        if "error" in fields:
-            raise _unreadable(fields)
-        middle = start + fields["num_text_bytes"]
+        said = orjson.loads(frame[LENGTHS.size : start])
+        if "error" in said:
+            raise _unreadable(said)
+        middle = start + said["num_text_bytes"]
         text = frame[start:middle].decode()
         rows = orjson.loads(frame[middle:])
-        chunks = tuple(_chunk(row, len(text)) for row in rows) if fields["chunked"] else ()
-        blocks = () if fields["chunked"] else tuple(_block(row, len(text)) for row in rows)
+        chunks = tuple(_chunk(row, len(text)) for row in rows) if said["chunked"] else ()
+        blocks = () if said["chunked"] else tuple(_block(row, len(text)) for row in rows)
         document = Document(
-            _typed(fields["kind"], str),
+            _typed(said["kind"], str),
             text,
             blocks,
-            _optional(fields["title"], str),
-            _optional(fields["num_pages"], int),
-            tuple(_typed(note, str) for note in fields["notes"]),
+            _optional(said["title"], str),
+            _optional(said["num_pages"], int),
+            tuple(_typed(note, str) for note in said["notes"]),
         )
     except (orjson.JSONDecodeError, KeyError, TypeError, ValueError) as error:
         raise WireError(f"the answer is broken: {type(error).__name__}") from None
     return Parsed(document, chunks)
 
 
-def _unreadable(fields: dict[str, Any]) -> UnreadableFile:  # Any: JSON, checked here
-    code, message = fields["error"], _typed(fields["message"], str)
+def _unreadable(said: dict[str, Any]) -> UnreadableFile:  # Any: JSON, checked here
+    code, message = said["error"], _typed(said["message"], str)
     if code not in _CODES:
         raise ValueError("unknown code")
     error = UnreadableFile(code, message[:_MAX_MESSAGE_CHARS])
-    error.add_note(_typed(fields["detail"], str)[:_MAX_MESSAGE_CHARS])
+    error.add_note(_typed(said["detail"], str)[:_MAX_MESSAGE_CHARS])
     return error
 
 
@@ -165,7 +167,22 @@ def _block(row: list[Any], length: int) -> Block:  # Any: JSON, checked here
 
 
 def _chunk(row: list[Any], length: int) -> Chunk:  # Any: JSON, checked here
-    made = Chunk(*row[:5], tuple(_typed(name, str) for name in row[5]), *row[6:])
+    (chunk_id, start, end, page, last_page, headings, *rest) = row
+    context, num_tokens, sha256, parent_start, parent_end, duplicate_of = rest
+    made = Chunk(
+        chunk_id,
+        start,
+        end,
+        page,
+        last_page,
+        tuple(_typed(name, str) for name in headings),
+        context,
+        num_tokens,
+        sha256,
+        parent_start,
+        parent_end,
+        duplicate_of,
+    )
     _check_span(made.start, made.end, length)
     _check_span(made.parent_start, made.parent_end, length)
     for text in (made.id, made.context, made.sha256):

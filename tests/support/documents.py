@@ -10,6 +10,7 @@ import io
 import random
 import zipfile
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import docx
 import openpyxl
@@ -91,7 +92,7 @@ def word() -> bytes:
 def slides() -> bytes:
     """A pptx of two slides, the second hidden, with speaker notes and a table."""
     made = pptx.Presentation()
-    slide = made.slides.add_slide(made.slide_layouts[1])
+    slide: Any = made.slides.add_slide(made.slide_layouts[1])  # Any: its shapes are untyped
     slide.shapes.title.text = "Roadmap"
     slide.placeholders[1].text = "First quarter\nSecond quarter"
     slide.notes_slide.notes_text_frame.text = "Speak slowly."
@@ -99,7 +100,7 @@ def slides() -> bytes:
     for row, cells in enumerate((("Team", "Lead"), ("Search", "Ada"))):
         for column, text in enumerate(cells):
             table.cell(row, column).text = text
-    secret = made.slides.add_slide(made.slide_layouts[5])
+    secret: Any = made.slides.add_slide(made.slide_layouts[5])
     secret.shapes.title.text = "Not to be shown"
     secret._element.set("show", "0")
     return _saved(made.save)

@@ -24,7 +24,7 @@ from anzoth.ingest.document import DocumentBuilder
 from anzoth.ingest.limits import UnreadableFile
 
 _HEADING_SIZE = 1.15
-"""Times the body's font size."""
+"""Times the body's font size. Code inside a line differs less."""
 _MAX_HEADING_CHARS = 200
 _PARAGRAPH_GAP = 1.35
 """Times the usual distance between lines of a page."""
@@ -40,8 +40,8 @@ _ITEM = re.compile(r"([•‣▪●◦–—*-]|\(?\d{1,3}[.)]|\(?[a-z][.)])\s+\
 class _Line:
     text: str
     size: float
-    top: float
-    """Distance from the bottom of the page."""
+    baseline: float
+    """Points above the bottom of the page."""
 
 
 def read(data: bytes, out: DocumentBuilder) -> None:
@@ -125,23 +125,23 @@ def _lines(text_page: pypdfium2.PdfTextPage) -> Iterator[_Line]:
     if num_chars <= 0:
         return
     text = text_page.get_text_range()
-    box = [ctypes.c_double() for _ in range(4)]  # left, right, bottom, top
+    x, y = ctypes.c_double(), ctypes.c_double()
     start = 0
     for line in text.split("\n"):
         stripped = line.strip()
         if stripped:
-            first = start + len(line) - len(line.lstrip())
             # Indices drift apart where PDFium leaves out characters; a neighbour does as well.
-            char = min(first, num_chars - 1)
-            size = pdfium.FPDFText_GetFontSize(text_page, char)
-            has_box = pdfium.FPDFText_GetCharBox(text_page, char, *box)
-            height = _drawn_size(text_page, char, size)
-            yield _Line(stripped, height, box[2].value if has_box else 0.0)
+            first = min(start + len(line) - len(line.lstrip()), num_chars - 1)
+            middle = min(first + len(stripped) // 2, num_chars - 1)  # the first may be a bullet
+            is_placed = pdfium.FPDFText_GetCharOrigin(text_page, middle, x, y)
+            size = _drawn_size(text_page, middle)
+            yield _Line(stripped, size, y.value if is_placed else 0.0)
         start += len(line) + 1
 
 
-def _drawn_size(text_page: pypdfium2.PdfTextPage, char: int, size: float) -> float:
+def _drawn_size(text_page: pypdfium2.PdfTextPage, char: int) -> float:
     """The font size as drawn: many files use size 1 and a matrix."""
+    size = pdfium.FPDFText_GetFontSize(text_page, char)
     matrix = pdfium.FS_MATRIX()
     if pdfium.FPDFText_GetMatrix(text_page, char, matrix):
         size *= abs(matrix.d) or abs(matrix.b) or 1.0
@@ -189,19 +189,19 @@ def _heading_sizes(pages: Sequence[Sequence[_Line]], body_size: float) -> dict[f
 
 def _paragraphs(lines: Sequence[_Line]) -> Iterator[list[_Line]]:
     gaps = sorted(
-        above.top - below.top
+        above.baseline - below.baseline
         for above, below in itertools.pairwise(lines)
-        if above.size == below.size and above.top - below.top > 1
+        if above.size == below.size and above.baseline - below.baseline > 1
     )
     limit = gaps[(len(gaps) - 1) // 2] * _PARAGRAPH_GAP if gaps else 0.0
     paragraph: list[_Line] = []
     for line in lines:
         if paragraph:
             previous = paragraph[-1]
-            gap = previous.top - line.top
+            gap = previous.baseline - line.baseline
             starts = (
                 (limit and (gap > limit or gap < -limit))  # below: or in the next column
-                or abs(line.size - previous.size) > 0.5
+                or not 1 / _HEADING_SIZE < line.size / (previous.size or 1) < _HEADING_SIZE
                 or _ITEM.match(line.text)
             )
             if starts:

@@ -3,6 +3,7 @@ from __future__ import annotations
 import hashlib
 import random
 import re
+from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
 
@@ -21,6 +22,10 @@ WORDS = [
 ]
 
 
+Written = tuple[str, str, int | None]
+"""Kind, text and level of a block."""
+
+
 def words(text: str) -> int:
     """Tokens of a simple tokenizer: words and marks."""
     return len(re.findall(r"\w+|[^\w\s]", text))
@@ -31,9 +36,9 @@ def sentence(random_source: random.Random) -> str:
     return " ".join(random_source.choices(WORDS, k=count)).capitalize() + "."
 
 
-def article(seed: int, num_sections: int, num_paragraphs: int) -> list[tuple[str, str, int | None]]:
+def article(seed: int, num_sections: int, num_paragraphs: int) -> list[Written]:
     source = random.Random(seed)
-    blocks: list[tuple[str, str, int | None]] = []
+    blocks: list[Written] = []
     for section in range(num_sections):
         blocks.append(("heading", f"Section {section} {source.choice(WORDS)}", 1 + section % 3))
         for _ in range(num_paragraphs):
@@ -42,7 +47,7 @@ def article(seed: int, num_sections: int, num_paragraphs: int) -> list[tuple[str
     return blocks
 
 
-def build(blocks: list[tuple[str, str, int | None]], title: str | None = "Guide") -> Document:
+def build(blocks: Sequence[Written], title: str | None = "Guide") -> Document:
     out = DocumentBuilder()
     out.title = title
     for kind, text, level in blocks:

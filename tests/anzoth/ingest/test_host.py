@@ -10,6 +10,7 @@ from pathlib import Path
 
 import documents
 import pytest
+import uvloop
 from documents import damage
 from tokenizers import Tokenizer, models, pre_tokenizers
 
@@ -48,7 +49,8 @@ def with_host(test: object, tokenizers: dict[str, str] | None = None) -> None:
         finally:
             await host.close()
 
-    asyncio.run(run())
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:  # the gateway's
+        runner.run(run())
 
 
 async def read(
