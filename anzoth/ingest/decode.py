@@ -6,6 +6,7 @@ Does not know: what kind of text it is.
 from __future__ import annotations
 
 import codecs
+import re
 
 from charset_normalizer import from_bytes
 
@@ -22,6 +23,9 @@ _BOMS = (
     (codecs.BOM_UTF16_LE, "utf-16"),
     (codecs.BOM_UTF16_BE, "utf-16"),
 )
+
+
+_DECLARATION = re.compile(rb"(?:charset|encoding)\s*=\s*[\"']?([A-Za-z0-9_.:-]{2,40})")
 
 
 class NotText(Exception):
@@ -50,6 +54,8 @@ def _decode(data: bytes) -> str:
         pass
     if b"\x00" in data[:_SAMPLE_BYTES]:
         raise NotText
+    if (declared := _declared(data)) is not None:
+        return declared
     text = data.decode("utf-8", "replace")
     num_broken = text.count("\ufffd")
     if num_broken <= len(text) * _MAX_BROKEN and not text.replace("\ufffd", "").isascii():
@@ -58,6 +64,15 @@ def _decode(data: bytes) -> str:
     if best is None:
         raise NotText
     return data.decode(best.encoding, "replace")
+
+
+def _declared(data: bytes) -> str | None:
+    """Decoded as HTML or XML says that it is encoded, if that is so."""
+    match = _DECLARATION.search(data, 0, 2048)
+    try:
+        return None if match is None else data.decode(match[1].decode())
+    except (LookupError, ValueError):  # no such encoding, or it is another
+        return None
 
 
 def _wide_encoding(data: bytes) -> str | None:

@@ -60,7 +60,7 @@ def detect(data: bytes, name: str, limits: Limits) -> Detected:
     """The kind of a file. Raises UnreadableFile for what is empty, locked or not supported."""
     if not data.strip(b"\x00 \t\r\n"):
         raise UnreadableFile("invalid_file", "The file is empty.")
-    if b"%PDF-" in data[:_HEAD_BYTES]:
+    if _is_pdf(data, name):
         return Detected("pdf", None)
     if data.startswith(b"PK\x03\x04"):
         return Detected(_kind_of_archive(data, limits), None)
@@ -79,6 +79,13 @@ def detect(data: bytes, name: str, limits: Limits) -> Detected:
     except NotText:
         raise UnreadableFile("unsupported_file", _unsupported(name)) from None
     return Detected(_kind_of_text(text, name), text)
+
+
+def _is_pdf(data: bytes, name: str) -> bool:
+    """Readers accept rubbish before the signature; a text may speak of it."""
+    head = data[:_HEAD_BYTES]
+    is_named = name.lower().endswith(".pdf")
+    return head.lstrip().startswith(b"%PDF-") or (is_named and b"%PDF-" in head)
 
 
 def _kind_of_archive(data: bytes, limits: Limits) -> str:

@@ -42,6 +42,6 @@ class Limits:
 
     memory_bytes: int = 1 << 30
     """Beside the file itself."""
-    cpu_s: int = 60
-    wall_s: float = 120.0
-    max_answer_bytes: int = 256 << 20
+    cpu_s: int = 120
+    wall_s: float = 300.0
+    max_answer_bytes: int = 160 << 20

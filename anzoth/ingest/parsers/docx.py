@@ -40,9 +40,11 @@ class _Style:
 class _Reader:
     out: DocumentBuilder
     styles: dict[str, _Style]
-    has_pages: bool
-    notes: dict[str, etree._Element] = field(default_factory=dict)
-    tables: int = 0
+    notes: dict[str, tuple[int, etree._Element]] = field(default_factory=dict)
+    """By kind and id: number, and where it stands."""
+    is_in_table: bool = False
+    first_page: int | None = None
+    """Of the text that is being read: a page may end inside of it."""
 
     def body(self, parent: etree._Element) -> None:
         for child in parent:
@@ -55,10 +57,15 @@ class _Reader:
                     self.body(child)
 
     def _paragraph(self, paragraph: etree._Element) -> None:
+        self.first_page = None
         text = "".join(self._text(paragraph)).strip()
-        if self.tables:  # inside a cell that holds a table: its own text
-            self.out.add("paragraph", text)
-            return
+        page, self.out.page = self.out.page, self.first_page or self.out.page
+        self._add(paragraph, text)
+        self.out.page = page
+        for box in _boxes(paragraph):
+            self.body(box)
+
+    def _add(self, paragraph: etree._Element, text: str) -> None:
         properties = paragraph.find(f"{_W}pPr")
         style = self.styles.get(_value(properties, "pStyle") or "", _Style())
         level = _outline(properties) or style.level
@@ -68,21 +75,19 @@ class _Reader:
             self.out.add("list_item", text)
         else:
             self.out.add("paragraph", text)
-        for box in _boxes(paragraph):
-            self.body(box)
 
     def _table(self, table: etree._Element) -> None:
         for number, row in enumerate(_rows(table)):
-            cells = [self._cell(cell) for cell in _cells(row)]
+            self.is_in_table = True
+            cells = [self._joined(cell) for cell in _cells(row)]
+            self.is_in_table = False
             properties = row.find(f"{_W}trPr")
             is_marked = properties is not None and _is_on(properties.find(f"{_W}tblHeader"))
             self.out.add_row(cells, is_header=number == 0 and (is_marked or is_header(cells)))
 
-    def _cell(self, cell: etree._Element) -> str:
-        self.tables += 1
-        text = " ".join("".join(self._text(p)) for p in cell.iter(f"{_W}p"))
-        self.tables -= 1
-        return text
+    def _joined(self, parent: etree._Element) -> str:
+        """All paragraphs of a cell or a note, on one line."""
+        return " ".join("".join(self._text(p)) for p in _paragraphs(parent)).strip()
 
     def _text(self, paragraph: etree._Element) -> Iterator[str]:
         """What is visible of a paragraph, in order, without its text boxes."""
@@ -106,13 +111,11 @@ class _Reader:
                     if is_hidden:
                         self.out.hide(child.text or "")
                     else:
+                        self.first_page = self.first_page or self.out.page
                         yield child.text or ""
                 case "tab":
                     yield "\t"
-                case "br":
-                    if self.has_pages or child.get(f"{_W}type") != "page":
-                        yield "\n"
-                case "cr":
+                case "br" | "cr":
                     yield "\n"
                 case "noBreakHyphen":
                     yield "-"
@@ -122,8 +125,8 @@ class _Reader:
                     yield self._note_mark(child)
 
     def _note_mark(self, reference: etree._Element) -> str:
-        key = f"{_name(reference)[:3]}{reference.get(f'{_W}id')}"
-        return f" [{list(self.notes).index(key) + 1}]" if key in self.notes else ""
+        note = self.notes.get(f"{_name(reference)[:3]}{reference.get(f'{_W}id')}")
+        return "" if note is None else f" [{note[0]}]"
 
     def _is_hidden(self, properties: etree._Element | None, style: _Style) -> bool:
         if properties is None:
@@ -137,13 +140,12 @@ class _Reader:
             return True
         color = (_value(properties, "color") or "").upper()
         has_ground = any(properties.find(f"{_W}{tag}") is not None for tag in ("shd", "highlight"))
-        return color == "FFFFFF" and not has_ground and not self.tables
+        return color == "FFFFFF" and not has_ground and not self.is_in_table
 
     def foot(self) -> None:
-        for number, note in enumerate(self.notes.values(), 1):
-            text = " ".join("".join(self._text(p)).strip() for p in note.iter(f"{_W}p"))
-            if text.strip():
-                self.out.add("paragraph", f"[{number}] {text.strip()}")
+        for number, note in self.notes.values():
+            if text := self._joined(note):
+                self.out.add("paragraph", f"[{number}] {text}")
 
 
 def read(data: bytes, out: DocumentBuilder) -> None:
@@ -157,9 +159,10 @@ def read(data: bytes, out: DocumentBuilder) -> None:
         out.note("The macros in the file were left out.")
     has_pages = next(root.iter(f"{_W}lastRenderedPageBreak"), None) is not None
     out.page = 1 if has_pages else None
-    reader = _Reader(out, _styles(archive, parts.get("styles")), has_pages)
+    reader = _Reader(out, _styles(archive, parts.get("styles")))
     for kind in ("footnotes", "endnotes"):
-        reader.notes.update(_notes(archive, parts.get(kind), kind[:3]))
+        for key, note in _notes(archive, parts.get(kind), kind[:3]):
+            reader.notes[key] = (len(reader.notes) + 1, note)
     for body in root.iter(f"{_W}body"):
         reader.body(body)
     reader.foot()
@@ -199,6 +202,19 @@ def _notes(archive: Archive, name: str | None, prefix: str) -> Iterator[tuple[st
         for note in archive.xml(name):
             if note.get(f"{_W}type") in (None, "normal"):
                 yield f"{prefix}{note.get(f'{_W}id')}", note
+
+
+def _paragraphs(parent: etree._Element) -> Iterator[etree._Element]:
+    """Also those of tables and text boxes inside, each once."""
+    pending = [iter(parent)]
+    while pending:
+        element = next(pending[-1], None)
+        if element is None:
+            pending.pop()
+        elif element.tag != _FALLBACK:
+            if element.tag == f"{_W}p":
+                yield element
+            pending.append(iter(element))
 
 
 def _rows(table: etree._Element) -> Iterator[etree._Element]:

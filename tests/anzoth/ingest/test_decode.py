@@ -21,6 +21,12 @@ def test_a_code_page_of_another_script_is_found() -> None:
     assert decode(RUSSIAN.encode("cp1251")) == RUSSIAN
 
 
+def test_what_a_page_declares_is_believed_if_it_can_be() -> None:
+    page = "<html><meta charset=iso-8859-2><p>żółć"
+    assert decode(page.encode("iso-8859-2")) == page
+    assert decode("<meta charset=ascii>é".encode()) == "<meta charset=ascii>é"
+
+
 def test_a_broken_character_does_not_change_the_encoding_of_the_rest() -> None:
     data = GERMAN.encode() * 5
     assert decode(data + b"\xff" + data) == GERMAN * 5 + "\ufffd" + GERMAN * 5

@@ -78,6 +78,41 @@ def test_docx_keeps_what_was_inserted_and_drops_what_was_deleted() -> None:
     assert blocks(parse(data, "a.docx")) == [("paragraph", "abd"), ("paragraph", "f")]
 
 
+def test_docx_pages_are_where_word_noted_them() -> None:
+    w = 'xmlns:w="http://schemas.openxmlformats.org/wordprocessingml/2006/main"'
+    new_page = "<w:lastRenderedPageBreak/>"
+    body = (
+        f"<w:document {w}><w:body><w:p><w:r><w:t>one</w:t></w:r></w:p>"
+        f"<w:p><w:r><w:t>begins on one</w:t>{new_page}<w:t>, ends on two</w:t></w:r></w:p>"
+        f"<w:p><w:r>{new_page}<w:t>three</w:t></w:r></w:p></w:body></w:document>"
+    )
+    data = documents.zipped({"word/document.xml": body.encode()}, like=EACH["docx"][1])
+    document = parse(data, "a.docx")
+    assert [block.page for block in document.blocks] == [1, 1, 3]
+    assert document.text_of(document.blocks[1]) == "begins on one, ends on two"
+
+
+def test_docx_footnotes_stand_behind_the_text() -> None:
+    w = 'xmlns:w="http://schemas.openxmlformats.org/wordprocessingml/2006/main"'
+    r = "http://schemas.openxmlformats.org/package/2006/relationships"
+    body = (
+        f"<w:document {w}><w:body><w:p><w:r><w:t>Text</w:t></w:r>"
+        '<w:r><w:footnoteReference w:id="7"/></w:r></w:p></w:body></w:document>'
+    )
+    notes = (
+        f'<w:footnotes {w}><w:footnote w:type="separator" w:id="0"/><w:footnote w:id="7"><w:p>'
+        "<w:r><w:t>A note.</w:t></w:r></w:p></w:footnote></w:footnotes>"
+    )
+    link = f'<Relationships xmlns="{r}"><Relationship Id="n" Type="x/footnotes" Target="n.xml"/>'
+    parts = {
+        "word/document.xml": body,
+        "word/n.xml": notes,
+        "word/_rels/document.xml.rels": f"{link}</Relationships>",
+    }
+    data = documents.zipped({name: xml.encode() for name, xml in parts.items()}, EACH["docx"][1])
+    assert parse(data, "a.docx").text == "Text [1]\n\n[1] A note."
+
+
 def test_pptx_has_a_page_per_slide_and_no_hidden_slide() -> None:
     document = parsed("pptx")
     assert blocks(document) == [
@@ -228,6 +263,10 @@ def test_json_names_every_value_by_its_path() -> None:
         ("paragraph", "a: 1"),
         ("paragraph", "a: 2"),
     ]
+
+
+def test_a_text_that_speaks_of_pdf_is_a_text() -> None:
+    assert parse(b"A pdf begins with %PDF-1.7 and so on.", "a.txt").kind == "txt"
 
 
 def test_code_is_cut_where_definitions_begin_and_keeps_its_indentation() -> None:
