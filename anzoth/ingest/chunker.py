@@ -20,6 +20,7 @@ from dataclasses import dataclass, replace
 from anzoth.ingest.atoms import Atom, Atomizer, Count, Cut, Measure
 from anzoth.ingest.chunks import Chunk, Rules, Static, Structural, chunk_id, indexed_text
 from anzoth.ingest.document import Document
+from anzoth.ingest.parents import with_parents
 
 _TINY_SHARE = 6
 """A sixth of a chunk is too small to stand alone before a new section."""
@@ -38,7 +39,6 @@ def chunk(document: Document, rules: Rules, count: Count, title: str | None = No
             document, title, rules.max_chunk_size_tokens, measure, has_context=False, is_fine=True
         )
         packer = _Packer(atomizer, list(atomizer.atoms()), rules.chunk_overlap_tokens)
-        parent_tokens = rules.max_chunk_size_tokens
         runs = packer.windows()
     else:
         atomizer = Atomizer(
@@ -46,11 +46,10 @@ def chunk(document: Document, rules: Rules, count: Count, title: str | None = No
         )
         overlap_tokens = int(rules.overlap * rules.max_tokens)
         packer = _Packer(atomizer, list(atomizer.atoms()), overlap_tokens)
-        parent_tokens = rules.parent_tokens
         runs = packer.sections()
     chunks = _number([packer.chunk(run) for run in runs], document)
     if isinstance(rules, Structural):
-        return _with_parents(chunks, document, parent_tokens, measure)
+        return with_parents(chunks, document, rules.parent_tokens)
     return chunks
 
 
@@ -220,28 +219,3 @@ def _number(chunks: Sequence[Chunk], document: Document) -> list[Chunk]:
             )
         )
     return numbered
-
-
-def _with_parents(
-    chunks: Sequence[Chunk], document: Document, parent_tokens: int, measure: Measure
-) -> list[Chunk]:
-    """Chunks in a row that lie under the first one's headings, as many as a parent holds."""
-    grown: list[Chunk] = []
-    first = 0
-    while first < len(chunks):
-        root = chunks[first].headings
-        last, total = first + 1, chunks[first].num_tokens
-        while last < len(chunks):
-            following = chunks[last]
-            total += following.num_tokens
-            if total > parent_tokens or following.headings[: len(root)] != root:
-                break
-            last += 1
-        while last > first + 1:
-            if measure(document.text[chunks[first].start : chunks[last - 1].end]) <= parent_tokens:
-                break
-            last -= 1
-        start, end = chunks[first].start, chunks[last - 1].end
-        grown += [replace(made, parent_start=start, parent_end=end) for made in chunks[first:last]]
-        first = last
-    return grown

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from anzoth.ingest.decode import NotText, decode
@@ -41,6 +41,7 @@ def test_binary_is_no_text(data: bytes) -> None:
 
 
 @given(st.text(alphabet=st.characters(codec="utf-8", exclude_categories=["Cc"])))
+@settings(deadline=None)  # the machine may be busy
 def test_utf8_is_read_as_it_is(text: str) -> None:
     data = text.encode()
     if not data.startswith((b"\xef\xbb\xbf",)) and b"\x00" not in data:
