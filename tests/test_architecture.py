@@ -91,11 +91,14 @@ def test_init_files_hold_only_a_docstring() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("module", ["anzoth.server", "anzoth.supervisor", "anzoth.cli"])
-def test_gateway_side_processes_never_load_torch(module: str) -> None:
+@pytest.mark.parametrize(
+    "module", ["anzoth.server", "anzoth.supervisor", "anzoth.cli", "anzoth.ingest.host"]
+)
+def test_gateway_side_processes_never_load_torch_or_parsers(module: str) -> None:
     code = (
         f"import sys, {module}; "
-        "print(sorted({'torch', 'hnswlib', 'transformers', 'safetensors'} & set(sys.modules)))"
+        "unwanted = {'torch', 'hnswlib', 'transformers', 'safetensors', 'lxml', 'pypdfium2'}; "
+        "print(sorted(unwanted & set(sys.modules)))"
     )
     printed = subprocess.run(
         [sys.executable, "-P", "-c", code], capture_output=True, text=True, check=True

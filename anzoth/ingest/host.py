@@ -3,7 +3,7 @@
 One zygote (see `anzoth.ingest.zygote`) is started when the first file comes, and again when it has
 ended. A file that crashes, hangs or swells its process fails alone, with one clear error.
 
-Does not know: tenants, the database, embeddings.
+Does not know: tenants, the database, embeddings, parsers: none is ever loaded here.
 """
 
 from __future__ import annotations
@@ -19,7 +19,6 @@ from dataclasses import dataclass, field
 from anzoth import child
 from anzoth.ingest import wire
 from anzoth.ingest.limits import UnreadableFile
-from anzoth.ingest.zygote import DEADLINE, ENDED
 
 _READ_BYTES = 1 << 20
 _START_TIMEOUT_S = 60.0
@@ -95,7 +94,7 @@ class ParserHost:
         ending, their_ending = socket.socketpair()
         try:
             with theirs, their_ending:
-                message = DEADLINE.pack(job.limits.wall_s)
+                message = wire.DEADLINE.pack(job.limits.wall_s)
                 try:
                     socket.send_fds(control, [message], [theirs.fileno(), their_ending.fileno()])
                 except OSError:
@@ -114,11 +113,11 @@ class ParserHost:
                 sending.cancel()
             if frame is None:
                 raise UnreadableFile("invalid_file", "The file has too much text. Split it.")
-            told = await ending_reader.read(ENDED.size)
-            if len(told) != ENDED.size:
+            told = await ending_reader.read(wire.ENDED.size)
+            if len(told) != wire.ENDED.size:
                 await self._drop(control)
                 return frame, None
-            return frame, ENDED.unpack(told)
+            return frame, wire.ENDED.unpack(told)
         except ExceptionGroup as failed:  # of whoever sends the file
             raise failed.exceptions[0] from None
         finally:
@@ -200,7 +199,7 @@ async def _receive(reader: asyncio.StreamReader, max_bytes: int) -> bytes | None
             total += len(piece)
             if total > max_bytes:
                 return None
-    except ConnectionResetError:
+    except (BrokenPipeError, ConnectionResetError):
         pass  # it ended without reading all that was sent
     return b"".join(pieces)
 

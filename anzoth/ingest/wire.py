@@ -24,6 +24,10 @@ from anzoth.ingest.document import Block, Document
 from anzoth.ingest.limits import Limits, UnreadableFile
 
 LENGTHS = struct.Struct("<IQ")
+DEADLINE = struct.Struct("<d")
+"""Seconds: what comes with the two sockets of a file."""
+ENDED = struct.Struct("<i?")
+"""How a process ended: its wait status, and whether its deadline had passed."""
 _MAX_HEADER_BYTES = 1 << 20
 _BLOCK_KINDS = frozenset({"heading", "paragraph", "list_item", "table_header", "table_row", "code"})
 _CODES = ("invalid_file", "unsupported_file", "server_error")

@@ -28,7 +28,6 @@ import pkgutil
 import select
 import signal
 import socket
-import struct
 import sys
 import time
 import traceback
@@ -43,11 +42,6 @@ from anzoth.ingest import sandbox, wire
 from anzoth.ingest.chunker import chunk
 from anzoth.ingest.limits import UnreadableFile
 from anzoth.ingest.parse import parse
-
-ENDED = struct.Struct("<i?")
-"""Wait status, and whether the deadline had passed."""
-DEADLINE = struct.Struct("<d")
-"""Seconds, sent with the two sockets of a file."""
 
 _RECEIVE_BYTES = 1 << 20
 _GRACE_S = 2.0
@@ -106,11 +100,11 @@ class _Zygote:
 
     def _accept(self) -> bool:
         """Starts a process for a file. Whether the gateway is still there."""
-        message, fds, _, _ = socket.recv_fds(self.control, DEADLINE.size, 2)
+        message, fds, _, _ = socket.recv_fds(self.control, wire.DEADLINE.size, 2)
         if not message:
             return False
         content, ending = (socket.socket(fileno=fd) for fd in fds)
-        (wall_s,) = DEADLINE.unpack(message)
+        (wall_s,) = wire.DEADLINE.unpack(message)
         zygote = os.getpid()
         pid = os.fork()
         if pid == 0:
@@ -129,7 +123,7 @@ class _Zygote:
                     os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGALRM
                 )
                 with contextlib.suppress(OSError):  # the gateway no longer wants to know
-                    running.ending.send(ENDED.pack(status, is_late))
+                    running.ending.send(wire.ENDED.pack(status, is_late))
                 running.ending.close()
 
     def _kill_late(self) -> None:
