@@ -25,6 +25,8 @@ _START_TIMEOUT_S = 60.0
 _ANSWER_GRACE_S = 10.0
 """After a file's deadline, for the zygote to notice and tell."""
 _ENVIRONMENT = {"LANG": "C.UTF-8", "TOKENIZERS_PARALLELISM": "false"}
+_KEPT = ("LD_LIBRARY_PATH", "PYTHONHOME", "PYTHONPATH")
+"""Of our environment: without them Python may not find itself."""
 
 _log = logging.getLogger(__name__)
 
@@ -63,10 +65,12 @@ class ParserHost:
             )
         async with self._slots:
             try:
-                async with asyncio.timeout(job.limits.wall_s + _ANSWER_GRACE_S):
+                async with asyncio.timeout(job.limits.wall_s + _ANSWER_GRACE_S) as deadline:
                     frame, ended = await self._exchange(job, content, size)
             except TimeoutError:
-                raise _late(job) from None
+                if deadline.expired():
+                    raise _late(job) from None
+                raise  # of whoever sends the file
         if ended is None:
             raise UnreadableFile("server_error", "The reading of the file was interrupted. Retry.")
         status, is_late = ended
@@ -95,17 +99,16 @@ class ParserHost:
         try:
             with theirs, their_ending:
                 message = wire.DEADLINE.pack(job.limits.wall_s)
-                try:
-                    socket.send_fds(control, [message], [theirs.fileno(), their_ending.fileno()])
-                except OSError:
-                    await self._drop(control)
-                    return b"", None
+                socket.send_fds(control, [message], [theirs.fileno(), their_ending.fileno()])
             reader, writer = await asyncio.open_unix_connection(sock=ours)
             ending_reader, ending_writer = await asyncio.open_unix_connection(sock=ending)
-        except BaseException:
+        except BaseException as error:
             ours.close()
             ending.close()
-            raise
+            if not isinstance(error, OSError):
+                raise
+            await self._drop(control)  # the zygote has ended
+            return b"", None
         try:
             async with asyncio.TaskGroup() as group:
                 sending = group.create_task(_send(writer, job, content, size))
@@ -135,7 +138,7 @@ class ParserHost:
                     "anzoth.ingest.zygote",
                     {"control_fd": theirs.fileno(), "tokenizers": dict(self.tokenizers)},
                     pass_fds=(theirs.fileno(),),
-                    env=_ENVIRONMENT,
+                    env=_ENVIRONMENT | {key: os.environ[key] for key in _KEPT if key in os.environ},
                 )
             ours.setblocking(False)
             self._control = ours

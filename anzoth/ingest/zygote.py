@@ -7,8 +7,8 @@
 Loading the parsers takes a Python process half a second, a fork of one that has them milliseconds.
 So each file gets a process of its own: nothing of a file is left for the next, whoever's it is, and
 a process that a file has taken over can spoil that file's answer only. It holds one socket, knows
-no secret (the zygote is started with an empty environment), and is confined by the kernel before
-it sees the first byte (see `anzoth.ingest.sandbox`).
+no secret (of the gateway's environment only search paths reach the zygote), and is confined by the
+kernel before it sees the first byte (see `anzoth.ingest.sandbox`).
 
 For each file the gateway sends two sockets: over the first go the file and the answer; over the
 second the zygote tells how the process ended. When the gateway closes it, the process is killed.
@@ -141,6 +141,7 @@ def _be_reader(content: socket.socket, counts: Counts, zygote: int) -> None:
     """What a forked process does. Never returns."""
     status = 1
     try:
+        sandbox.drop_privileges()
         child.set_parent_death_signal(signal.SIGKILL)
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         signal.set_wakeup_fd(-1)

@@ -220,6 +220,22 @@ def test_a_cancelled_read_leaves_no_process() -> None:
     with_host(test)
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root has something to lose")
+def test_a_reader_is_not_root() -> None:
+    async def test(host: ParserHost) -> None:
+        owners: list[int] = []
+
+        async def looking() -> AsyncIterator[bytes]:
+            yield LARGE
+            owners.extend(os.stat(f"/proc/{pid}").st_uid for pid in children(host.pid))
+            yield LARGE
+
+        await host.read(Job("a.txt", EVERYTHING), looking(), 2 * len(LARGE))
+        assert owners == [65534]
+
+    with_host(test)
+
+
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSEGV])
 def test_a_reader_that_dies_fails_its_own_file_only(number: signal.Signals) -> None:
     async def test(host: ParserHost) -> None:
