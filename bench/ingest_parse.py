@@ -179,7 +179,7 @@ async def measure(seconds: float, running: int, folder: Path) -> list[dict[str, 
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seconds", type=float, default=1.0, help="per kind, size and way")
     parser.add_argument("--running", type=int, default=2, help="files read at the same time")
     options = parser.parse_args()

@@ -64,8 +64,9 @@ class ParserHost:
                 "invalid_file", f"The file is larger than {job.limits.max_file_bytes >> 20} MB."
             )
         async with self._slots:
+            deadline = asyncio.timeout(job.limits.wall_s + _ANSWER_GRACE_S)
             try:
-                async with asyncio.timeout(job.limits.wall_s + _ANSWER_GRACE_S) as deadline:
+                async with deadline:
                     frame, ended = await self._exchange(job, content, size)
             except TimeoutError:
                 if deadline.expired():
