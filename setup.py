@@ -27,6 +27,8 @@ PACKAGES = {
     "anzoth.gateway.accounts": "anzoth/gateway/accounts",
     "anzoth.gateway.organization": "anzoth/gateway/organization",
     "anzoth.http": "anzoth/http",
+    "anzoth.ingest": "anzoth/ingest",
+    "anzoth.ingest.parsers": "anzoth/ingest/parsers",
     "anzoth.text": "anzoth/text",
     "anzoth.scheduler": "scheduler",
     "anzoth.scheduler.models": "scheduler/models",

@@ -37,8 +37,12 @@ async def start(
     *,
     stdout: int | None = None,
     pass_fds: Sequence[int] = (),
+    env: Mapping[str, str] | None = None,
 ) -> asyncio.subprocess.Process:
-    """The parent's side: runs `module`, whose `main` calls `begin`, and tells it its settings."""
+    """The parent's side: runs `module`, whose `main` calls `begin`, and tells it its settings.
+
+    `env` replaces the environment, for a child that must not know what is in ours.
+    """
     process = await asyncio.create_subprocess_exec(
         sys.executable,
         "-P",  # what is in the current directory must not stand in for what is installed
@@ -47,6 +51,7 @@ async def start(
         stdin=asyncio.subprocess.PIPE,  # stays open: its end is how the child learns of ours
         stdout=stdout,
         pass_fds=pass_fds,
+        env=env,
         start_new_session=True,  # a signal to our whole group is ours alone to act on, in order
     )
     assert process.stdin is not None

@@ -24,14 +24,18 @@ MAY_IMPORT = {
     "anzoth.http": {"anzoth.errors", "anzoth.config"},
     "anzoth.text": {"anzoth.errors"},
     "anzoth.db": COMMON,
-    "anzoth.gateway": {"anzoth.db", "anzoth.text", "anzoth.telemetry", *COMMON},
+    "anzoth.ingest": COMMON,
+    "anzoth.gateway": {"anzoth.db", "anzoth.ingest", "anzoth.text", "anzoth.telemetry", *COMMON},
     "anzoth.api": {"anzoth.gateway", "anzoth.text", "anzoth.http", "anzoth.telemetry", *COMMON},
 }
 FOLDERS = {
     "anzoth.kernels": "kernels",
     "anzoth.index": "index",
     "anzoth.scheduler": "scheduler",
-    **{f"anzoth.{name}": f"anzoth/{name}" for name in ("http", "text", "db", "gateway", "api")},
+    **{
+        f"anzoth.{name}": f"anzoth/{name}"
+        for name in ("http", "text", "db", "ingest", "gateway", "api")
+    },
 }
 NEVER = {"pickle", "cPickle", "marshal", "shelve", "dill", "cloudpickle", "joblib"}
 NEVER_CALLED = {"torch.load", "torch.save", "yaml.load", "eval", "exec"}
@@ -87,11 +91,14 @@ def test_init_files_hold_only_a_docstring() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("module", ["anzoth.server", "anzoth.supervisor", "anzoth.cli"])
-def test_gateway_side_processes_never_load_torch(module: str) -> None:
+@pytest.mark.parametrize(
+    "module", ["anzoth.server", "anzoth.supervisor", "anzoth.cli", "anzoth.ingest.host"]
+)
+def test_gateway_side_processes_never_load_torch_or_parsers(module: str) -> None:
     code = (
         f"import sys, {module}; "
-        "print(sorted({'torch', 'hnswlib', 'transformers', 'safetensors'} & set(sys.modules)))"
+        "unwanted = {'torch', 'hnswlib', 'transformers', 'safetensors', 'lxml', 'pypdfium2'}; "
+        "print(sorted(unwanted & set(sys.modules)))"
     )
     printed = subprocess.run(
         [sys.executable, "-P", "-c", code], capture_output=True, text=True, check=True

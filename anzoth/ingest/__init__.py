@@ -1,0 +1,1 @@
+"""What do the bytes of a file say, and into which passages is that cut?"""
