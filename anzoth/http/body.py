@@ -82,7 +82,10 @@ class Body:
         """Whether more bytes may be read from the socket now."""
         if self._error is not None or self._is_complete:
             return False
-        return self._waiter is not None or self.received_bytes - self._taken_bytes < UNASKED_BYTES
+        # A reader that is woken but has not run yet waits no more: libuv may call up to 32 times
+        # before it runs.
+        is_awaited = self._waiter is not None and not self._waiter.done()
+        return is_awaited or self.received_bytes - self._taken_bytes < UNASKED_BYTES
 
     @property
     def is_worth_discarding(self) -> bool:

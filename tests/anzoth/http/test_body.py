@@ -412,6 +412,20 @@ def test_a_streamed_body_is_never_held_whole(run, new_wire) -> None:
     run(scenario())
 
 
+def test_a_reader_that_is_woken_takes_no_more_until_it_runs(run, new_wire) -> None:
+    async def scenario() -> None:
+        wire = new_wire(collect(1 << 30, []))
+        wire.send(post(8 << 20))
+        await wire.settle()
+        num_sent = 0
+        while not wire.transport.is_reading_paused:  # without ever letting the reader run
+            wire.send(b"x" * 16384)
+            num_sent += 16384
+        assert num_sent <= UNASKED_BYTES + 16384
+
+    run(scenario())
+
+
 @pytest.mark.parametrize("is_chunked", [True, False])
 def test_a_streamed_body_has_a_limit(run, new_wire, is_chunked: bool) -> None:
     async def scenario() -> None:
