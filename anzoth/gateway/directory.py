@@ -41,10 +41,7 @@ from anzoth.gateway.scopes import ADMIN_SCOPE
 
 DEFAULT_SCOPES = (
     *("models:read", "chat", "completions", "embeddings", "rerank"),
-    *(
-        "files:read",
-        "files:write",
-    ),  # an ordinary key of OpenAI's has them, and its clients use them
+    *("files:read", "files:write"),  # as OpenAI's ordinary keys can: its SDKs' users expect it
 )
 DEFAULT_TENANT = "default"
 DEFAULT_PROJECT = "default"
