@@ -13,6 +13,7 @@ Does not know: what a file is called, who may read it, or how it comes over HTTP
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import struct
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ from typing import TypeVar
 from anzoth.db.pool import Connection, Database
 from anzoth.db.store import file_rows
 from anzoth.errors import NotFound, PayloadTooLarge, StorageFull
+from anzoth.gateway.principal import TenantHandle
 from anzoth.gateway.tenant_crypt import CannotOpen, Label, TenantCipher
 
 T = TypeVar("T")
@@ -29,6 +31,7 @@ PIECE_BYTES = 1 << 20
 NAME_KIND, LAYOUT_KIND, PIECE_KIND = "file.name", "file.layout", "file.piece"
 _INLINE_BYTES = 64 * 1024
 """What is sealed on the loop: tens of microseconds."""
+_MAX_CONNECTIONS = 4
 _PART = struct.Struct(">IQ")
 
 Layout = Sequence[tuple[int, int]]
@@ -45,12 +48,26 @@ class Room:
     """Of the tenant's files together."""
 
 
+class PieceConnections:
+    """Half of the pool: whatever is sent and fetched, who authenticates finds a connection."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._places = asyncio.Semaphore(_MAX_CONNECTIONS)
+
+    @contextlib.asynccontextmanager
+    async def tenant(self, handle: TenantHandle) -> AsyncIterator[Connection]:
+        """As `Database.tenant`, when there is a place. Raises DatabaseDown."""
+        async with self._places, self._database.tenant(handle) as connection:
+            yield connection
+
+
 class PieceWriter:
     """One part of one file on its way into the database."""
 
     def __init__(
         self,
-        database: Database,
+        connections: PieceConnections,
         cipher: TenantCipher,
         file_id: str,
         part: int,
@@ -59,7 +76,7 @@ class PieceWriter:
     ) -> None:
         """`prepare` begins each piece's transaction: it makes the file's row, or locks what must
         not change meanwhile. It raises where nothing may come in any more."""
-        self._database = database
+        self._connections = connections
         self._cipher = cipher
         self._file_id = file_id
         self._part = part
@@ -78,7 +95,7 @@ class PieceWriter:
         self._buffer += data
         while len(self._buffer) >= PIECE_BYTES:
             sealed = await self._seal(PIECE_BYTES)
-            async with self._database.tenant(self._cipher.tenant) as connection:
+            async with self._connections.tenant(self._cipher.tenant) as connection:
                 await self._insert(connection, sealed, PIECE_BYTES)
             del self._buffer[:PIECE_BYTES]
             self.num_pieces += 1
@@ -87,7 +104,7 @@ class PieceWriter:
         """Writes the rest and does `then`, in one transaction. Raises as `write` does."""
         num_bytes = len(self._buffer)
         sealed = await self._seal(num_bytes) if num_bytes else None
-        async with self._database.tenant(self._cipher.tenant) as connection:
+        async with self._connections.tenant(self._cipher.tenant) as connection:
             if sealed is None:
                 await self._prepare(connection)
             else:
@@ -114,13 +131,13 @@ class PieceWriter:
 
 
 async def pieces(
-    database: Database, cipher: TenantCipher, file_id: str, layout: Layout
+    connections: PieceConnections, cipher: TenantCipher, file_id: str, layout: Layout
 ) -> AsyncIterator[bytes]:
     """The content of a file. Raises NotFound when it is deleted meanwhile, CannotOpen, and
     DatabaseDown."""
     for part, num_bytes in layout:
         for number, start in enumerate(range(0, num_bytes, PIECE_BYTES)):
-            async with database.tenant(cipher.tenant) as connection:
+            async with connections.tenant(cipher.tenant) as connection:
                 sealed = await file_rows.find_piece(
                     connection, cipher.tenant.id, file_id, part, number
                 )

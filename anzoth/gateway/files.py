@@ -26,7 +26,7 @@ from anzoth.file_config import MIB, FilesConfig
 from anzoth.gateway import audit, file_pieces
 from anzoth.gateway.audit import Actor, AuditEvent
 from anzoth.gateway.file_cleanup import FileCleanup
-from anzoth.gateway.file_pieces import NAME_KIND, PieceWriter, Room
+from anzoth.gateway.file_pieces import NAME_KIND, PieceConnections, PieceWriter, Room
 from anzoth.gateway.file_transfers import FileTransfers
 from anzoth.gateway.principal import Principal, TenantHandle
 from anzoth.gateway.tenant_crypt import Label, TenantCipher, TenantKeys
@@ -91,6 +91,7 @@ class Files:
 
     def __init__(self, database: Database, keys: TenantKeys, config: FilesConfig) -> None:
         self.database = database
+        self.connections = PieceConnections(database)
         self.keys = keys
         self.config = config
         self.transfers = FileTransfers(config.max_transfers, config.tenant_transfers)
@@ -135,7 +136,7 @@ class Files:
         """The file, and its bytes in pieces. Raises NotFound; for the bytes see `file_pieces`."""
         row, cipher = await self._find(owner, id)
         layout = file_pieces.open_layout(cipher, row.id, row.layout)
-        return view(cipher, row), file_pieces.pieces(self.database, cipher, row.id, layout)
+        return view(cipher, row), file_pieces.pieces(self.connections, cipher, row.id, layout)
 
     async def delete(self, owner: FileOwner, id: str) -> None:
         """Raises NotFound."""
@@ -165,7 +166,7 @@ class IncomingFile:
         self._is_complete = False
         config = files.config
         room = Room(config.max_file_mib * MIB, config.tenant_mib * MIB)
-        self._writer = PieceWriter(files.database, cipher, self._id, 0, room, self._ensure_row)
+        self._writer = PieceWriter(files.connections, cipher, self._id, 0, room, self._ensure_row)
 
     async def write(self, data: bytes) -> None:
         """Raises PayloadTooLarge, StorageFull and DatabaseDown."""

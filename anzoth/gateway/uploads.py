@@ -161,7 +161,7 @@ class Uploads:
         self._files.transfers.check(cipher.tenant)
         with self._files.transfers.one_of(cipher.tenant):
             digest = hashlib.md5(usedforsecurity=False)
-            content = file_pieces.pieces(self._files.database, cipher, row.file_id, layout)
+            content = file_pieces.pieces(self._files.connections, cipher, row.file_id, layout)
             async for piece in content:
                 await asyncio.to_thread(digest.update, piece)
         if digest.hexdigest() != md5.lower():
@@ -185,7 +185,7 @@ class IncomingPart:
         self._is_complete = False
         room = Room(MAX_PART_BYTES, files.config.tenant_mib * MIB)
         self._writer = PieceWriter(
-            files.database, cipher, upload.file_id, part, room, self._lock_upload
+            files.connections, cipher, upload.file_id, part, room, self._lock_upload
         )
 
     async def write(self, data: bytes) -> None:
