@@ -24,11 +24,15 @@ from pathlib import Path
 
 from anzoth.account_config import AccountsConfig, OidcConfig, accounts_of, providers_of
 from anzoth.backend_config import BackendConfig, backends_of
+from anzoth.file_config import FilesConfig, files_of
 from anzoth.model_config import EngineConfig, ModelConfig, default_models, models_of
 from anzoth.settings import ConfigError, convert, section
 
 _SECTIONS = frozenset(
-    ("server", "http", "journal", "engine", "accounts", "oidc", "usage", "models", "backends")
+    (
+        *("server", "http", "journal", "engine", "accounts", "oidc", "usage", "files", "models"),
+        "backends",
+    )
 )
 _MAX_RUN_DIR_BYTES = 80
 
@@ -121,6 +125,7 @@ class Config:
     accounts: AccountsConfig = field(default_factory=lambda: AccountsConfig("open"))
     oidc: tuple[OidcConfig, ...] = ()
     usage: UsageConfig = field(default_factory=UsageConfig)
+    files: FilesConfig = field(default_factory=FilesConfig)
     models: tuple[ModelConfig, ...] = field(default_factory=lambda: default_models())
     backends: tuple[BackendConfig, ...] = ()
 
@@ -166,6 +171,7 @@ def load(
         accounts=accounts,
         oidc=providers_of(document.get("oidc"), accounts),
         usage=_usage(document, environ),
+        files=files_of(document.get("files", {}), environ),
         models=models,
         backends=backends_of(document.get("backends", [])),
     )

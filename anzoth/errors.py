@@ -322,6 +322,20 @@ class RateLimited(AnzothError):
         return _retry_headers(self.retry_after_ms)
 
 
+class StorageFull(RateLimited):
+    """The files of your organization take up all the room that it has. Delete some of them."""
+
+    type = "insufficient_quota"
+    code = "insufficient_quota"
+    rule = "files.storage"
+
+
+class TooManyTransfers(RateLimited):
+    """Too many files of your organization are sent or fetched at the same time. Wait and retry."""
+
+    rule = "files.transfers"
+
+
 class TooManyAttempts(RateLimited):
     """Too many attempts. Wait and try again."""
 

@@ -39,6 +39,7 @@ def gateway_settings(
         "oidc": [to_json(provider) for provider in config.oidc],
         "journal": to_json(config.journal),
         "usage": to_json(config.usage),
+        "files": to_json(config.files),
         "models": models,
         "backends": [to_json(backend) for backend in config.backends],
         "backend_keys": backend_keys or {},

@@ -3,9 +3,9 @@
     python -m anzoth.server
 
 Settings come from the supervisor (see `anzoth.child`): `listen_fd`, `control_socket`, `dsn`,
-`data_dir`, `drain_s`, `http`, `journal`, `accounts`, `oidc`, `usage`, `models`, `backends`,
-`backend_keys`, `models_must_load`, `log_level`. The listening socket is the supervisor's, so that a
-gateway which is started again finds the connections that came meanwhile.
+`data_dir`, `drain_s`, `http`, `journal`, `accounts`, `oidc`, `usage`, `files`, `models`,
+`backends`, `backend_keys`, `models_must_load`, `log_level`. The listening socket is the
+supervisor's, so that a gateway which is started again finds the connections that came meanwhile.
 
 Stopping (SIGTERM): readiness fails, no new connection is accepted, running requests finish within
 `drain_s` or are ended with an error, the ledger is flushed; what the database cannot take then
@@ -35,7 +35,8 @@ from anzoth.backend_config import BackendConfig
 from anzoth.config import ConfigError, HttpConfig, JournalConfig, UsageConfig, from_json
 from anzoth.db.pool import Database
 from anzoth.errors import CapacityUnavailable
-from anzoth.gateway import keys
+from anzoth.file_config import FilesConfig
+from anzoth.gateway import keys, tenant_crypt
 from anzoth.gateway.accounts import service as accounts_service
 from anzoth.gateway.alias_directory import AliasDirectory
 from anzoth.gateway.aliases import Aliases
@@ -45,6 +46,7 @@ from anzoth.gateway.backends import Backend, Backends
 from anzoth.gateway.denials import Denials
 from anzoth.gateway.embedding import Embedder
 from anzoth.gateway.endings import Endings
+from anzoth.gateway.files import Files
 from anzoth.gateway.generation import Generator
 from anzoth.gateway.health import Health
 from anzoth.gateway.ledger import Ledger
@@ -55,6 +57,8 @@ from anzoth.gateway.organization import service as organization_service
 from anzoth.gateway.past_requests import PastRequests
 from anzoth.gateway.past_usage import PastUsage
 from anzoth.gateway.remote_usage import RemoteAccounts
+from anzoth.gateway.tenant_crypt import TenantKeys
+from anzoth.gateway.uploads import Uploads
 from anzoth.gateway.usage_reports import UsageReports
 from anzoth.gateway.usage_retention import UsageRetention
 from anzoth.http.client_address import parse_networks
@@ -137,11 +141,13 @@ async def _build(
 ) -> Services:
     """All parts, running; `stack` ends them in the reverse order.
 
-    Raises ConfigError for what starting again cannot mend: a pepper or journal that is unusable.
+    Raises ConfigError for what starting again cannot mend: a pepper, master key or journal that is
+    unusable.
     """
     data_dir = Path(settings["data_dir"])
     try:
         pepper = keys.load_pepper(data_dir)
+        master_key = tenant_crypt.load_master_key(data_dir)
     except (OSError, ValueError) as error:
         raise ConfigError(str(error)) from error
     database = await Database.open(settings["dsn"])
@@ -175,6 +181,8 @@ async def _build(
     past_usage = PastUsage(database, limiter, lambda: ledger.is_caught_up)
     aliases = Aliases(database, settings["dsn"])
     usage = from_json(UsageConfig, settings["usage"])
+    tenant_keys = TenantKeys(database, settings["dsn"], master_key)
+    files = Files(database, tenant_keys, from_json(FilesConfig, settings["files"]))
     parts = (
         authenticator,
         ledger,
@@ -185,6 +193,8 @@ async def _build(
         past_usage,
         UsageRetention(database, usage.minute_retention_days),
         aliases,
+        tenant_keys,
+        files.cleanup,
     )
     tasks = [background.create_task(part.run()) for part in parts]
     stack.callback(lambda: [task.cancel() for task in tasks])
@@ -207,6 +217,8 @@ async def _build(
         backends=backends,
         remote_accounts=RemoteAccounts(limiter, ledger, metrics),
         organization=organization_service.build(database, pepper, models),
+        files=files,
+        uploads=Uploads(files),
     )
 
 

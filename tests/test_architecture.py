@@ -15,7 +15,7 @@ ROOT = Path(__file__).parents[1]
 COMMON = {
     *("anzoth.errors", "anzoth.config", "anzoth.model_config", "anzoth.frames", "anzoth.child"),
     *("anzoth.memory", "anzoth.model_kind", "anzoth.account_config", "anzoth.settings"),
-    *("anzoth.price", "anzoth.backend_config"),
+    *("anzoth.price", "anzoth.backend_config", "anzoth.file_config"),
 }
 MAY_IMPORT = {
     "anzoth.kernels": set(),

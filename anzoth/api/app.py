@@ -137,7 +137,8 @@ class App:
         call.body = _json_object(content)
 
     def _watched(self, call: Call, endpoint: str, answer: StreamingResponse) -> StreamingResponse:
-        """`answer`, whose end is noticed: errors become a frame, the usage is recorded."""
+        """`answer`, whose end is noticed: the usage is recorded. An error becomes a frame, or cuts
+        off what does not consist of frames."""
         run = answer.run
         call.body = {}  # a stream may last for minutes, and a body may have megabytes
 
@@ -149,6 +150,8 @@ class App:
                 pass  # there is nobody to tell; the record says `cancelled`
             except Exception as error:  # noqa: BLE001  # the edge: the head is out
                 failure = self._known(call, error)
+                if not answer.content_type.startswith(sse.MEDIA_TYPE):
+                    raise failure from None  # no text of ours must end up in a file
                 sink.write(sse.error_frame(failure))
             finally:
                 self._finish(call, endpoint, answer.status, failure)

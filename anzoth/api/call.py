@@ -24,6 +24,7 @@ from anzoth.gateway.auth import Authenticator
 from anzoth.gateway.backends import Backends
 from anzoth.gateway.denials import Denials
 from anzoth.gateway.embedding import Embedder
+from anzoth.gateway.files import Files
 from anzoth.gateway.generation import Generation, Generator
 from anzoth.gateway.generation_request import GenerationRequest
 from anzoth.gateway.health import Health
@@ -35,6 +36,7 @@ from anzoth.gateway.past_requests import PastRequests
 from anzoth.gateway.past_usage import PastUsage
 from anzoth.gateway.principal import Address, Principal
 from anzoth.gateway.remote_usage import RemoteAccounts
+from anzoth.gateway.uploads import Uploads
 from anzoth.gateway.usage import UsageRecord
 from anzoth.gateway.usage_reports import UsageReports
 from anzoth.http.messages import HeaderList, Request, Response, StreamingResponse
@@ -73,6 +75,8 @@ class Services:
     backends: Backends
     remote_accounts: RemoteAccounts
     organization: Organization
+    files: Files
+    uploads: Uploads
 
 
 @dataclass(slots=True)

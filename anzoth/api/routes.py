@@ -16,6 +16,7 @@ from anzoth.api import (
     completions,
     embeddings,
     explanation,
+    files,
     health,
     model_aliases,
     models,
@@ -27,11 +28,14 @@ from anzoth.api import (
     organization_users,
     rerank,
     single_sign_on,
+    uploads,
     usage,
 )
 from anzoth.api.call import ANY_KEY, Route
 
 V1 = "/v1"
+FILES = V1 + "/files"
+UPLOADS = V1 + "/uploads"
 AUTH = V1 + "/auth"
 USERS = V1 + "/organization/users"
 ALIASES = V1 + "/organization/model_aliases"
@@ -60,6 +64,17 @@ ROUTES: tuple[Route, ...] = (
         "POST", V1 + "/embeddings", "embeddings", embeddings.create, takes_body=True, inference=True
     ),
     Route("POST", V1 + "/rerank", "rerank", rerank.create, takes_body=True, inference=True),
+    Route("POST", FILES, "files:write", files.create),
+    Route("GET", FILES, "files:read", files.list_all),
+    Route("GET", FILES + "/{file_id}", "files:read", files.retrieve),
+    Route("DELETE", FILES + "/{file_id}", "files:write", files.delete),
+    Route("GET", FILES + "/{file_id}/content", "files:read", files.content),
+    Route("POST", UPLOADS, "files:write", uploads.create, takes_body=True),
+    Route("POST", UPLOADS + "/{upload_id}/parts", "files:write", uploads.add_part),
+    Route(
+        "POST", UPLOADS + "/{upload_id}/complete", "files:write", uploads.complete, takes_body=True
+    ),
+    Route("POST", UPLOADS + "/{upload_id}/cancel", "files:write", uploads.cancel),
     Route("GET", V1 + "/organization/audit_logs", "audit:read", audit_logs.list_all),
     Route("POST", AUTH + "/bootstrap", None, auth.bootstrap, takes_body=True),
     Route("POST", AUTH + "/sign-up", None, auth.sign_up, takes_body=True),

@@ -31,6 +31,7 @@ from anzoth.pulled import HubNotReached, PullError
 
 if TYPE_CHECKING:
     from anzoth.gateway.audit_heads import SigningKey
+    from anzoth.gateway.tenant_crypt import MasterKey
 
 T = TypeVar("T")
 
@@ -86,6 +87,12 @@ class Installation:
         from anzoth.gateway import audit_heads
 
         return self._secret("audit key", audit_heads.load_key)
+
+    def master_key(self) -> MasterKey:
+        """Made when there is none. Raises ConfigError."""
+        from anzoth.gateway import tenant_crypt
+
+        return self._secret("master key", tenant_crypt.load_master_key)
 
     @contextlib.asynccontextmanager
     async def database(self, *, migrated: bool = True) -> AsyncIterator[str]:

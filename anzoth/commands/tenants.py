@@ -151,9 +151,13 @@ async def delete(
     if as_json:
         print_json(deleted)
     else:
+        documents = "It had no documents."
+        if deleted.key_destroyed:
+            documents = "The key of its documents was destroyed: nobody can read them any more."
         Console(soft_wrap=True).print(
             f"Deleted tenant {name}; {deleted.num_revoked_keys} keys were revoked. Running servers "
-            "end its requests and zero what they cached of it. Usage records are kept.",
+            f"end its requests and zero what they cached of it. {documents} Usage records are "
+            "kept.",
             markup=False,
             highlight=False,
         )

@@ -167,6 +167,13 @@ class Database:
             yield connection
 
     @contextlib.asynccontextmanager
+    async def outdated_files(self) -> AsyncIterator[Connection]:
+        """A transaction that sees which files of all tenants are deleted or expired, and nothing
+        else until it names the tenant of one of them (`act_in_tenant`). Raises DatabaseDown."""
+        async with self._transaction("set_outdated_files", "on") as connection:
+            yield connection
+
+    @contextlib.asynccontextmanager
     async def _transaction(self, setting: str, value: str) -> AsyncIterator[Connection]:
         with translated_errors():
             async with (
@@ -189,7 +196,8 @@ async def act_as_user(connection: Connection, user_id: uuid.UUID) -> None:
 async def act_in_tenant(connection: Connection, tenant_id: uuid.UUID) -> None:
     """From here on the transaction also sees and writes the rows of this tenant.
 
-    Only for a tenant that the user was found to belong to, was invited into, or is making.
+    Only for a tenant that the user was found to belong to, was invited into, or is making; or whose
+    file is outdated.
     """
     await connection.execute(statements.load()["set_tenant"], str(tenant_id))
 

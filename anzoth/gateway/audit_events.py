@@ -73,6 +73,8 @@ EVENTS: Mapping[str, Payload] = {
     "password.changed": "flat",
     "second_factor.enabled": "flat",
     "second_factor.disabled": "flat",
+    "file.created": "data",
+    "file.deleted": "flat",
     "kb.created": "data",
     "kb.updated": "changes_requested",
     "kb.deleted": "flat",

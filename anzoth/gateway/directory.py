@@ -15,7 +15,15 @@ from datetime import datetime
 
 from anzoth.db import pool
 from anzoth.db.pool import Connection
-from anzoth.db.store import alias_rows, key_rows, project_rows, service_account_rows, tenant_rows
+from anzoth.db.store import (
+    alias_rows,
+    file_rows,
+    key_rows,
+    project_rows,
+    service_account_rows,
+    tenant_key_rows,
+    tenant_rows,
+)
 from anzoth.db.store.key_rows import NOBODY, KeyOwner
 from anzoth.db.store.limit_rows import LimitSubject
 from anzoth.gateway import audit, key_events, keys, limit_directory
@@ -31,7 +39,10 @@ from anzoth.gateway.limit_rules import Limits
 from anzoth.gateway.principal import Network
 from anzoth.gateway.scopes import ADMIN_SCOPE
 
-DEFAULT_SCOPES = ("models:read", "chat", "completions", "embeddings", "rerank")
+DEFAULT_SCOPES = (
+    *("models:read", "chat", "completions", "embeddings", "rerank"),
+    *("files:read", "files:write"),  # as OpenAI's ordinary keys can: its SDKs' users expect it
+)
 DEFAULT_TENANT = "default"
 DEFAULT_PROJECT = "default"
 
@@ -81,6 +92,8 @@ class DeletedTenant:
     name: str
     deleted_at: datetime
     num_revoked_keys: int
+    key_destroyed: bool
+    """It had one for its documents; they cannot be read any more (see `tenant_crypt`)."""
 
 
 async def create_tenant(dsn: str, name: str) -> tenant_rows.TenantRow:
@@ -102,7 +115,8 @@ async def list_tenants(dsn: str) -> list[tenant_rows.TenantListing]:
 
 async def delete_tenant(dsn: str, name: str) -> DeletedTenant:
     """Nothing of it is served any more: its keys are revoked, running gateways end its requests and
-    have its caches purged. Its usage stays, and so its name is never given to another tenant.
+    have its caches purged; the key of its documents is destroyed. Its usage stays, and so its name
+    is never given to another tenant.
 
     Raises DirectoryError when there is no such tenant, and DatabaseError.
     """
@@ -111,13 +125,19 @@ async def delete_tenant(dsn: str, name: str) -> DeletedTenant:
         tenant = await find_tenant(connection, name)
         num_keys = await key_rows.revoke_keys(connection, tenant.id)
         await alias_rows.delete_aliases(connection, tenant.id)
+        await file_rows.delete_files_of_tenant(connection, tenant.id)
+        key_destroyed = await tenant_key_rows.destroy_key(connection, tenant.id)
         deleted_at = await tenant_rows.delete_tenant(connection, tenant.id)
         assert deleted_at is not None
         events = _tenant_events(
-            "tenant.deleted", tenant, audit.operator(), num_revoked_keys=num_keys
+            "tenant.deleted",
+            tenant,
+            audit.operator(),
+            num_revoked_keys=num_keys,
+            key_destroyed=key_destroyed,
         )
         await audit.record(connection, *events)
-    return DeletedTenant(tenant.id, name, deleted_at, num_keys)
+    return DeletedTenant(tenant.id, name, deleted_at, num_keys, key_destroyed)
 
 
 async def create_key(

@@ -92,6 +92,14 @@ RULES: Mapping[str, Rule] = {
         "Wait for the next month, ask for fewer tokens, or have the budget raised.",
         is_policy=True,
     ),
+    "files.storage": Rule(
+        "The tenant's files take up all the room that it has, or are too many.",
+        "Delete files that are not needed, or have the operator raise [files] in the settings.",
+    ),
+    "files.transfers": Rule(
+        "Too many files of the tenant are sent or fetched at the same time.",
+        "Retry when one of them is done.",
+    ),
     "key.management": Rule(
         "A key that manages keys is not used for inference.", "Make another key for inference."
     ),

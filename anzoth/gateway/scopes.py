@@ -26,6 +26,8 @@ INFERENCE_SCOPES = (
     "completions",
     "embeddings",
     "rerank",
+    "files:read",
+    "files:write",
     PRIORITY_SCOPE,
     "all",
 )

@@ -1,8 +1,9 @@
 """How do the bytes of one request body reach the coroutine that asked for them?
 
-A `Body` takes wire bytes as they come (`feed`, called by the connection) and hands the decoded
-whole to one reader (`read`, called by the application). Before anyone reads, it holds little and
-says so (`wants_data`); while someone reads, it holds at most what that reader accepts.
+A `Body` takes wire bytes as they come (`feed`, called by the connection) and hands them decoded to
+one reader (the application): the whole (`read`), or what there is (`read_some`). While nobody
+waits for bytes it holds little and says so (`wants_data`); who reads the whole has it hold at most
+what that reader accepts.
 
 Does not know: sockets, what time it is (the connection calls `fail` when time is up), what the body
 says.
@@ -21,8 +22,8 @@ from anzoth.http.head import Head
 from anzoth.http.messages import ClientDisconnected
 
 UNASKED_BYTES = 64 * 1024
-"""What a client may send of a body before the application asks for it, and what we are willing to
-read and throw away of a body that nobody wanted, to keep the connection."""
+"""What a client may send of a body before the application asks for it (or for more of it), and what
+we are willing to read and throw away of a body that nobody wanted, to keep the connection."""
 
 
 class Body:
@@ -36,8 +37,12 @@ class Body:
         "_limit_bytes",
         "_parser",
         "_parts",
+        "_taken_bytes",
         "_waiter",
+        "_waits_for_any",
         "received_bytes",
+        "timeout_s",
+        "waited_s",
         "wire_bytes",
     )
 
@@ -52,6 +57,13 @@ class Body:
         self._waiter: asyncio.Future[None] | None = None
         self._error: AnzothError | ClientDisconnected | None = None
         self._is_complete = False
+        self._taken_bytes = 0
+        self._waits_for_any = False
+        self.timeout_s: float | None = None
+        """For how long a reader waits for the body in all; None: HttpConfig's limit."""
+        self.waited_s = 0.0
+        """How long that was before the present wait. What the reader does in between is not the
+        client's slowness."""
         self.received_bytes = 0
         """Decoded body bytes so far."""
         self.wire_bytes = 0
@@ -70,7 +82,10 @@ class Body:
         """Whether more bytes may be read from the socket now."""
         if self._error is not None or self._is_complete:
             return False
-        return self._waiter is not None or self.received_bytes < UNASKED_BYTES
+        # A reader that is woken but has not run yet waits no more: libuv may call up to 32 times
+        # before it runs.
+        is_awaited = self._waiter is not None and not self._waiter.done()
+        return is_awaited or self.received_bytes - self._taken_bytes < UNASKED_BYTES
 
     @property
     def is_worth_discarding(self) -> bool:
@@ -82,9 +97,10 @@ class Body:
         return self._is_complete
 
     def due_at_s(self, started_s: float, config: HttpConfig) -> float:
-        """When the body is late, if reading it began at `started_s`: the whole of it, or as much of
-        it as should be here at the minimum rate."""
-        absolute_s = started_s + config.body_timeout_s
+        """When the body is late, if the wait for it began at `started_s`: the whole of it, or as
+        much of it as should be here at the minimum rate."""
+        started_s -= self.waited_s
+        absolute_s = started_s + (self.timeout_s or config.body_timeout_s)
         if not config.min_body_bytes_per_s:
             return absolute_s
         paid_for_s = self.wire_bytes / config.min_body_bytes_per_s
@@ -112,6 +128,8 @@ class Body:
             return b""
         if self._framing.is_complete:
             self._is_complete = True
+            self._wake()
+        elif self._waits_for_any and self._parts:
             self._wake()
         return data[taken:]
 
@@ -157,20 +175,38 @@ class Body:
     async def read(self, limit_bytes: int) -> bytes:
         """The whole body, for one reader. Raises what `fail` was given, or PayloadTooLarge."""
         self.check_limit(limit_bytes)
+        await self._wait(limit_bytes, for_any=False)
+        if len(self._parts) != 1:
+            self._parts = [b"".join(self._parts)]
+        return bytes(self._parts[0])
+
+    async def read_some(self, limit_bytes: int) -> bytes:
+        """The next bytes, once: as many as there are, and none at the end of the body.
+
+        `limit_bytes` is that of the whole body. Raises as `read` does.
+        """
+        self.check_limit(limit_bytes)
+        await self._wait(limit_bytes, for_any=True)
+        some = b"".join(self._parts)
+        self._parts.clear()
+        self._taken_bytes += len(some)
+        return some
+
+    async def _wait(self, limit_bytes: int, *, for_any: bool) -> None:
         if self._waiter is not None:
             raise RuntimeError("two coroutines read the body of one request")
-        if not self._is_complete and self._error is None:
+        has_enough = self._is_complete or (for_any and self._parts)
+        if not has_enough and self._error is None:
             self._limit_bytes = limit_bytes
+            self._waits_for_any = for_any
             self._waiter = asyncio.get_running_loop().create_future()
             try:
                 await self._waiter
             finally:
                 self._waiter = None
+                self._waits_for_any = False
         if self._error is not None:
             raise self._error
-        if len(self._parts) != 1:
-            self._parts = [b"".join(self._parts)]
-        return bytes(self._parts[0])
 
 
 def _too_large(limit_bytes: int) -> PayloadTooLarge:

@@ -13,6 +13,7 @@ import logging
 import os
 import time
 import traceback
+from collections.abc import AsyncIterator
 from typing import Protocol
 
 from anzoth.config import HttpConfig
@@ -108,6 +109,7 @@ class Exchange:
             peer=peer,
             received_at_s=time.monotonic(),
             read_body=self._read_body,
+            stream_body=self._stream_body,
         )
         try:
             response = await self._call(application, request)
@@ -208,6 +210,24 @@ class Exchange:
             return await body.read(limit_bytes)
         finally:
             self._connection.body_read_ended()
+
+    async def _stream_body(self, limit_bytes: int, timeout_s: float) -> AsyncIterator[bytes]:
+        body, connection = self.body, self._connection
+        if body is None:
+            return
+        body.check_limit(limit_bytes)
+        body.timeout_s = timeout_s
+        while True:
+            started_s = connection.loop.time()
+            connection.body_read_begins(body)
+            try:
+                data = await body.read_some(limit_bytes)
+            finally:
+                body.waited_s += connection.loop.time() - started_s
+                connection.body_read_ended()
+            if not data:
+                return
+            yield data
 
     # --- what the connection calls -------------------------------------------------------------
 

@@ -8,7 +8,7 @@ Does not know: JSON, routes, keys, or how bytes reach a socket.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -54,6 +54,13 @@ class Request:
 
     Raises PayloadTooLarge, RequestTimeout (absolute deadline or below the minimum rate), or
     ClientDisconnected.
+    """
+    stream_body: Callable[[int, float], AsyncIterator[bytes]]
+    """`async for data in request.stream_body(limit_bytes, timeout_s)`: the body as it comes, for
+    one reader. While that works on a piece little more is taken from the client, so that a little
+    of the body is ever in memory; `timeout_s` is how long it waits for the client in all.
+
+    Raises as `read_body` does, at any time.
     """
     path_params: dict[str, str] = field(default_factory=dict)
 

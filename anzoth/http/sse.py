@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from anzoth.errors import AnzothError
 
+MEDIA_TYPE = "text/event-stream"
 DONE = b"data: [DONE]\n\n"
 """The last frame of a stream that ended well; never sent after an error frame."""
 

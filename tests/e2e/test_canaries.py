@@ -39,6 +39,7 @@ from canary_failures import (
     operators_type,
     parts_die,
 )
+from canary_files import files_come_and_go
 from canary_organization import manage_organization
 from canary_world import (
     TEXTS,
@@ -75,6 +76,7 @@ def drive(world: World) -> None:
     aliases(world, known)
     operator = people_come_and_go(world)
     customers_ask(world, known)
+    files_come_and_go(world, known)
     manage_organization(world, known.manages.text)
     limits_are_met(world, known)
     operators_type(world, known)

@@ -24,6 +24,7 @@ from anzoth.api.app import App
 from anzoth.api.call import Services
 from anzoth.config import UsageConfig
 from anzoth.db.pool import Database
+from anzoth.file_config import FilesConfig
 from anzoth.gateway import directory
 from anzoth.gateway.accounts import people, service
 from anzoth.gateway.accounts.passwords import Passwords
@@ -35,6 +36,7 @@ from anzoth.gateway.audit_reader import AuditReader
 from anzoth.gateway.auth import Authenticator
 from anzoth.gateway.backends import Backends
 from anzoth.gateway.embedding import Embedder
+from anzoth.gateway.files import Files
 from anzoth.gateway.generation import Generator
 from anzoth.gateway.keys import Pepper
 from anzoth.gateway.limits import Limiter
@@ -42,6 +44,8 @@ from anzoth.gateway.models import ModelRegistry
 from anzoth.gateway.organization import service as organization_service
 from anzoth.gateway.past_requests import PastRequests
 from anzoth.gateway.remote_usage import RemoteAccounts
+from anzoth.gateway.tenant_crypt import MasterKey, TenantKeys
+from anzoth.gateway.uploads import Uploads
 from anzoth.gateway.usage_reports import UsageReports
 from anzoth.http.messages import Headers, Request, Response
 from anzoth.telemetry import Metrics
@@ -178,6 +182,9 @@ class Site:
             assert len(content) <= limit_bytes
             return content
 
+        async def stream_body(limit_bytes: int, timeout_s: float) -> AsyncIterator[bytes]:
+            yield await read_body(limit_bytes)
+
         answer = await self.app(
             Request(
                 method=method,
@@ -188,6 +195,7 @@ class Site:
                 peer=peer,
                 received_at_s=time.monotonic(),
                 read_body=read_body,
+                stream_body=stream_body,
             )
         )
         assert isinstance(answer, Response)
@@ -246,6 +254,7 @@ async def running_site(
         unix_s=clock.unix_s,
     )
     usage, models, backends = ListedUsage(), ModelRegistry(), Backends()
+    files = Files(database, TenantKeys(database, dsn, MasterKey(bytes(32))), FilesConfig())
     services = Services(
         authenticator=Authenticator(database, dsn, PEPPER),
         accounts=accounts,
@@ -265,6 +274,8 @@ async def running_site(
         backends=backends,
         remote_accounts=RemoteAccounts(limiter, usage, metrics),
         organization=organization_service.build(database, PEPPER, models),
+        files=files,
+        uploads=Uploads(files),
     )
     try:
         yield Site(App(services, 1 << 20), dsn, database, accounts, clock, usage)

@@ -32,6 +32,7 @@ from anzoth.db.errors import DatabaseDown
 from anzoth.db.pool import Connection, Database
 from anzoth.db.store.usage_rows import RequestRow
 from anzoth.errors import AnzothError, Unauthorized
+from anzoth.file_config import FilesConfig
 from anzoth.frames import FinishReason, Hello, Submit
 from anzoth.gateway.accounts import service as accounts_service
 from anzoth.gateway.alias_directory import AliasDirectory
@@ -42,6 +43,7 @@ from anzoth.gateway.backends import Backend, Backends
 from anzoth.gateway.denials import Denials
 from anzoth.gateway.embedding import Embedder
 from anzoth.gateway.engine_client import EngineClient
+from anzoth.gateway.files import Files
 from anzoth.gateway.generation import Generator
 from anzoth.gateway.health import Component, Health
 from anzoth.gateway.keys import Pepper
@@ -53,6 +55,8 @@ from anzoth.gateway.past_requests import TENANT_SCOPE, PastRequests
 from anzoth.gateway.past_usage import PastUsage
 from anzoth.gateway.principal import Address, Principal, TenantHandle
 from anzoth.gateway.remote_usage import RemoteAccounts
+from anzoth.gateway.tenant_crypt import MasterKey, TenantKeys
+from anzoth.gateway.uploads import Uploads
 from anzoth.gateway.usage import UsageRecord
 from anzoth.gateway.usage_reports import UsageReports
 from anzoth.http.messages import Headers, Request, Response, StreamingResponse
@@ -346,6 +350,9 @@ class Api:
             assert len(content) <= limit_bytes
             return content
 
+        async def stream_body(limit_bytes: int, timeout_s: float) -> AsyncIterator[bytes]:
+            yield await read_body(limit_bytes)
+
         path, _, query = path.partition("?")
         return Request(
             method=method,
@@ -356,6 +363,7 @@ class Api:
             peer=peer,
             received_at_s=time.monotonic(),
             read_body=read_body,
+            stream_body=stream_body,
         )
 
     async def call(
@@ -432,6 +440,7 @@ async def running_api(
     reports: UsageReports | None = None,
     backends: Sequence[BackendConfig] = (),
     price: Price | None = None,
+    file_config: FilesConfig | None = None,
 ) -> AsyncIterator[Api]:
     """An API whose engine is ready. `database`: for what reads one. `price`: the model's."""
     metrics = Metrics()
@@ -445,6 +454,9 @@ async def running_api(
     accounts = accounts_service.build(
         NoDatabase(), Pepper("pepper", bytes(32)), AccountsConfig(sign_up="open")
     )
+    stored_in = database or NoDatabase()
+    tenant_keys = TenantKeys(stored_in, "", MasterKey(bytes(32)))
+    files = Files(stored_in, tenant_keys, file_config or FilesConfig())
     services = Services(
         usage_reports=reports or UsageReports(NoDatabase(), UsageConfig()),
         authenticator=keys,
@@ -466,6 +478,8 @@ async def running_api(
         organization=organization_service.build(
             database or NoDatabase(), Pepper("pepper", bytes(32)), registry
         ),
+        files=files,
+        uploads=Uploads(files),
     )
     peer = EnginePeer(socket, script or (lambda submit, prompt, choice: []), hello)
     api = Api(App(services, 8 << 20), peer, model, keys, ledger, metrics, denials, given, services)

@@ -12,6 +12,7 @@ from anzoth.db import pool
 
 SECRET_FILES = {
     "pepper": frozenset({"pepper", "pepper, as bytes"}),
+    "master_key": frozenset({"master key"}),
     "audit_key": frozenset({"audit key", "audit key, as bytes"}),
 }
 """Files of the data directory whose purpose is to hold a secret: which one."""

@@ -150,6 +150,8 @@ class World:
         may_hold = frozenset(shows)
         if reply.status_code < 400 and "/model_aliases" in reply.url.path:
             may_hold |= {"alias prompt"}
+        if reply.status_code < 400 and reply.url.path == "/v1/files":
+            may_hold |= {"file name", "file name, as stored"}  # all of these keys' project
         if reply.status_code < 400 and reply.url.path in _INFERENCE:
             may_hold |= TEXTS
             errors = b"\n".join(line for line in content.split(b"\n") if b'"error"' in line)

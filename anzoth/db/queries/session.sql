@@ -44,6 +44,10 @@ SELECT set_config('app.outdated_usage', $1, true);
 -- For this transaction only: the gateways and their shares of limits are seen and changed.
 SELECT set_config('app.sharing', $1, true);
 
+-- name: set_outdated_files
+-- For this transaction only: files that are deleted or expired are seen, of all tenants.
+SELECT set_config('app.outdated_files', $1, true);
+
 -- name: set_snapshot
 -- For this transaction only: all of its statements see the same rows, and none writes.
 SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY;

@@ -202,7 +202,7 @@ def test_tenants_and_keys_leave_their_trail(dsn: str) -> None:
         assert rows[1].target == rows[2].target == {"id": str(created.id), "kid": created.key.kid}
         assert (rows[1].details["scopes"], rows[1].details["rpm"]) == (["chat"], 5)
         assert rows[1].project_id == rows[2].project_id is not None
-        assert rows[4].details == {"name": "acme", "num_revoked_keys": 1}
+        assert rows[4].details == {"name": "acme", "num_revoked_keys": 1, "key_destroyed": False}
         assert {(row.actor_kind, row.actor_id) for row in rows} == {
             ("operator", audit.operator().id)
         }

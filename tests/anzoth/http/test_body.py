@@ -357,3 +357,150 @@ def test_body_that_was_cut_off_behind_another_request_is_disconnected_at_once(
         assert wire.transport.is_lost
 
     run(scenario())
+
+
+# --- a body that is taken as it comes -------------------------------------------------------------
+
+TIMEOUT_S = 1000.0
+
+
+def collect(limit_bytes: int, seen: list[bytes], pause_s: float = 0.0):
+    """An application that works on each piece for a while."""
+
+    async def application(request: Request) -> Response:
+        async for data in request.stream_body(limit_bytes, TIMEOUT_S):
+            seen.append(data)
+            await asyncio.sleep(pause_s)
+        return Response(200, b"%d" % sum(map(len, seen)))
+
+    return application
+
+
+def test_a_streamed_body_comes_in_pieces_and_once(run, new_wire) -> None:
+    async def scenario() -> None:
+        seen: list[bytes] = []
+        wire = new_wire(collect(10, seen))
+        wire.send(post(6), b"ab")
+        await wire.settle()
+        assert seen == [b"ab"]
+        wire.send(b"c", b"def" + LAST_GET)
+        await wire.settle()
+        assert seen == [b"ab", b"cdef"]
+        assert [answer.body for answer in wire.answers()] == [b"6", b"6"]  # GET: no further bytes
+
+    run(scenario())
+
+
+def test_a_streamed_body_is_never_held_whole(run, new_wire) -> None:
+    async def scenario() -> None:
+        seen: list[bytes] = []
+        wire = new_wire(collect(1 << 30, seen, pause_s=1.0))
+        wire.send(post(8 << 20))
+        piece, num_sent, most = b"x" * 16384, 0, 0
+        while num_sent < 8 << 20:
+            if wire.transport.is_reading_paused:
+                await wire.settle(0.1)
+                continue
+            wire.send(piece)
+            num_sent += len(piece)
+            most = max(most, num_sent - sum(map(len, seen)))
+            await wire.settle()
+        await wire.settle(30)
+        assert wire.answers()[0].body == b"%d" % (8 << 20)
+        assert most <= UNASKED_BYTES + 2 * len(piece)
+
+    run(scenario())
+
+
+def test_a_reader_that_is_woken_takes_no_more_until_it_runs(run, new_wire) -> None:
+    async def scenario() -> None:
+        wire = new_wire(collect(1 << 30, []))
+        wire.send(post(8 << 20))
+        await wire.settle()
+        num_sent = 0
+        while not wire.transport.is_reading_paused:  # without ever letting the reader run
+            wire.send(b"x" * 16384)
+            num_sent += 16384
+        assert num_sent <= UNASKED_BYTES + 16384
+
+    run(scenario())
+
+
+@pytest.mark.parametrize("is_chunked", [True, False])
+def test_a_streamed_body_has_a_limit(run, new_wire, is_chunked: bool) -> None:
+    async def scenario() -> None:
+        seen: list[bytes] = []
+        wire = new_wire(collect(10, seen))
+        if is_chunked:
+            wire.send(b"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n")
+            for _ in range(11):
+                wire.send(b"1\r\nx\r\n")
+                await wire.settle()
+        else:
+            wire.send(post(11), b"x" * 11)
+            await wire.settle()
+        assert wire.answers()[0].status == 413
+        assert sum(map(len, seen)) == (10 if is_chunked else 0)
+
+    run(scenario())
+
+
+def test_only_waiting_for_the_client_counts_as_its_slowness(run, new_wire) -> None:
+    async def scenario() -> None:
+        seen: list[bytes] = []
+        wire = new_wire(collect(1 << 20, seen, pause_s=CONFIG.body_timeout_s))
+        wire.send(post(100))
+        for _ in range(50):
+            wire.send(b"xx")
+            await wire.settle(CONFIG.body_timeout_s + 0.01)
+        assert wire.answers()[0].body == b"100"
+
+    run(scenario())
+
+
+@pytest.mark.parametrize(("rate", "lasts_s"), [(0, CONFIG.body_grace_s), (1024, TIMEOUT_S)])
+def test_a_streamed_body_has_a_rate_and_a_deadline(
+    run, new_wire, rate: int, lasts_s: float
+) -> None:
+    async def scenario() -> None:
+        wire = new_wire(collect(1 << 30, []))
+        wire.send(post(1 << 29))
+        started_s = asyncio.get_running_loop().time()
+        while not wire.is_closed:
+            wire.send(b"x" * (rate or 1))
+            await wire.settle(0.99)
+        took_s = asyncio.get_running_loop().time() - started_s
+        assert lasts_s <= took_s < lasts_s + 3
+        assert wire.answers()[0].status == 408
+
+    run(scenario())
+
+
+@pytest.mark.parametrize("how", ["reset", "eof"])
+@pytest.mark.parametrize("is_busy", [True, False])
+def test_a_client_that_leaves_ends_the_streaming(run, new_wire, how: str, is_busy: bool) -> None:
+    async def scenario() -> None:
+        ended = ""
+
+        async def application(request: Request) -> Response:
+            nonlocal ended
+            try:
+                async for _ in request.stream_body(1 << 20, TIMEOUT_S):
+                    await asyncio.sleep(5 if is_busy else 0)
+            except (ClientDisconnected, asyncio.CancelledError) as error:
+                ended = type(error).__name__
+                raise
+            return Response(200)
+
+        wire = new_wire(application)
+        wire.send(post(1000), b"x" * 10)
+        await wire.settle(1)
+        if how == "reset":
+            wire.transport.reset_by_client()
+        else:
+            wire.send_eof()
+        await wire.settle(10)
+        assert ended == ("CancelledError" if is_busy and how == "reset" else "ClientDisconnected")
+        assert wire.server.num_active == 0
+
+    run(scenario())

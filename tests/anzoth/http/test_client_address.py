@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
+
 import pytest
 
 from anzoth.http.client_address import client_address, parse_networks
@@ -14,9 +16,13 @@ async def no_body(limit_bytes: int) -> bytes:
     return b""
 
 
+async def no_stream(limit_bytes: int, timeout_s: float) -> AsyncIterator[bytes]:
+    yield b""
+
+
 def request(peer: str, *forwarded: str) -> Request:
     headers = Headers([(b"x-forwarded-for", value.encode()) for value in forwarded])
-    return Request("GET", "/", "", headers, "req", peer, 0.0, no_body)
+    return Request("GET", "/", "", headers, "req", peer, 0.0, no_body, no_stream)
 
 
 @pytest.mark.parametrize(

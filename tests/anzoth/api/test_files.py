@@ -1,0 +1,727 @@
+"""Files in OpenAI's shapes, over real HTTP and a real database: one project's alone."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import dataclasses
+import hashlib
+import random
+import socket
+import uuid
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import openai
+import pytest
+from api_harness import until
+from files_kit import FileServer, Scenario, owner_of, run_files
+
+from anzoth.db import pool
+from anzoth.db.store import audit_rows
+from anzoth.errors import AnzothError, KeyRevoked
+from anzoth.gateway import directory, file_cleanup
+from anzoth.gateway.file_pieces import PIECE_BYTES
+from anzoth.gateway.files import FileRequest
+from anzoth.gateway.tenant_crypt import CannotOpen
+
+pytestmark = pytest.mark.slow
+
+NOTES: Any = ("notes.txt", b"hello there")
+
+
+@pytest.fixture
+def run(dsn: str, tmp_path: Path, checkpoint: Path) -> Callable[..., None]:
+    def run_scenario(scenario: Scenario, **settings: int) -> None:
+        run_files(dsn, tmp_path, checkpoint, scenario, **settings)
+
+    return run_scenario
+
+
+def random_bytes(num_bytes: int) -> bytes:
+    return random.Random(5).randbytes(num_bytes)
+
+
+def test_the_sdk_stores_lists_reads_and_deletes(run) -> None:
+    async def scenario(server: FileServer) -> None:
+        client = server.sdk()
+        made = await client.files.create(file=NOTES, purpose="assistants")
+        assert made.id.startswith("file-")
+        assert (made.object, made.filename, made.purpose) == ("file", "notes.txt", "assistants")
+        assert (made.bytes, made.status, made.expires_at) == (11, "processed", None)
+        assert await client.files.retrieve(made.id) == made
+        assert [file async for file in client.files.list()] == [made]
+        assert (await client.files.content(made.id)).read() == b"hello there"
+        assert (await client.files.wait_for_processing(made.id)) == made
+        deleted = await client.files.delete(made.id)
+        assert (deleted.id, deleted.object, deleted.deleted) == (made.id, "file", True)
+        with pytest.raises(openai.NotFoundError):
+            await client.files.retrieve(made.id)
+        assert [file async for file in client.files.list()] == []
+
+    run(scenario)
+
+
+@pytest.mark.parametrize("num_bytes", [1, PIECE_BYTES - 1, PIECE_BYTES, 2 * PIECE_BYTES + 7])
+def test_a_file_of_any_length_comes_back_as_it_was(run, num_bytes: int) -> None:
+    async def scenario(server: FileServer) -> None:
+        client, content = server.sdk(), random_bytes(num_bytes)
+        made = await client.files.create(file=("x.bin", content), purpose="user_data")
+        assert made.bytes == num_bytes
+        assert (await client.files.content(made.id)).read() == content
+        assert await server.stored() == (num_bytes, 1)
+        assert await server.num_pieces() == -(-num_bytes // PIECE_BYTES)
+
+    run(scenario)
+
+
+def test_fields_may_stand_behind_the_file(run) -> None:
+    async def scenario(server: FileServer) -> None:
+        async with server.client() as client:
+            body = (
+                b'--b\r\nContent-Disposition: form-data; name="file"; filename="../a\\b.md"\r\n\r\n'
+                b'# hi\r\n--b\r\nContent-Disposition: form-data; name="purpose"\r\n\r\nvision\r\n'
+                b'--b\r\nContent-Disposition: form-data; name="unheard_of"\r\n\r\nx\r\n--b--\r\n'
+            )
+            made = await client.post(
+                "/files",
+                content=body,
+                headers={"content-type": "multipart/form-data; boundary=b"},
+            )
+            assert made.status_code == 200
+            assert (made.json()["filename"], made.json()["purpose"]) == ("b.md", "vision")
+
+    run(scenario)
+
+
+def test_expiry_is_as_asked_and_batches_do_not_stay(run) -> None:
+    async def scenario(server: FileServer) -> None:
+        client = server.sdk()
+        short = await client.files.create(
+            file=NOTES,
+            purpose="user_data",
+            expires_after={"anchor": "created_at", "seconds": 3600},
+        )
+        assert short.expires_at == short.created_at + 3600
+        batch = await client.files.create(file=NOTES, purpose="batch")
+        assert batch.expires_at == batch.created_at + 30 * 86400
+
+    run(scenario)
+
+
+def test_what_is_impossible_is_refused_and_leaves_nothing(run) -> None:
+    async def scenario(server: FileServer) -> None:
+        async with server.client() as client:
+
+            async def refused(status: int, param: str | None, **form: Any) -> None:
+                answer = await client.post("/files", **form)
+                assert answer.status_code == status, answer.text
+                assert answer.json()["error"]["param"] == param
+
+            file, good = {"file": NOTES}, {"purpose": "assistants"}
+            await refused(400, "purpose", files=file)
+            await refused(400, "purpose", files=file, data={"purpose": "fun"})
+            await refused(400, "purpose", files=file, data={"purpose": ["batch", "batch"]})
+            await refused(400, "file", files={"other": (None, b"x")}, data=good)
+            await refused(400, "file", files={"file": ("empty.txt", b"")}, data=good)
+            await refused(400, "file", files=[("file", NOTES), ("file", NOTES)], data=good)
+            await refused(400, None, files={**file, "other": NOTES}, data=good)
+            await refused(400, "filename", files={"file": ("..", b"x")}, data=good)
+            await refused(400, "filename", files={"file": ("x" * 256, b"x")}, data=good)
+            for name, value in (("anchor", "now"), ("seconds", "60"), ("seconds", "1.5")):
+                expiry = {"expires_after[anchor]": "created_at", "expires_after[seconds]": "3600"}
+                expiry[f"expires_after[{name}]"] = value
+                await refused(400, f"expires_after.{name}", files=file, data={**good, **expiry})
+            await refused(400, "purpose", files=file, data={"purpose": "x" * 5000})
+            await refused(415, None, json={"purpose": "assistants"})
+            assert await server.stored() == (0, 0)
+
+    run(scenario)
+
+
+def test_lists_are_filtered_ordered_and_paged(run) -> None:
+    async def scenario(server: FileServer) -> None:
+        client = server.sdk()
+        ids = []
+        for number in range(5):
+            purpose: Any = "batch" if number % 2 else "vision"
+            made = await client.files.create(file=(f"{number}", b"x"), purpose=purpose)
+            ids.append(made.id)
+        assert [file.id async for file in client.files.list(limit=2)] == ids[::-1]
+        assert [file.id async for file in client.files.list(order="asc", limit=2)] == ids
+        assert [f.id async for f in client.files.list(order="asc", purpose="batch")] == ids[1::2]
+        page = await client.files.list(limit=2, after=ids[3])
+        assert [file.id for file in page.data] == [ids[2], ids[1]]
+        assert page.has_more
+        async for file in client.files.list(limit=2):  # the next page begins behind a deleted one
+            await client.files.delete(file.id)
+        assert await server.stored() == (0, 0)
+        for query in ("limit=0", "limit=10001", "order=up", "purpose=fun", "after=x", "after=%00"):
+            async with server.client() as plain:
+                assert (await plain.get(f"/files?{query}")).status_code == 400
+
+    run(scenario)
+
+
+def test_another_tenant_and_another_project_find_nothing(run) -> None:
+    async def scenario(server: FileServer) -> None:
+        made = await server.sdk().files.create(file=NOTES, purpose="assistants")
+        other = dataclasses.replace(server.one, project_id=await second_project(server))
+        server.api.keys.principals["other project"] = other
+        unknown = f"file-{uuid.uuid4().hex}"
+        for key in ("foreign", "other project"):
+            async with server.client(key) as client:
+                assert (await client.get("/files")).json()["data"] == []
+                for method, path in (("GET", ""), ("GET", "/content"), ("DELETE", "")):
+                    answers = [
+                        await client.request(method, f"/files/{id}{path}")
+                        for id in (made.id, unknown)
+                    ]
+                    assert [answer.status_code for answer in answers] == [404, 404]
+                    assert answers[0].content == answers[1].content
+                after = [await client.get(f"/files?after={id}") for id in (made.id, unknown)]
+                assert [answer.status_code for answer in after] == [400, 400]
+                assert after[0].content == after[1].content
+        assert (await server.sdk().files.content(made.id)).read() == b"hello there"
+
+    run(scenario)
+
+
+async def second_project(server: FileServer) -> uuid.UUID:
+    from anzoth.gateway import project_directory
+
+    made = await project_directory.create_project(
+        server.dsn, "one", "second", project_directory.Limits()
+    )
+    return made.id
+
+
+def test_scopes_tell_readers_from_writers(run) -> None:
+    async def scenario(server: FileServer) -> None:
+        made = await server.sdk().files.create(file=NOTES, purpose="assistants")
+        server.api.keys.principals |= {
+            "reader": dataclasses.replace(server.one, scopes=frozenset({"files:read"})),
+            "chatter": dataclasses.replace(server.one, scopes=frozenset({"chat"})),
+        }
+        reader, chatter = server.sdk("reader"), server.sdk("chatter")
+        assert (await reader.files.retrieve(made.id)).id == made.id
+        for refused in (
+            reader.files.delete(made.id),
+            reader.files.create(file=NOTES, purpose="assistants"),
+            chatter.files.retrieve(made.id),
+        ):
+            with pytest.raises(openai.PermissionDeniedError):
+                await refused
+
+    run(scenario)
+
+
+@pytest.mark.parametrize("name", ["naïve 🙂.html", 'a"b%.txt', "plain.svg"])
+def test_a_download_is_an_attachment_and_never_a_page(run, name: str) -> None:
+    async def scenario(server: FileServer) -> None:
+        content = b"<script>alert(1)</script>"
+        made = await server.sdk().files.create(file=(name, content), purpose="user_data")
+        assert made.filename == name
+        async with server.client() as client:
+            answer = await client.get(f"/files/{made.id}/content")
+            assert answer.content == content
+            assert answer.headers["content-type"] == "application/octet-stream"
+            assert answer.headers["content-disposition"].startswith("attachment; filename=")
+            assert answer.headers["x-content-type-options"] == "nosniff"
+            assert "sandbox" in answer.headers["content-security-policy"]
+            head = await client.head(f"/files/{made.id}/content")
+            assert (head.status_code, head.content) == (200, b"")
+            assert len(server.files.transfers) == 0
+
+    run(scenario)
+
+
+def test_a_quota_holds_between_uploads_at_the_same_time(run) -> None:
+    async def scenario(server: FileServer) -> None:
+        client = server.sdk()
+        file = ("x.bin", random_bytes(3 * PIECE_BYTES // 2))
+        outcomes = await asyncio.gather(
+            *(client.files.create(file=file, purpose="user_data") for _ in range(4)),
+            return_exceptions=True,
+        )
+        stored = [made for made in outcomes if not isinstance(made, BaseException)]
+        refused = [error for error in outcomes if isinstance(error, openai.RateLimitError)]
+        assert len(stored) + len(refused) == 4
+        assert 1 <= len(stored) <= 2  # of 4 MiB; more than one may have been half there
+        for error in refused:
+            assert error.code == "insufficient_quota"
+            assert error.response.headers["x-should-retry"] == "false"
+        await server.files.cleanup.sweep()
+        assert await server.stored() == (len(stored) * len(file[1]), len(stored))
+        await client.files.delete(stored[0].id)
+        await client.files.create(file=file, purpose="user_data")  # the room is free at once
+
+    run(scenario, tenant_mib=4)
+
+
+def test_files_are_counted_and_sizes_limited(run) -> None:
+    async def scenario(server: FileServer) -> None:
+        client = server.sdk()
+        for _ in range(2):
+            await client.files.create(file=NOTES, purpose="user_data")
+        with pytest.raises(openai.RateLimitError, match="no more are allowed"):
+            await client.files.create(file=NOTES, purpose="user_data")
+        await server.sdk("foreign").files.create(file=NOTES, purpose="user_data")
+        for content in (random_bytes(PIECE_BYTES + 1), random_bytes(2 * PIECE_BYTES)):
+            with pytest.raises(openai.APIStatusError) as raised:
+                await client.files.create(file=("x", content), purpose="user_data")
+            assert raised.value.status_code == 413
+        await server.files.cleanup.sweep()
+        assert await server.stored() == (22, 2)
+
+    run(scenario, max_file_mib=1, tenant_files=2)
+
+
+def test_transfers_are_bounded_per_tenant(run) -> None:
+    async def scenario(server: FileServer) -> None:
+        async with uploading(server) as (_, send):
+            await send(PIECE_BYTES)
+            await until(lambda: len(server.files.transfers) == 1)
+            with pytest.raises(openai.RateLimitError) as raised:
+                await server.sdk().files.create(file=NOTES, purpose="user_data")
+            assert raised.value.response.headers["retry-after-ms"] == "1000"
+            await server.sdk("foreign").files.create(file=NOTES, purpose="user_data")
+        await until(lambda: len(server.files.transfers) == 0)
+        await server.sdk().files.create(file=NOTES, purpose="user_data")
+
+    run(scenario, tenant_transfers=1)
+
+
+@contextlib.asynccontextmanager
+async def uploading(
+    server: FileServer,
+) -> AsyncIterator[tuple[asyncio.StreamReader, Callable[[int], Any]]]:
+    """A client that announced a file of 100 MiB and sends as much of it as it is told to."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
+    writer.write(
+        b"POST /v1/files HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer good\r\n"
+        b"Content-Type: multipart/form-data; boundary=b\r\nContent-Length: 104857600\r\n\r\n"
+        b'--b\r\nContent-Disposition: form-data; name="file"; filename="big"\r\n\r\n'
+    )
+
+    async def send(num_bytes: int) -> None:
+        writer.write(bytes(num_bytes))
+        await writer.drain()
+
+    try:
+        yield reader, send
+    finally:
+        writer.transport.abort()
+
+
+def test_a_client_that_leaves_within_its_upload_leaves_nothing(run) -> None:
+    async def scenario(server: FileServer) -> None:
+        async with uploading(server) as (_, send):
+            await send(3 * PIECE_BYTES)
+            await until_async(lambda: server.num_pieces(), 2)
+            # Nobody sees any of it.
+            assert [file async for file in server.sdk().files.list()] == []
+        await until(lambda: server.http.num_active == 0)
+        assert len(server.files.transfers) == 0
+        await server.files.cleanup.sweep()
+        assert await server.num_pieces() == 0
+        assert await server.stored() == (0, 0)
+
+    run(scenario)
+
+
+async def until_async(count: Callable[[], Any], least: int) -> None:
+    async with asyncio.timeout(10):
+        while await count() < least:  # noqa: ASYNC110  # nothing announces it
+            await asyncio.sleep(0.01)
+
+
+def test_an_upload_that_is_ended_with_its_tenant_stores_nothing(run) -> None:
+    async def scenario(server: FileServer) -> None:
+        incoming = await server.files.begin(owner_of(server.one))
+        await incoming.write(random_bytes(PIECE_BYTES))
+        await directory.delete_tenant(server.dsn, "one")
+        with pytest.raises(AnzothError):
+            await incoming.complete(FileRequest("a.txt", "assistants", None))
+        fresh = await server.files.begin(owner_of(server.one))  # its key is still in memory here
+        with pytest.raises(KeyRevoked):
+            await fresh.write(random_bytes(PIECE_BYTES))
+        await server.files.cleanup.sweep()
+        assert await server.num_pieces() == 0
+        assert await server.stored() == (0, 0)
+
+    run(scenario)
+
+
+def test_a_slow_or_leaving_reader_holds_nothing(run) -> None:
+    async def scenario(server: FileServer) -> None:
+        content = random_bytes(8 * PIECE_BYTES)
+        made = await server.sdk().files.create(file=("x", content), purpose="user_data")
+        sock = socket.socket()
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        sock.setblocking(False)
+        await asyncio.get_running_loop().sock_connect(sock, ("127.0.0.1", server.port))
+        reader, writer = await asyncio.open_connection(sock=sock, limit=1024)
+        writer.write(
+            f"GET /v1/files/{made.id}/content HTTP/1.1\r\nHost: x\r\n"
+            "Authorization: Bearer good\r\n\r\n".encode()
+        )
+        assert b"200 OK" in await reader.readuntil(b"\r\n\r\n")
+        await until(lambda: len(server.files.transfers) == 1)
+
+        def unread_bytes() -> int:
+            return max(c._transport.get_write_buffer_size() for c in server.http._connections)
+
+        await until(lambda: unread_bytes() > 0)
+        assert unread_bytes() < PIECE_BYTES
+        writer.transport.abort()
+        await until(lambda: len(server.files.transfers) == 0)
+        await until(lambda: server.http.num_active == 0)
+
+    run(scenario)
+
+
+def test_a_file_that_goes_while_it_is_read_is_cut_off(run) -> None:
+    async def scenario(server: FileServer) -> None:
+        content = random_bytes(16 * PIECE_BYTES)
+        made = await server.sdk().files.create(file=("x", content), purpose="user_data")
+        got = b""
+        async with (
+            server.client() as client,
+            client.stream("GET", f"/files/{made.id}/content") as answer,
+        ):
+            assert answer.status_code == 200
+            with pytest.raises(httpx2.RemoteProtocolError):  # noqa: PT012  # somewhere in the loop
+                async for data in answer.aiter_bytes():
+                    if not got:
+                        await server.sdk().files.delete(made.id)
+                        await server.files.cleanup.sweep()
+                    got += data
+        assert content.startswith(got)
+        assert len(got) < len(content)
+        assert len(server.files.transfers) == 0
+
+    run(scenario)
+
+
+@pytest.mark.parametrize(
+    "harm",
+    [
+        "UPDATE anzoth.file_parts SET content = set_byte(content, 30, get_byte(content, 30) # 1)",
+        "UPDATE anzoth.file_parts SET piece = piece - 9; "
+        "UPDATE anzoth.file_parts SET piece = -8 - piece",
+        "UPDATE anzoth.file_parts SET content = '\\x01' WHERE piece = 0",
+        "UPDATE anzoth.files SET layout = filename",
+    ],
+)
+def test_damaged_and_exchanged_pieces_are_refused(run, harm: str) -> None:
+    async def scenario(server: FileServer) -> None:
+        content = random_bytes(PIECE_BYTES + 5)
+        made = await server.sdk().files.create(file=("x", content), purpose="user_data")
+        await as_owner(server.dsn, harm)
+        with pytest.raises(openai.InternalServerError):
+            await server.sdk().files.content(made.id)
+        with pytest.raises(CannotOpen):
+            await read(server, made.id)
+
+    run(scenario)
+
+
+async def read(server: FileServer, id: str) -> bytes:
+    _, pieces = await server.files.content(owner_of(server.one), id)
+    return b"".join([piece async for piece in pieces])
+
+
+async def as_owner(dsn: str, statement: str) -> None:
+    """What only somebody with the database in his hands can do."""
+    import asyncpg
+
+    connection = await asyncpg.connect(dsn)
+    try:
+        tables = ("files", "file_parts", "file_sums", "uploads")
+        for table in tables:
+            await connection.execute(f"ALTER TABLE anzoth.{table} NO FORCE ROW LEVEL SECURITY")
+        await connection.execute(statement)
+        for table in tables:
+            await connection.execute(f"ALTER TABLE anzoth.{table} FORCE ROW LEVEL SECURITY")
+    finally:
+        await connection.close()
+
+
+def test_what_expires_is_gone_at_once_and_deleted_soon(run) -> None:
+    async def scenario(server: FileServer) -> None:
+        client = server.sdk()
+        made = await client.files.create(
+            file=NOTES,
+            purpose="user_data",
+            expires_after={"anchor": "created_at", "seconds": 3600},
+        )
+        kept = await client.files.create(file=NOTES, purpose="user_data")
+        await as_owner(
+            server.dsn, f"UPDATE anzoth.files SET expires_at = now() WHERE id = '{made.id}'"
+        )
+        with pytest.raises(openai.NotFoundError):
+            await client.files.retrieve(made.id)
+        assert [file.id async for file in client.files.list()] == [kept.id]
+        await server.files.cleanup.sweep()
+        assert await server.num_pieces() == 1
+        assert await server.stored() == (11, 1)
+        # Its row stays for a while: a list may be there.
+        page = await client.files.list(after=made.id, order="asc")
+        assert [file.id for file in page.data] == [kept.id]
+        await as_owner(
+            server.dsn,
+            "UPDATE anzoth.files SET deleted_at = deleted_at - interval "
+            f"'{file_cleanup.REMEMBERED_S + 1} s'",
+        )
+        await server.files.cleanup.sweep()
+        assert await server.count("files") == 1
+        assert await events(server) == [
+            ("file.created", made.id, {"bytes": 11, "purpose": "user_data"}, "api_key"),
+            ("file.created", kept.id, {"bytes": 11, "purpose": "user_data"}, "api_key"),
+            ("file.deleted", made.id, {"reason": "expired"}, "system"),
+        ]
+
+    run(scenario)
+
+
+async def events(server: FileServer) -> list[tuple[str, str, Any, str]]:
+    async with pool.operator(server.dsn) as connection:
+        rows = [row async for row in audit_rows.all_events(connection, server.one.tenant.id)]
+    return [
+        (row.type, row.target["id"], row.details, row.actor_kind)
+        for row in rows
+        if row.type.startswith("file.")
+    ]
+
+
+def test_what_a_crash_left_behind_is_deleted_when_its_time_is_over(run) -> None:
+    async def scenario(server: FileServer) -> None:
+        incoming = await server.files.begin(owner_of(server.one))
+        await incoming.write(random_bytes(2 * PIECE_BYTES))
+        # The process dies here: nobody abandons it.
+        await server.files.cleanup.sweep()
+        assert await server.num_pieces() == 2
+        await as_owner(server.dsn, "UPDATE anzoth.files SET expires_at = now()")
+        await server.files.cleanup.sweep()
+        assert await server.num_pieces() == 0
+        assert await server.stored() == (0, 0)
+        with pytest.raises(AnzothError, match="does not come in any more"):
+            await incoming.complete(FileRequest("a.txt", "assistants", None))
+
+    run(scenario)
+
+
+def test_two_gateways_clean_up_at_the_same_time(run) -> None:
+    async def scenario(server: FileServer) -> None:
+        client = server.sdk()
+        for _ in range(5):
+            made = await client.files.create(file=("x", random_bytes(9)), purpose="user_data")
+            await client.files.delete(made.id)
+        other = file_cleanup.FileCleanup(server.database)
+        await asyncio.gather(server.files.cleanup.sweep(), other.sweep())
+        assert await server.num_pieces() == 0
+
+    run(scenario)
+
+
+def test_content_and_names_are_nowhere_in_clear(run, postgres) -> None:
+    async def scenario(server: FileServer) -> None:
+        client = server.sdk()
+        await client.files.create(file=("canaryname.txt", b"canarytext" * 50), purpose="user_data")
+        upload = await client.uploads.create(
+            bytes=10, filename="canaryname2", mime_type="text/plain", purpose="user_data"
+        )
+        await client.uploads.parts.create(upload.id, data=b"canarytext")
+        # What is committed is in the write-ahead log: this shows that it would be found there.
+        await as_owner(
+            server.dsn,
+            "CREATE TABLE anzoth.control (text text); "
+            "INSERT INTO anzoth.control VALUES ('controlcanary')",
+        )
+        files = [path for path in postgres.data_dir.rglob("*") if path.is_file()]
+        assert any(b"controlcanary" in path.read_bytes() for path in files)
+        secrets = (b"canaryname", b"canarytext", "canaryname".encode("utf-16-le"))
+        assert not [path for path in files for s in secrets if s in path.read_bytes()]
+
+    run(scenario)
+
+
+# --- uploads -------------------------------------------------------------------------------------
+
+
+def test_the_sdk_uploads_in_parts(run, tmp_path: Path) -> None:
+    async def scenario(server: FileServer) -> None:
+        client, content = server.sdk(), random_bytes(3 * PIECE_BYTES + 11)
+        upload = await client.uploads.upload_file_chunked(
+            file=content,
+            filename="big.bin",
+            bytes=len(content),
+            mime_type="application/octet-stream",
+            purpose="user_data",
+            part_size=PIECE_BYTES + 100,
+            md5=hashlib.md5(content).hexdigest(),
+        )
+        assert upload.status == "completed"
+        assert upload.file is not None
+        assert (upload.file.bytes, upload.file.filename) == (len(content), "big.bin")
+        assert (await client.files.content(upload.file.id)).read() == content
+        assert await server.stored() == (len(content), 1)
+
+    run(scenario)
+
+
+def test_parts_come_in_any_order_at_the_same_time_and_unnamed_ones_go(run) -> None:
+    async def scenario(server: FileServer) -> None:
+        client = server.sdk()
+        upload = await client.uploads.create(
+            bytes=9,
+            filename="x",
+            mime_type="text/plain",
+            purpose="user_data",
+            expires_after={"anchor": "created_at", "seconds": 7200},
+        )
+        assert (upload.status, upload.bytes, upload.expires_at) == (
+            *("pending", 9),
+            upload.created_at + 3600,
+        )
+        assert [file async for file in client.files.list()] == []
+        parts = await asyncio.gather(
+            *(
+                client.uploads.parts.create(upload.id, data=t)
+                for t in (b"ddd", b"abc", b"xx", b"fff")
+            )
+        )
+        assert {part.upload_id for part in parts} == {upload.id}
+        ids = [parts[1].id, parts[0].id, parts[3].id]
+        done = await client.uploads.complete(upload.id, part_ids=ids)
+        assert done.file is not None
+        assert (await client.files.content(done.file.id)).read() == b"abcdddfff"
+        assert done.file.expires_at == done.file.created_at + 7200
+        assert await server.stored() == (9, 1)
+        assert await server.num_pieces() == 3
+        again = await client.uploads.complete(upload.id, part_ids=ids)  # the answer may get lost
+        assert again == done
+        for refused in (
+            client.uploads.complete(upload.id, part_ids=ids[::-1]),
+            client.uploads.cancel(upload.id),
+            client.uploads.parts.create(upload.id, data=b"more"),
+        ):
+            with pytest.raises(openai.BadRequestError, match="completed"):
+                await refused
+
+    run(scenario)
+
+
+def test_an_upload_that_does_not_fit_what_was_announced_is_refused(run) -> None:
+    async def scenario(server: FileServer) -> None:
+        client = server.sdk()
+        upload = await client.uploads.create(
+            bytes=4, filename="x", mime_type="text/plain", purpose="user_data"
+        )
+        part = await client.uploads.parts.create(upload.id, data=b"abc")
+        other = await client.uploads.create(
+            bytes=1, filename="y", mime_type="text/plain", purpose="user_data"
+        )
+        elsewhere = await client.uploads.parts.create(other.id, data=b"d")
+
+        async def refused(match: str, **given: Any) -> None:
+            with pytest.raises(openai.BadRequestError, match=match):
+                await client.uploads.complete(upload.id, **given)
+
+        await refused("3 bytes together, and 4 were announced", part_ids=[part.id])
+        await refused("not a part of this upload", part_ids=[part.id, elsewhere.id])
+        await refused("named twice", part_ids=[part.id, part.id])
+        await refused("1 to 10000 items", part_ids=[])
+        last = await client.uploads.parts.create(upload.id, data=b"d")
+        ids = [part.id, last.id]
+        await refused("32 hexadecimal digits", part_ids=ids, md5="x")
+        await refused("MD5", part_ids=ids, md5=hashlib.md5(b"abcx").hexdigest())
+        with pytest.raises(openai.BadRequestError, match="empty"):
+            await client.uploads.parts.create(upload.id, data=b"")
+        done = await client.uploads.complete(
+            upload.id, part_ids=ids, md5=hashlib.md5(b"abcd").hexdigest().upper()
+        )
+        assert done.status == "completed"
+        for wrong in ({"bytes": 0}, {"bytes": (8 << 30) + 1}, {"filename": ""}, {"purpose": "x"}):
+            given: Any = {"bytes": 1, "filename": "x", "mime_type": "t", "purpose": "batch"}
+            with pytest.raises(openai.BadRequestError):
+                await client.uploads.create(**given | wrong)
+        with pytest.raises(openai.RateLimitError):
+            await client.uploads.create(**given | {"bytes": 11 << 20})
+
+    run(scenario, tenant_mib=10)
+
+
+def test_a_cancelled_and_an_expired_upload_take_no_more_and_leave_nothing(run) -> None:
+    async def scenario(server: FileServer) -> None:
+        client = server.sdk()
+        kind: Any = {"bytes": 3, "filename": "x", "mime_type": "t", "purpose": "user_data"}
+        first, second = [await client.uploads.create(**kind) for _ in range(2)]
+        parts = [await client.uploads.parts.create(u.id, data=b"abc") for u in (first, second)]
+        cancelled = await client.uploads.cancel(first.id)
+        assert (cancelled.status, cancelled.filename) == ("cancelled", "x")
+        await as_owner(
+            server.dsn,
+            "UPDATE anzoth.files SET expires_at = now(); "
+            f"UPDATE anzoth.uploads SET expires_at = now() WHERE id = '{second.id}'",
+        )
+        for upload, part, status in zip(
+            (first, second), parts, ("cancelled", "expired"), strict=True
+        ):
+            for refused in (
+                client.uploads.complete(upload.id, part_ids=[part.id]),
+                client.uploads.cancel(upload.id),
+                client.uploads.parts.create(upload.id, data=b"abc"),
+            ):
+                with pytest.raises(openai.BadRequestError, match=status):
+                    await refused
+        await server.files.cleanup.sweep()
+        assert await server.num_pieces() == 0
+        assert await server.stored() == (0, 0)
+
+    run(scenario)
+
+
+def test_another_s_upload_is_an_unknown_one(run) -> None:
+    async def scenario(server: FileServer) -> None:
+        kind: Any = {"bytes": 3, "filename": "x", "mime_type": "t", "purpose": "user_data"}
+        upload = await server.sdk().uploads.create(**kind)
+        part = await server.sdk().uploads.parts.create(upload.id, data=b"abc")
+        async with server.client("foreign") as client:
+            forms: list[tuple[str, dict[str, Any]]] = [
+                ("/cancel", {}),
+                ("/complete", {"json": {"part_ids": [part.id]}}),
+                ("/parts", {"files": {"data": b"abc"}}),
+            ]
+            for path, form in forms:
+                answers = [
+                    await client.post(f"/uploads/{id}{path}", **form)
+                    for id in (upload.id, f"upload_{uuid.uuid4().hex}")
+                ]
+                assert [answer.status_code for answer in answers] == [404, 404]
+                assert answers[0].content == answers[1].content
+        done = await server.sdk().uploads.complete(upload.id, part_ids=[part.id])
+        assert done.status == "completed"
+
+    run(scenario)
+
+
+def test_a_part_that_breaks_off_is_dropped_and_can_be_sent_again(run) -> None:
+    async def scenario(server: FileServer) -> None:
+        kind: Any = {"bytes": 3, "filename": "x", "mime_type": "t", "purpose": "user_data"}
+        client = server.sdk()
+        upload = await client.uploads.create(**kind)
+        incoming = await server.api.services.uploads.begin_part(owner_of(server.one), upload.id)
+        await incoming.write(random_bytes(2 * PIECE_BYTES))
+        assert await server.stored() == (2 * PIECE_BYTES, 1)
+        incoming.abandon()
+        await server.files.cleanup.sweep()
+        assert await server.stored() == (0, 1)
+        assert await server.num_pieces() == 0
+        part = await client.uploads.parts.create(upload.id, data=b"abc")
+        assert (await client.uploads.complete(upload.id, part_ids=[part.id])).status == "completed"
+
+    run(scenario)

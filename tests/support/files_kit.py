@@ -1,0 +1,147 @@
+"""Files over real HTTP: the whole application on a real socket and a real database.
+
+Each principal is a key of the dictionary that `api_harness` authenticates with.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+import uuid
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import openai
+from api_harness import Api, running_api
+from principals import make_principal
+
+from anzoth.config import HttpConfig
+from anzoth.db import pool
+from anzoth.db.pool import Database
+from anzoth.db.store import project_rows
+from anzoth.file_config import FilesConfig
+from anzoth.gateway import directory
+from anzoth.gateway.files import FileOwner, Files
+from anzoth.gateway.principal import Principal, TenantHandle
+from anzoth.http.server import HttpServer
+
+
+async def add_tenant(dsn: str, name: str) -> Principal:
+    """A tenant with its default project, and somebody of it who may do everything with files."""
+    tenant = await directory.create_tenant(dsn, name)
+    async with pool.operator(dsn) as connection:
+        project = await project_rows.find_project(connection, tenant.id, None)
+    assert project is not None
+    return make_principal(
+        tenant=TenantHandle(tenant.id, name, "salt"),
+        project_id=project.id,
+        key_id=uuid.uuid4(),
+        scopes=frozenset({"files:read", "files:write"}),
+    )
+
+
+def owner_of(principal: Principal) -> FileOwner:
+    return FileOwner.of(principal, "192.0.2.1", "req_1")
+
+
+@dataclass
+class FileServer:
+    """A gateway that serves files, and two tenants: `good` and `foreign` are their keys."""
+
+    api: Api
+    http: HttpServer
+    dsn: str
+    database: Database
+    port: int
+    one: Principal
+    two: Principal
+    sdks: dict[str, openai.AsyncOpenAI] = field(default_factory=dict)
+
+    @property
+    def files(self) -> Files:
+        return self.api.services.files
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}/v1"
+
+    def sdk(self, key: str = "good") -> openai.AsyncOpenAI:
+        """The same one each time; closed with the server."""
+        if key not in self.sdks:
+            self.sdks[key] = openai.AsyncOpenAI(base_url=self.url, api_key=key, max_retries=0)
+        return self.sdks[key]
+
+    def client(self, key: str = "good") -> httpx2.AsyncClient:
+        headers = {"authorization": f"Bearer {key}"}
+        return httpx2.AsyncClient(base_url=self.url, headers=headers, timeout=30, trust_env=False)
+
+    async def count(self, table: str, where: str = "true") -> int:
+        async with pool.operator(self.dsn) as connection:
+            await connection.execute("RESET ROLE; SET LOCAL ROLE anzoth_operator")
+            return await connection.fetchval(f"SELECT count(*) FROM anzoth.{table} WHERE {where}")
+
+    async def stored(self, principal: Principal | None = None) -> tuple[int, int]:
+        """Bytes and files as the tenant's sums have them; they must be the sums of its rows."""
+        principal = principal or self.one
+        async with self.database.tenant(principal.tenant) as connection:
+            summed = await connection.fetchrow(
+                "SELECT coalesce(sum(bytes), 0)::bigint AS num_bytes, count(*) AS num_files "
+                "FROM anzoth.files WHERE deleted_at IS NULL"
+            )
+            kept = await connection.fetchrow("SELECT num_bytes, num_files FROM anzoth.file_sums")
+        assert tuple(kept or (0, 0)) == tuple(summed)
+        return tuple(summed)
+
+    async def num_pieces(self) -> int:
+        total = 0
+        for principal in (self.one, self.two):
+            async with self.database.tenant(principal.tenant) as connection:
+                total += await connection.fetchval("SELECT count(*) FROM anzoth.file_parts")
+        return total
+
+
+Scenario = Callable[[FileServer], Awaitable[None]]
+
+
+@contextlib.asynccontextmanager
+async def serving(
+    dsn: str, folder: Path, checkpoint: Path, **settings: Any
+) -> AsyncIterator[FileServer]:
+    """`settings`: of FilesConfig."""
+    database = await Database.open(dsn)
+    one, two = await add_tenant(dsn, "one"), await add_tenant(dsn, "two")
+    try:
+        async with running_api(
+            checkpoint,
+            folder / "engine.sock",
+            database=database,
+            file_config=FilesConfig(**settings),
+        ) as api:
+            api.keys.principals = {"good": one, "foreign": two}
+            http = HttpServer(api.app, HttpConfig())
+            sock = socket.create_server(("127.0.0.1", 0))
+            port = sock.getsockname()[1]
+            await http.start(sock)
+            server = FileServer(api, http, dsn, database, port, one, two)
+            try:
+                yield server
+            finally:
+                for client in server.sdks.values():
+                    await client.close()
+                await http.drain(1)
+    finally:
+        await database.close()
+
+
+def run_files(
+    dsn: str, folder: Path, checkpoint: Path, scenario: Scenario, **settings: Any
+) -> None:
+    async def main() -> None:
+        async with serving(dsn, folder, checkpoint, **settings) as server:
+            await scenario(server)
+
+    asyncio.run(main())
