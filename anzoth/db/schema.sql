@@ -450,6 +450,7 @@ GRANT INSERT ON anzoth.usage TO anzoth_app;
 GRANT SELECT, INSERT, UPDATE ON anzoth.journal_cursors TO anzoth_app;
 GRANT SELECT ON anzoth.journal_cursors TO anzoth_operator;
 GRANT USAGE ON SEQUENCE anzoth.share_versions TO anzoth_app;
+GRANT SELECT ON SEQUENCE anzoth.share_versions TO anzoth_operator; -- who makes backups
 GRANT SELECT, INSERT, UPDATE, DELETE ON anzoth.gateways, anzoth.limit_shares, anzoth.limit_counts TO anzoth_app;
 GRANT SELECT ON anzoth.gateways, anzoth.limit_shares, anzoth.limit_counts TO anzoth_operator;
 GRANT SELECT, INSERT, DELETE ON anzoth.usage_rollup TO anzoth_app, anzoth_operator;

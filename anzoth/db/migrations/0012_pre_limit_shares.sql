@@ -62,5 +62,6 @@ CREATE POLICY every_tenant ON anzoth.limit_shares TO anzoth_operator USING (true
 CREATE POLICY every_tenant ON anzoth.limit_counts TO anzoth_operator USING (true) WITH CHECK (true);
 
 GRANT USAGE ON SEQUENCE anzoth.share_versions TO anzoth_app;
+GRANT SELECT ON SEQUENCE anzoth.share_versions TO anzoth_operator; -- who makes backups
 GRANT SELECT, INSERT, UPDATE, DELETE ON anzoth.gateways, anzoth.limit_shares, anzoth.limit_counts TO anzoth_app;
 GRANT SELECT ON anzoth.gateways, anzoth.limit_shares, anzoth.limit_counts TO anzoth_operator;
