@@ -16,35 +16,19 @@ Does not know: tenants, databases, which thread merges, or how it is kept on dis
 from __future__ import annotations
 
 import threading
-import time
-from bisect import bisect_right
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from functools import cached_property, reduce
-from itertools import pairwise
-from operator import add
-from typing import Literal
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import ArrayLike
 from pyroaring import BitMap
 
 from anzoth.index.analyzer import analyzer
-from anzoth.index.dense import Floats, unit_vector, unit_vectors
+from anzoth.index.dense import unit_vector, unit_vectors
 from anzoth.index.filters import Attributes, Filter, check_attributes
-from anzoth.index.fusion import (
-    Calibrated,
-    Convex,
-    Fused,
-    Leg,
-    Rrf,
-    background,
-    fuse,
-    union,
-)
-from anzoth.index.rows import Rows, as_bitmap, as_rows
+from anzoth.index.rows import as_bitmap, as_rows
+from anzoth.index.search import MIN_CANDIDATES, Answer, Fusion, Search
 from anzoth.index.segment import Part, Segment, merged
-from anzoth.index.sparse import Statistics
+from anzoth.index.state import State
 
 MAX_CHUNKS = 4_000_000
 """Of one collection, deleted ones that are not merged yet included."""
@@ -52,12 +36,6 @@ DELTA_CHUNKS = 4_000
 """Behind the base, beyond which a merge is due; and the most that `put` itself joins."""
 DEAD_SHARE = 0.2
 """Of all rows, beyond which a merge is due."""
-MIN_CANDIDATES = 64
-"""What each leg gives to the fusion at least; otherwise twice what is asked for."""
-SAMPLED_CHUNKS = 256
-"""To know how similar a query is to anything (fusion.background)."""
-
-Fusion = Literal["calibrated"] | Convex | Rrf
 
 
 class CollectionFull(Exception):
@@ -66,94 +44,6 @@ class CollectionFull(Exception):
 
 class BadChunks(ValueError):
     """Chunks that contradict each other or those that are there."""
-
-
-@dataclass(slots=True, frozen=True)
-class Hit:
-    """A chunk that was found, by which leg, and how well. Ranks count from 1."""
-
-    number: int
-    file: int
-    score: float
-    dense_rank: int | None
-    dense_score: float | None
-    sparse_rank: int | None
-    sparse_score: float | None
-
-
-@dataclass(slots=True, frozen=True)
-class Trace:
-    """What a search did."""
-
-    num_chunks: int
-    num_allowed: int
-    dense_candidates: int
-    sparse_candidates: int
-    filter_ms: float
-    dense_ms: float
-    sparse_ms: float
-    fusion_ms: float
-
-
-@dataclass(slots=True, frozen=True)
-class Answer:
-    hits: list[Hit]
-    exact: bool
-    """No leg missed a chunk. Otherwise the dense leg used a graph."""
-    trace: Trace
-
-
-@dataclass(frozen=True, eq=False)
-class State:
-    """All that a search sees, at one moment."""
-
-    parts: tuple[Part, ...]
-
-    @cached_property
-    def offsets(self) -> list[int]:
-        """Where each part's rows begin; last, how many there are."""
-        return [0, *np.cumsum([len(part.segment) for part in self.parts]).tolist()]
-
-    @property
-    def num_rows(self) -> int:
-        return self.offsets[-1]
-
-    @cached_property
-    def num_live(self) -> int:
-        return sum(len(part.live) for part in self.parts)
-
-    @cached_property
-    def sample(self) -> Floats:
-        """Vectors of live chunks, the same ones as long as the same chunks live."""
-        live = [as_rows(p.live) + np.uint32(at) for p, at in zip(self.parts, self.offsets)]  # noqa: B905  # one more offset
-        rows = np.concatenate([np.empty(0, np.uint32), *live])
-        size = min(SAMPLED_CHUNKS, len(rows))
-        return self.vectors(rows[np.random.default_rng(0).choice(len(rows), size, replace=False)])
-
-    def part_of(self, file: int) -> int | None:
-        """The position of the part where this file lives."""
-        return next((at for at, part in enumerate(self.parts) if part.has(file)), None)
-
-    def place(self, row: int) -> tuple[Part, int]:
-        at = bisect_right(self.offsets, row) - 1
-        return self.parts[at], row - self.offsets[at]
-
-    def split(self, rows: Rows) -> Iterable[tuple[Part, Rows, slice]]:
-        """Ascending rows by part: the part, its own rows, and where they stand among these."""
-        bounds = np.searchsorted(rows, self.offsets).tolist()
-        for part, offset, start, end in zip(
-            self.parts, self.offsets, bounds, bounds[1:], strict=False
-        ):
-            if start < end:
-                yield part, rows[start:end] - np.uint32(offset), slice(start, end)
-
-    def vectors(self, rows: Rows) -> Floats:
-        """Of rows in any order, (n, d)."""
-        if len(self.parts) == 1:
-            return self.parts[0].segment.vectors.matrix[rows]
-        ascending, inverse = np.unique(rows, return_inverse=True)
-        found = [part.segment.vectors.matrix[own] for part, own, _ in self.split(ascending)]
-        return np.concatenate(found)[inverse] if found else np.empty((0, 0), np.float32)
 
 
 class Collection:
@@ -346,7 +236,7 @@ class Collection:
         """
         if k < 1 or (vector is None and text is None):
             raise ValueError("a search needs a vector or a text, and k of at least 1")
-        return _Search(
+        return Search(
             self._state,
             None if vector is None else unit_vector(vector, self.dimensions),
             [] if text is None else self._analyzer.terms(text),
@@ -370,119 +260,3 @@ class Collection:
             for file, rows in segment.rows_of_file.items():
                 alive = len(part.live & as_bitmap(rows))
                 assert alive == (len(rows) if part.has(file) else 0)
-
-
-class _Search:
-    """One query on one state."""
-
-    def __init__(
-        self, state: State, vector: Floats | None, terms: list[str], num_candidates: int
-    ) -> None:
-        self._state = state
-        self._vector = vector
-        self._terms = terms
-        self._num_candidates = num_candidates
-        self._exact = True
-
-    def answer(self, k: int, filters: Filter | None, fusion: Fusion) -> Answer:
-        times = [time.perf_counter()]
-
-        def tick() -> None:
-            times.append(time.perf_counter())
-
-        state = self._state
-        allowed = [part.allowed(filters) for part in state.parts]
-        tick()
-        dense = self._dense(allowed)
-        tick()
-        statistics = (
-            reduce(add, (part.segment.sparse.statistics(set(self._terms)) for part in state.parts))
-            if state.parts
-            else Statistics(0, 0, {})
-        )
-        sparse = self._sparse(allowed, statistics)
-        tick()
-        rows = union(dense, sparse)
-        fused = fuse(
-            Leg.of(rows, self._dense_scores(rows)) if self._vector is not None else dense,
-            Leg.of(rows, self._sparse_scores(rows, statistics)) if self._terms else sparse,
-            k,
-            self._calibrated(statistics) if fusion == "calibrated" else fusion,
-        )
-        hits = list(map(self._hit, fused))
-        tick()
-        spent = [1000 * (after - before) for before, after in pairwise(times)]
-        num_allowed = sum(
-            len(part.segment) if allow is None else len(allow)
-            for part, allow in zip(state.parts, allowed, strict=True)
-        )
-        counts = (state.num_live, num_allowed, len(dense.rows), len(sparse.rows))
-        return Answer(hits, self._exact, Trace(*counts, *spent))
-
-    def _dense(self, allowed: list[BitMap | None]) -> Leg:
-        if self._vector is None:
-            return _leg([], 0)
-        found = []
-        for part, offset, allow in zip(
-            self._state.parts, self._state.offsets, allowed, strict=False
-        ):
-            rows, scores, exact = part.segment.vectors.search(
-                self._vector, self._num_candidates, allow
-            )
-            self._exact &= exact
-            found.append((rows + np.uint32(offset), scores))
-        return _leg(found, self._num_candidates)
-
-    def _sparse(self, allowed: list[BitMap | None], statistics: Statistics) -> Leg:
-        if not self._terms:
-            return _leg([], 0)
-        found = []
-        for part, offset, allow in zip(
-            self._state.parts, self._state.offsets, allowed, strict=False
-        ):
-            rows, scores = part.segment.sparse.search(
-                self._terms, self._num_candidates, allow, statistics
-            )
-            found.append((rows + np.uint32(offset), scores))
-        return _leg(found, self._num_candidates)
-
-    def _dense_scores(self, rows: Rows) -> Floats:
-        assert self._vector is not None
-        scores = np.empty(len(rows), np.float32)
-        for part, own, where in self._state.split(rows):
-            scores[where] = part.segment.vectors.scores(self._vector, own)
-        return scores
-
-    def _sparse_scores(self, rows: Rows, statistics: Statistics) -> Floats:
-        scores = np.empty(len(rows), np.float32)
-        for part, own, where in self._state.split(rows):
-            scores[where] = part.segment.sparse.scores(self._terms, own, statistics)
-        return scores
-
-    def _calibrated(self, statistics: Statistics) -> Calibrated:
-        usual = 0.0
-        if self._vector is not None and self._state.parts:
-            usual = background(self._state.sample @ self._vector)
-        return Calibrated(usual, statistics.ceiling(self._terms), self._state.vectors)
-
-    def _hit(self, fused: Fused) -> Hit:
-        part, row = self._state.place(fused.row)
-        return Hit(
-            int(part.segment.numbers[row]),
-            int(part.segment.files[row]),
-            fused.score,
-            fused.dense_rank,
-            fused.dense_score,
-            fused.sparse_rank,
-            fused.sparse_score,
-        )
-
-
-def _leg(found: list[tuple[Rows, Floats]], k: int) -> Leg:
-    """The best k of several parts' lists."""
-    if len(found) == 1:
-        return Leg(*found[0])
-    rows = np.concatenate([np.empty(0, np.uint32), *(rows for rows, _ in found)])
-    scores = np.concatenate([np.empty(0, np.float32), *(scores for _, scores in found)])
-    best = Leg.of(rows, scores)
-    return Leg(best.rows[:k], best.scores[:k])

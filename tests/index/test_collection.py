@@ -18,10 +18,11 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from anzoth.index import collection as collection_module
 from anzoth.index import dense
 from anzoth.index.bm25 import K1, B
-from anzoth.index.collection import BadChunks, Collection, CollectionFull, Hit
+from anzoth.index.collection import BadChunks, Collection, CollectionFull
 from anzoth.index.dense import BadVector, GraphVectors, unit_vectors
 from anzoth.index.filters import BadAttributes, parse_filter
 from anzoth.index.fusion import Convex, Rrf
+from anzoth.index.search import Hit
 from anzoth.index.segment import Segment
 from anzoth.index.snapshot import Owner, open_collection, save_collection
 
