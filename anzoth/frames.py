@@ -1,9 +1,7 @@
-"""What do the gateway and the engine say to each other, and how is it framed on a Unix socket?
+"""What do the gateway and the engine say to each other?
 
-    frame   = u32 header length | u32 payload length | header | payload      (little-endian)
-    header  = one JSON object: {"t": message name, …the fields of the dataclass below}
-    payload = raw bytes, little-endian: the int32 token ids of a `Submit` or `Embed`, the float32
-              vectors of an `Embedded`; empty otherwise
+Each message is a frame (`framing`). Its payload is little-endian: the int32 token ids of a `Submit`
+or `Embed`, the float32 vectors of an `Embedded`; empty otherwise.
 
 Every connection begins with the engine's `Hello`; a peer of another `PROTOCOL` is refused there, so
 no other message carries a version. One `Step` frame carries the new tokens of all sequences of one
@@ -15,19 +13,19 @@ Does not know: sockets, processes, tensors, keys or HTTP. Nothing here is ever u
 from __future__ import annotations
 
 import dataclasses
-import struct
 import sys
 from array import array
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Literal, NamedTuple
 
 import orjson
 
+from anzoth.framing import FrameDecoder, FrameError, frame
+
 PROTOCOL = 5
 
-_LENGTHS = struct.Struct("<II")
 MAX_HEADER_BYTES = 16 << 20
 MAX_PAYLOAD_BYTES = 64 << 20
 MAX_GRAMMAR_BYTES = 128 << 10
@@ -40,10 +38,6 @@ MAX_TIMEOUT_MS = 86_400_000
 FinishReason = Literal["stop", "length", "abort", "error", "deadline"]
 RefusalCode = Literal["capacity", "late", "too_long", "invalid"]
 """`late`: it could not start before its deadline."""
-
-
-class FrameError(Exception):
-    """The peer sent bytes that are not a frame of this protocol; the connection must be closed."""
 
 
 @dataclass(slots=True, frozen=True)
@@ -315,33 +309,16 @@ def encode(message: Message, payload: bytes = b"") -> bytes:
     if isinstance(message, Step):
         for name in ("rows", "prompt_rows"):
             fields[name] = list(map(tuple, fields[name]))
-    header = orjson.dumps(fields)
-    return _LENGTHS.pack(len(header), len(payload)) + header + payload
+    return frame(orjson.dumps(fields), payload)
 
 
-class Decoder:
+class Decoder(FrameDecoder[Message]):
     """Turns a byte stream into messages. Raises FrameError on anything that is not a frame."""
 
-    __slots__ = ("_buffer",)
+    __slots__ = ()
 
     def __init__(self) -> None:
-        self._buffer = bytearray()
-
-    def feed(self, data: bytes) -> Iterator[tuple[Message, bytes]]:
-        """Adds `data` and yields each message that is now complete, with its payload."""
-        self._buffer += data
-        while len(self._buffer) >= _LENGTHS.size:
-            header_length, payload_length = _LENGTHS.unpack_from(self._buffer)
-            if header_length > MAX_HEADER_BYTES or payload_length > MAX_PAYLOAD_BYTES:
-                raise FrameError(f"frame of {header_length} + {payload_length} bytes is too large")
-            start = _LENGTHS.size
-            end = start + header_length + payload_length
-            if len(self._buffer) < end:
-                return
-            header = bytes(self._buffer[start : start + header_length])
-            payload = bytes(self._buffer[start + header_length : end])
-            del self._buffer[:end]
-            yield _decode_header(header), payload
+        super().__init__(_decode_header, MAX_HEADER_BYTES, MAX_PAYLOAD_BYTES)
 
 
 def _decode_header(header: bytes) -> Message:

@@ -56,11 +56,14 @@ class Collection:
         *,
         max_chunks: int = MAX_CHUNKS,
         parts: Sequence[Part] = (),
+        seq: int = 0,
     ) -> None:
-        """`parts`: of a snapshot. Raises KeyError: no such analyzer."""
+        """`parts` and `seq`: of a snapshot. Raises KeyError: no such analyzer."""
         self.dimensions = dimensions
         self.analyzer_name = analyzer_name
         self._analyzer = analyzer(analyzer_name)
+        self.seq = seq
+        """Up to where a log of changes is in it, for snapshots: whoever follows one says so."""
         self._max_chunks = max_chunks
         self._state = State(tuple(parts))
         self._writing = threading.Lock()

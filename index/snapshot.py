@@ -39,11 +39,20 @@ from anzoth.index.sealed import Label, SnapshotRefused, read_sealed, sync_folder
 from anzoth.index.segment import Part, Segment
 from anzoth.index.sparse import DamagedSegment, SparseSegment
 
-__all__ = ["Owner", "SnapshotRefused", "open_collection", "prune", "save_collection"]
+__all__ = [
+    "Owner",
+    "SnapshotRefused",
+    "generations",
+    "open_collection",
+    "prune",
+    "quarantine",
+    "save_collection",
+]
 
 log = logging.getLogger(__name__)
 
 MANIFEST = "manifest"
+QUARANTINE = "quarantine"
 FORMAT = 1
 
 
@@ -63,14 +72,16 @@ def save_collection(collection: Collection, folder: Path, owner: Owner, generati
     one is there. OSError.
     """
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    if generation <= max(_generations(folder), default=0):
+    if generation <= max(generations(folder), default=0):
         raise ValueError(f"generation {generation} is not above those that are there")
+    seq = collection.seq  # before the state, which may have more than this says, but never less
     state = collection.state
     folder_of = _Folder(folder, owner, generation)
     manifest = {
         "format": FORMAT,
         "dimensions": collection.dimensions,
         "analyzer": collection.analyzer_name,
+        "seq": seq,
         "parts": [_write_part(folder_of, str(at), part) for at, part in enumerate(state.parts)],
     }
     sync_folder(folder)
@@ -92,10 +103,36 @@ def open_collection(
             _read_part(folder_of, str(at), described, dimensions)
             for at, described in enumerate(manifest["parts"])
         ]
-        return Collection(dimensions, manifest["analyzer"], max_chunks=max_chunks, parts=parts)
+        return Collection(
+            dimensions,
+            manifest["analyzer"],
+            max_chunks=max_chunks,
+            parts=parts,
+            seq=manifest["seq"],
+        )
     except (KeyError, ValueError, struct.error, DamagedSegment) as error:
         # Authenticated, so we wrote it: another version of this program did.
         raise SnapshotRefused(f"generation {generation} cannot be read: {error!r}") from error
+
+
+def generations(folder: Path) -> list[int]:
+    """Those that were written to their end, ascending."""
+    names = (path.name.partition(".")[0] for path in folder.glob(f"*.{MANIFEST}.sealed"))
+    return sorted(int(name) for name in names if name.isdigit())
+
+
+def quarantine(folder: Path, generation: int) -> None:
+    """Puts the files of a generation that was refused aside, for whoever wants to know why.
+
+    What was put aside before is deleted.
+    """
+    aside = folder / QUARANTINE
+    aside.mkdir(mode=0o700, exist_ok=True)
+    for path in aside.iterdir():
+        path.unlink()
+    for path in list(folder.glob(f"{_prefix(generation)}*.sealed")):
+        path.rename(aside / path.name)
+    sync_folder(folder)
 
 
 def prune(folder: Path, keep: int) -> None:
@@ -135,11 +172,6 @@ class _Folder:
 
 def _prefix(generation: int) -> str:
     return f"{generation:016d}."
-
-
-def _generations(folder: Path) -> Iterator[int]:
-    for path in folder.glob(f"*.{MANIFEST}.sealed"):
-        yield int(path.name.partition(".")[0])
 
 
 # --- parts --------------------------------------------------------------------------------------

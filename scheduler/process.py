@@ -36,7 +36,7 @@ from anzoth.scheduler.embedding_engine import EmbeddingEngine
 from anzoth.scheduler.engine import Engine
 from anzoth.scheduler.priority import lower_priority
 from anzoth.scheduler.runner import Runner
-from anzoth.scheduler.sockets import listen
+from anzoth.unix_socket import listen
 
 log = logging.getLogger(__name__)
 

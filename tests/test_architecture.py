@@ -15,7 +15,8 @@ ROOT = Path(__file__).parents[1]
 COMMON = {
     *("anzoth.errors", "anzoth.config", "anzoth.model_config", "anzoth.frames", "anzoth.child"),
     *("anzoth.memory", "anzoth.model_kind", "anzoth.account_config", "anzoth.settings"),
-    *("anzoth.price", "anzoth.backend_config", "anzoth.file_config"),
+    *("anzoth.price", "anzoth.backend_config", "anzoth.file_config", "anzoth.framing"),
+    *("anzoth.index_frames", "anzoth.unix_socket"),
 }
 MAY_IMPORT = {
     "anzoth.kernels": set(),

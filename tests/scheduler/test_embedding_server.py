@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from fake_embedding_runner import FakeEmbeddingRunner, spelled
 
+from anzoth import unix_socket
 from anzoth.frames import (
     Abort,
     Decoder,
@@ -29,7 +30,7 @@ from anzoth.frames import (
     pack_token_ids,
 )
 from anzoth.model_config import EngineConfig
-from anzoth.scheduler import embedding_server, sockets
+from anzoth.scheduler import embedding_server
 from anzoth.scheduler.embedding_engine import EmbeddingEngine
 
 DEADLINE_S = 20.0
@@ -93,7 +94,7 @@ def start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Start]:
             EngineConfig(max_batch_tokens=10),
             lambda: float(next(clock)),
         )
-        listener = sockets.listen(path)
+        listener = unix_socket.listen(path)
 
         def run() -> None:
             with listener:

@@ -16,6 +16,7 @@ import grammar_kit
 import orjson
 import pytest
 
+from anzoth import unix_socket
 from anzoth.frames import (
     MAX_GRAMMAR_BYTES,
     PROTOCOL,
@@ -35,7 +36,7 @@ from anzoth.frames import (
     pack_token_ids,
 )
 from anzoth.model_config import EngineConfig
-from anzoth.scheduler import server, sockets
+from anzoth.scheduler import server
 from anzoth.scheduler.block_pool import IntegrityError
 from anzoth.scheduler.constraint import Constraint, GrammarCompiler
 from anzoth.scheduler.engine import Engine
@@ -179,7 +180,7 @@ def start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Start]:
             runner, config or EngineConfig(max_batch_tokens=16), lambda: float(next(clock))
         )
         path = str(tmp_path / f"engine-{len(started)}.sock")
-        listener = sockets.listen(path)
+        listener = unix_socket.listen(path)
         parent_read, parent_write = os.pipe()
         errors: list[Exception] = []
 
@@ -457,9 +458,9 @@ def test_leaked_block_is_noticed_when_the_engine_goes_idle(
 
 def test_socket_belongs_to_the_user_and_replaces_a_stale_one(tmp_path: Path) -> None:
     path = tmp_path / "engine.sock"
-    sockets.listen(str(path)).close()
+    unix_socket.listen(str(path)).close()
     assert path.exists()
-    with sockets.listen(str(path)):
+    with unix_socket.listen(str(path)):
         assert stat.S_IMODE(path.stat().st_mode) == 0o600
         with socket.socket(socket.AF_UNIX) as client:
             client.connect(str(path))
@@ -469,7 +470,7 @@ def test_file_in_the_sockets_place_is_not_touched(tmp_path: Path) -> None:
     path = tmp_path / "engine.sock"
     path.write_text("precious")
     with pytest.raises(FileExistsError):
-        sockets.listen(str(path))
+        unix_socket.listen(str(path))
     assert path.read_text() == "precious"
 
 

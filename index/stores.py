@@ -1,0 +1,221 @@
+"""Which stores are open, which of them are in memory, and what is written to disk when?
+
+Collections share a budget of memory. Beyond it those that nobody used for longest are put aside: a
+snapshot, if they changed, and out. The next use opens them again. Snapshots are also written some
+seconds after a change, so that little has to be replayed after an end without warning.
+
+Does not know: connections, messages.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from anzoth.index.store import Spec, Store, StoreForgotten, StoreName, Workers, remove
+
+log = logging.getLogger(__name__)
+
+SAVE_AFTER_S = 5.0
+"""From a store's first change to its snapshot."""
+TICK_S = 0.5
+SEARCH_THREADS = 4
+WRITE_THREADS = 2
+
+OnSaved = Callable[[StoreName, int, int], None]
+
+
+class Stores:
+    """The open stores. All methods run on the event loop; `run` must be running."""
+
+    def __init__(
+        self, folder: Path, memory_bytes: int, on_saved: OnSaved, save_after_s: float = SAVE_AFTER_S
+    ) -> None:
+        """`on_saved` is told the store, and the generation and seq of its snapshot."""
+        self._workers = Workers(
+            searching=ThreadPoolExecutor(SEARCH_THREADS, "search"),
+            writing=ThreadPoolExecutor(WRITE_THREADS, "write"),
+            storing=ThreadPoolExecutor(1, "store"),
+            group=asyncio.TaskGroup(),
+        )
+        self.memory_bytes = memory_bytes
+        self.num_snapshots = self.num_evictions = 0
+        self._folder = folder
+        self._on_saved = on_saved
+        self._save_after_s = save_after_s
+        self._stores: OrderedDict[StoreName, Store] = OrderedDict()
+        """The one that was used last is last."""
+        self._forgetting: dict[str, asyncio.Event] = {}
+        self._num_quarantined = 0
+        self._tick = asyncio.Event()
+
+    async def run(self) -> None:
+        """Keeps to the budget, writes snapshots and merges, until cancelled."""
+        async with self._workers.group as group:
+            keeping = group.create_task(self._keep())
+            merging = group.create_task(self._merge())
+            try:
+                await asyncio.get_running_loop().create_future()
+            finally:
+                keeping.cancel()
+                merging.cancel()
+
+    # --- stores -------------------------------------------------------------------------------
+
+    async def open(self, name: StoreName, spec: Spec) -> Store:
+        """Raises Unlike. To be closed by whoever opened it."""
+        while (going := self._forgetting.get(name.tenant)) is not None:
+            await going.wait()
+        store = self._stores.get(name)
+        if store is None:
+            folder = self._folder / name.tenant / name.store
+            store = self._stores[name] = Store(name, spec, folder, self._workers)
+        store.require_like(spec)
+        store.num_handles += 1
+        return store
+
+    def close(self, store: Store) -> None:
+        store.num_handles -= 1
+        self._drop_if_unused(store)
+
+    def touch(self, store: Store) -> None:
+        """It is being used."""
+        if not store.is_forgotten:
+            self._stores.move_to_end(store.name)
+
+    def fit(self) -> None:
+        """Soon: collections grew."""
+        if self.loaded_bytes > self.memory_bytes:
+            self._tick.set()
+
+    async def forget(self, tenant: str, only_store: str | None) -> None:
+        """Deletes from memory and disk. Whoever opens one meanwhile waits. Raises OSError."""
+        while (going := self._forgetting.get(tenant)) is not None:
+            await going.wait()
+        done = self._forgetting[tenant] = asyncio.Event()
+        try:
+            named = [
+                store
+                for name, store in self._stores.items()
+                if name.tenant == tenant and only_store in (None, name.store)
+            ]
+            for store in named:
+                store.is_forgotten = True
+                del self._stores[store.name]
+            for store in named:
+                await store.forget()
+            folder = self._folder / tenant
+            folder = folder if only_store is None else folder / only_store
+            loop = asyncio.get_running_loop()
+            await loop.run_in_executor(self._workers.storing, remove, folder)
+        finally:
+            del self._forgetting[tenant]
+            done.set()
+
+    @property
+    def num_stores(self) -> int:
+        return len(self._stores)
+
+    @property
+    def num_loaded(self) -> int:
+        return sum(store.is_loaded for store in self._stores.values())
+
+    @property
+    def loaded_bytes(self) -> int:
+        return sum(store.nbytes for store in self._stores.values())
+
+    @property
+    def num_quarantined(self) -> int:
+        return self._num_quarantined + sum(s.num_quarantined for s in self._stores.values())
+
+    def _drop_if_unused(self, store: Store) -> None:
+        """One that nobody has open and that is cold is not known any more, nor is its data key."""
+        if not (store.num_handles or store.is_loaded or store.is_forgotten) and store.is_idle:
+            self._num_quarantined += store.num_quarantined
+            del self._stores[store.name]
+
+    # --- in the background --------------------------------------------------------------------
+
+    async def _keep(self) -> None:
+        while True:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(TICK_S):
+                    await self._tick.wait()
+            self._tick.clear()
+            await self._make_room()
+            due_s = time.monotonic() - self._save_after_s
+            for store in list(self._stores.values()):
+                if store.changed_at_s is not None and store.changed_at_s <= due_s:
+                    await self.save(store)
+
+    async def _make_room(self) -> None:
+        for store in list(self._stores.values()):
+            if self.loaded_bytes <= self.memory_bytes:
+                return
+            if not store.is_loaded or not store.is_idle:
+                continue
+            if store.changed_at_s is not None:
+                # Without room on the disk it goes all the same: the database has it.
+                can_go = not await self.save(store) or store.changed_at_s is None
+                if not can_go or not store.is_idle:
+                    continue
+            store.drop()
+            self.num_evictions += 1
+            self._drop_if_unused(store)
+
+    async def save(self, store: Store) -> bool:
+        """False: it could not be written, which the log says."""
+        try:
+            seq = await store.save()
+        except OSError as error:
+            log.error("a snapshot could not be written: %s", error.strerror)
+            return False
+        if seq is not None:
+            self.num_snapshots += 1
+            self._on_saved(store.name, store.generation, seq)
+        return True
+
+    async def save_all(self) -> None:
+        for store in list(self._stores.values()):
+            await self.save(store)
+
+    async def _merge(self) -> None:
+        while True:
+            await asyncio.sleep(TICK_S)
+            for store in list(self._stores.values()):
+                if store.merge_due:
+                    with contextlib.suppress(StoreForgotten):
+                        await store.merge(_in_daemon)
+
+
+async def _in_daemon(run: Callable[[], None]) -> None:
+    """In a thread that the end of the process does not wait for."""
+    loop = asyncio.get_running_loop()
+    done: asyncio.Future[None] = loop.create_future()
+
+    def settle(error: BaseException | None) -> None:
+        if done.done():
+            return
+        if error is None:
+            done.set_result(None)
+        else:
+            done.set_exception(error)
+
+    def work() -> None:
+        error: BaseException | None = None
+        try:
+            run()
+        except BaseException as raised:  # noqa: BLE001  # handed to whoever waits
+            error = raised
+        with contextlib.suppress(RuntimeError):  # the loop has ended
+            loop.call_soon_threadsafe(settle, error)
+
+    threading.Thread(target=work, name="merge", daemon=True).start()
+    await done
