@@ -30,8 +30,8 @@ from anzoth.settings import ConfigError, convert, section
 
 _SECTIONS = frozenset(
     (
-        *("server", "http", "journal", "engine", "accounts", "oidc", "usage", "files", "models"),
-        "backends",
+        *("server", "http", "journal", "engine", "accounts", "oidc", "usage", "files"),
+        *("retriever", "models", "backends"),
     )
 )
 _MAX_RUN_DIR_BYTES = 80
@@ -115,6 +115,17 @@ class UsageConfig:
 
 
 @dataclass(slots=True, frozen=True)
+class RetrieverConfig:
+    """Section [retriever]: the process that searches knowledge bases."""
+
+    memory_mib: int = 1024
+    """What indexes in memory may take; beyond it those that nobody used for longest wait on disk.
+    A chunk takes about 2 KiB with vectors of 384 numbers, or 4 in stores of more than 10,000."""
+    stall_timeout_s: float = 60.0
+    """A retriever that says nothing for this long is killed and started again."""
+
+
+@dataclass(slots=True, frozen=True)
 class Config:
     """Everything that `anzoth serve` and the commands beside it need to know."""
 
@@ -126,6 +137,7 @@ class Config:
     oidc: tuple[OidcConfig, ...] = ()
     usage: UsageConfig = field(default_factory=UsageConfig)
     files: FilesConfig = field(default_factory=FilesConfig)
+    retriever: RetrieverConfig = field(default_factory=RetrieverConfig)
     models: tuple[ModelConfig, ...] = field(default_factory=lambda: default_models())
     backends: tuple[BackendConfig, ...] = ()
 
@@ -172,6 +184,7 @@ def load(
         oidc=providers_of(document.get("oidc"), accounts),
         usage=_usage(document, environ),
         files=files_of(document.get("files", {}), environ),
+        retriever=_retriever(document, environ),
         models=models,
         backends=backends_of(document.get("backends", [])),
     )
@@ -213,6 +226,14 @@ def _usage(document: Mapping[str, typing.Any], environ: Mapping[str, str]) -> Us
     return dataclasses.replace(usage, currency=usage.currency.lower())
 
 
+def _retriever(document: Mapping[str, typing.Any], environ: Mapping[str, str]) -> RetrieverConfig:
+    made = section(RetrieverConfig, document.get("retriever", {}), {}, environ, "ANZOTH_RETRIEVER_")
+    for name in ("memory_mib", "stall_timeout_s"):
+        if not getattr(made, name):
+            raise ConfigError(f"{name} is 0; expected more")
+    return made
+
+
 def _server(
     document: Mapping[str, typing.Any],
     overrides: Mapping[str, object],
@@ -233,6 +254,11 @@ def run_dir(data_dir: Path) -> Path:
         return inside
     digest = hashlib.sha256(os.fsencode(inside)).hexdigest()[:16]
     return Path(tempfile.gettempdir()) / f"anzoth-{os.geteuid()}-{digest}"
+
+
+def retriever_socket(run_dir: Path) -> Path:
+    """Where the retriever listens."""
+    return run_dir / "retriever.sock"
 
 
 def control_socket(run_dir: Path) -> Path:

@@ -401,6 +401,13 @@ class LedgerUnavailable(CapacityUnavailable):
     rule = "server.ledger"
 
 
+class RetrieverUnavailable(CapacityUnavailable):
+    """Knowledge bases cannot be searched at the moment. Please retry."""
+
+    code = "retriever_unavailable"
+    rule = "server.retriever"
+
+
 class DeadlineExceeded(AnzothError):
     """The answer was not complete within the time that the request gave it."""
 

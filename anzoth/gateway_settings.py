@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-from anzoth.config import Config, to_json
+from anzoth.config import Config, retriever_socket, run_dir, to_json
 from anzoth.model_config import ModelConfig
 
 
@@ -44,6 +44,7 @@ def gateway_settings(
         "backends": [to_json(backend) for backend in config.backends],
         "backend_keys": backend_keys or {},
         "models_must_load": models_must_load,
+        "retriever_socket": str(retriever_socket(run_dir(server.data_dir))),
         "log_level": server.log_level,
     }
 

@@ -12,12 +12,14 @@ import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import orjson
 
 from anzoth import child
 from anzoth.config import ConfigError
-from anzoth.frames import Decoder, FrameError, Hello
+from anzoth.frames import Decoder, Hello
+from anzoth.framing import FrameDecoder, FrameError
 
 _RESTART_PAUSE_S = (0.1, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0)
 _HEALTHY_AFTER_S = 60.0
@@ -165,13 +167,16 @@ class EngineWatch:
 
     An engine sends a frame to every connection at least once a second, whether busy or idle; only a
     step that does not return can keep it silent. Liveness is progress, not the process's existence.
+    A retriever is watched in the same way.
     """
 
     child: Child
     socket_path: Path
     stall_timeout_s: float
+    new_decoder: Callable[[], FrameDecoder[Any]] = Decoder
+    """Of the process's own protocol; whatever it says is a sign of life."""
     hello: Hello | None = None
-    """What the engine said about itself when it last became ready."""
+    """What an engine said about itself when it last became ready."""
     is_ready: bool = False
     """It answers now."""
     was_ready: asyncio.Event = field(default_factory=asyncio.Event)
@@ -195,7 +200,7 @@ class EngineWatch:
 
     async def _watch(self, reader: asyncio.StreamReader) -> None:
         """Returns when the connection ends, having killed the engine if it went silent."""
-        decoder = Decoder()
+        decoder = self.new_decoder()
         try:
             while True:
                 async with asyncio.timeout(self.stall_timeout_s):
@@ -210,12 +215,12 @@ class EngineWatch:
         except OSError:
             return
 
-    def _greet(self, decoder: Decoder, data: bytes) -> None:
+    def _greet(self, decoder: FrameDecoder[Any], data: bytes) -> None:
         try:
             for message, _ in decoder.feed(data):
                 if isinstance(message, Hello):
                     self.hello = message
-                    self.is_ready = True
-                    self.was_ready.set()
+                self.is_ready = True  # a Hello comes first, or it is an error
+                self.was_ready.set()
         except FrameError as error:
             self.child.log(f"{self.child.name}: {error}")

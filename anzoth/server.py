@@ -4,8 +4,9 @@
 
 Settings come from the supervisor (see `anzoth.child`): `listen_fd`, `control_socket`, `dsn`,
 `data_dir`, `drain_s`, `http`, `journal`, `accounts`, `oidc`, `usage`, `files`, `models`,
-`backends`, `backend_keys`, `models_must_load`, `log_level`. The listening socket is the
-supervisor's, so that a gateway which is started again finds the connections that came meanwhile.
+`backends`, `backend_keys`, `models_must_load`, `retriever_socket`, `log_level`. The listening
+socket is the supervisor's, so that a gateway which is started again finds the connections that came
+meanwhile.
 
 Stopping (SIGTERM): readiness fails, no new connection is accepted, running requests finish within
 `drain_s` or are ended with an error, the ledger is flushed; what the database cannot take then
@@ -57,6 +58,7 @@ from anzoth.gateway.organization import service as organization_service
 from anzoth.gateway.past_requests import PastRequests
 from anzoth.gateway.past_usage import PastUsage
 from anzoth.gateway.remote_usage import RemoteAccounts
+from anzoth.gateway.retriever_client import RetrieverClient
 from anzoth.gateway.tenant_crypt import TenantKeys
 from anzoth.gateway.uploads import Uploads
 from anzoth.gateway.usage_reports import UsageReports
@@ -183,6 +185,7 @@ async def _build(
     usage = from_json(UsageConfig, settings["usage"])
     tenant_keys = TenantKeys(database, settings["dsn"], master_key)
     files = Files(database, tenant_keys, from_json(FilesConfig, settings["files"]))
+    retriever = RetrieverClient(Path(settings["retriever_socket"]))
     parts = (
         authenticator,
         ledger,
@@ -195,6 +198,7 @@ async def _build(
         aliases,
         tenant_keys,
         files.cleanup,
+        retriever,
     )
     tasks = [background.create_task(part.run()) for part in parts]
     stack.callback(lambda: [task.cancel() for task in tasks])
@@ -206,7 +210,7 @@ async def _build(
         embedder=Embedder(limiter, ledger, metrics),
         ledger=ledger,
         metrics=metrics,
-        health=Health(models, database, ledger, backends),
+        health=Health(models, database, ledger, backends, retriever),
         audit=AuditReader(database),
         denials=denials,
         usage_reports=UsageReports(database, usage),

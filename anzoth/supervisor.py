@@ -3,14 +3,16 @@
     supervisor ─┬─ engine, one per model            started first: loading weights takes longest;
                 │   (see model_host)                those of embedding models when a chat can begin
                 ├─ postgres warden ── postgres      (unless --database-url)
-                └─ gateway                          started when the database is migrated
+                ├─ gateway                          started when the database is migrated
+                └─ retriever                        when the gateway is ready: no chat waits for it
 
 Every child gets its settings on standard input and dies with this process (see anzoth.child). A
 child that ends by itself is started again, with a growing pause if it keeps ending; one that says
 its settings are impossible ends the start. An engine that stops making progress is killed, which
 ends its streams with an error and brings a fresh one.
 
-Stopping (SIGTERM, Ctrl-C): the gateway drains within `drain_s`, then Postgres and the engines stop.
+Stopping (SIGTERM, Ctrl-C): the gateway drains within `drain_s`, then the retriever (which writes
+down what changed), Postgres and the engines stop.
 A second signal ends the drain at once; a signal during the start undoes the start.
 
 While it serves, `anzoth models` reaches it over a control socket in the run directory.
@@ -32,7 +34,7 @@ from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 import orjson
 
 from anzoth import config as configuration
-from anzoth import control, model_commands
+from anzoth import control, index_frames, model_commands
 from anzoth.config import Config, ConfigError
 from anzoth.db import cluster, embedded, migrate
 from anzoth.db.errors import DatabaseDown, DatabaseError
@@ -43,7 +45,7 @@ from anzoth.gateway_settings import gateway_settings
 from anzoth.model_config import ModelConfig
 from anzoth.model_host import ModelHost
 from anzoth.model_kind import model_kind
-from anzoth.processes import Child
+from anzoth.processes import Child, EngineWatch
 from anzoth.startup import exclusive_data_dir, listening_socket, private_folder, url_of
 from anzoth.terminal import FirstSecrets, Terminal
 
@@ -51,6 +53,8 @@ _POLL_S = 0.05
 _RETRY_S = 0.5
 _DATABASE_STOP_S = 30.0
 _DATABASE_START_S = 120.0
+_RETRIEVER_STOP_S = 30.0
+"""For its snapshots. What they lack is replayed from the database."""
 _GATEWAY_MARGIN_S = 5.0
 """What stopping the gateway may take beyond its drain: flushing the ledger, closing the pool."""
 
@@ -109,11 +113,17 @@ class Supervisor:
             host.start(first)
             async with self._database(group) as dsn:
                 fresh = await self._prepare_database(dsn)
-                async with self._signing(group, dsn), self._serving_gateway(group, dsn, sock, host):
-                    await self._until_ready(url, without={f"engine {name}" for name in later})
+                async with (
+                    self._signing(group, dsn),
+                    contextlib.AsyncExitStack() as outlasting,
+                    self._serving_gateway(group, dsn, sock, host),
+                ):
+                    not_awaited = {f"engine {name}" for name in later} | {"retriever"}
+                    await self._until_ready(url, without=not_awaited)
                     self._starting = None
                     host.must_load = False
                     host.start(later)
+                    await outlasting.enter_async_context(self._retrieving(group))
                     handlers = model_commands.handlers(host, self._config, dsn)
                     async with control.serving(
                         configuration.control_socket(self._run_dir), handlers
@@ -187,6 +197,32 @@ class Supervisor:
         )
         async with self._gateway.running(group, self._drain_s + _GATEWAY_MARGIN_S):
             yield
+
+    @contextlib.asynccontextmanager
+    async def _retrieving(self, group: asyncio.TaskGroup) -> AsyncIterator[None]:
+        """The retriever runs; the gateway drains through it."""
+        config, server = self._config.retriever, self._config.server
+        socket_path = configuration.retriever_socket(self._run_dir)
+        child = Child(
+            name="retriever",
+            module="anzoth.index.process",
+            settings=lambda: {
+                "socket": str(socket_path),
+                "folder": str(server.data_dir.resolve() / "index"),
+                "memory_bytes": config.memory_mib << 20,
+                "log_level": server.log_level,
+            },
+            log=self._terminal.event,
+        )
+        watch = EngineWatch(
+            child, socket_path, config.stall_timeout_s, new_decoder=index_frames.Decoder
+        )
+        watching = group.create_task(watch.run())
+        try:
+            async with child.running(group, _RETRIEVER_STOP_S):
+                yield
+        finally:
+            watching.cancel()
 
     @contextlib.asynccontextmanager
     async def _signing(self, group: asyncio.TaskGroup, dsn: str) -> AsyncIterator[None]:

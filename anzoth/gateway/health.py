@@ -5,6 +5,7 @@
     degraded  (database) it is away: keys that are already known still work, usage waits in the
               journal, and other gateways would be no better off
               (another server that aliases lead to) it fails: everything else is served
+              (retriever) it is away or starting: no knowledge base can be searched
 
 Liveness is another question: a process that can answer at all is alive.
 
@@ -22,6 +23,7 @@ from anzoth.db.pool import Database
 from anzoth.gateway.backends import Backends
 from anzoth.gateway.ledger import Ledger
 from anzoth.gateway.models import ModelRegistry
+from anzoth.gateway.retriever_client import RetrieverClient
 
 _PROBE_INTERVAL_S = 1.0
 """However often somebody asks, the database is not asked more often."""
@@ -41,18 +43,25 @@ class Health:
     """What `/readyz` reports. One per gateway."""
 
     def __init__(
-        self, models: ModelRegistry, database: Database, ledger: Ledger, backends: Backends
+        self,
+        models: ModelRegistry,
+        database: Database,
+        ledger: Ledger,
+        backends: Backends,
+        retriever: RetrieverClient,
     ) -> None:
         self._models = models
         self._backends = backends
         self._database = database
         self._ledger = ledger
+        self._retriever = retriever
         self._database_is_up = False
         self._probed_at_s = float("-inf")
         self.is_draining = False
 
     async def components(self) -> dict[str, Component]:
-        """By name: the gateway, the database, the usage journal, each engine and each backend."""
+        """By name: the gateway, the database, the usage journal, the retriever, each engine and
+        each backend."""
         ledger = self._ledger
         found = {
             "gateway": Component("draining" if self.is_draining else "ready"),
@@ -62,6 +71,11 @@ class Health:
                 {"backlog_bytes": ledger.backlog_bytes, "unshipped_rows": ledger.num_unshipped},
             ),
         }
+        stats = self._retriever.last_stats if self._retriever.healthy else None
+        found["retriever"] = Component(
+            "ready" if self._retriever.healthy else "degraded",
+            {} if stats is None else {"loaded_bytes": stats.loaded_bytes},
+        )
         for engine in self._models.engines:
             facts: dict[str, object] = {}
             if engine.hello is not None and engine.state == "ready":

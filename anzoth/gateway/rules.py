@@ -170,6 +170,9 @@ RULES: Mapping[str, Rule] = {
         "Usage cannot be written down, so nothing is served.",
         "Retry; tell the operator if it lasts.",
     ),
+    "server.retriever": Rule(
+        "The index of knowledge bases is away or starting.", "Wait for Retry-After."
+    ),
     "server.sign_on": Rule(
         "The provider of single sign-on did not answer as it should.", "Retry in a moment."
     ),
