@@ -123,6 +123,26 @@ def test_stopped_engine_is_noticed_although_its_process_lives() -> None:
         assert not alive({engine})
 
 
+def test_killed_retriever_comes_back_and_nothing_else_notices(fragile_server) -> None:
+    server = fragile_server
+
+    def retriever_is(state: str) -> bool:
+        ready = client.get("/readyz")
+        assert ready.status_code == 200  # chats do not need it
+        return ready.json()["components"]["retriever"]["state"] == state
+
+    with server.client(None) as client:
+        until(lambda: retriever_is("ready"), 40, "the retriever answers")
+        first = child_pid(server, "anzoth.index.process")
+        os.kill(first, signal.SIGKILL)
+        until(lambda: retriever_is("degraded"), 10, "its end is noticed")
+        until(lambda: retriever_is("ready"), 40, "the retriever is back")
+    second = child_pid(server, "anzoth.index.process")
+    assert second != first
+    assert server.stop() == 0
+    assert not alive({second})
+
+
 def test_killed_gateway_comes_back_on_the_same_port(fragile_server) -> None:
     server = fragile_server
     key = server.create_key("chaos")

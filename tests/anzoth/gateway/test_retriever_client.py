@@ -224,7 +224,7 @@ def test_errors_are_those_that_a_client_may_see(retriever: Retriever) -> None:
         truth = Truth()
         store = client.store(TENANTS[0], spec(TENANTS[0]), truth.replay)
         await store.put(truth.put(1, "word"))
-        with pytest.raises(InvalidValue, match="filters.type"):
+        with pytest.raises(InvalidValue, match=r"filters\.type"):
             await found(store, truth, "word", filters={"type": "like"})
         with pytest.raises(DeadlineExceeded):
             await found(store, truth, "word", timeout_ms=0)
