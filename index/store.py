@@ -12,6 +12,7 @@ Does not know: connections, other stores, or when there is too little memory.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hmac
 import logging
 import shutil
@@ -89,6 +90,10 @@ class Store:
         """Of the newest snapshot."""
         self.changed_at_s: float | None = None
         """When the first change came that no snapshot has. None: there is none."""
+        self.save_s = 0.0
+        """What the last snapshot took."""
+        self.merge_failed = False
+        """Then it is not tried again: searches are as right without, and the log says why."""
         self.nbytes = 0
         self._spec = spec
         self._folder = folder
@@ -96,7 +101,7 @@ class Store:
         self._collection: Collection | None = None
         self._position = LogPosition()
         self._num_users = 0
-        self._loading: asyncio.Task[Collection] | None = None
+        self._loading: asyncio.Future[Collection] | None = None
         self._writing = asyncio.Lock()
         self._saving = asyncio.Lock()
 
@@ -123,7 +128,8 @@ class Store:
 
     @property
     def merge_due(self) -> bool:
-        return self._collection is not None and self._collection.merge_due
+        collection = self._collection
+        return collection is not None and collection.merge_due and not self.merge_failed
 
     # --- using --------------------------------------------------------------------------------
 
@@ -187,7 +193,8 @@ class Store:
                 if self.is_forgotten:
                     raise StoreForgotten
                 if self._loading is None:
-                    self._loading = self._workers.group.create_task(self._load())
+                    self._loading = asyncio.get_running_loop().create_future()
+                    self._workers.group.create_task(self._load(self._loading))
                 # Others wait for the same one: it goes on when one of them gives up.
                 collection = await asyncio.shield(self._loading)
             if self.is_forgotten:
@@ -201,7 +208,8 @@ class Store:
 
     # --- memory and disk ----------------------------------------------------------------------
 
-    async def _load(self) -> Collection:
+    async def _load(self, loading: asyncio.Future[Collection]) -> None:
+        """Whatever fails is told to those who wait, and ends nothing but their requests."""
         try:
             async with self._saving:
                 loaded = await self._in(
@@ -212,7 +220,10 @@ class Store:
             self._position = LogPosition(loaded.collection.seq)
             self._collection = loaded.collection
             self.nbytes = _bytes_of(loaded.collection)
-            return loaded.collection
+            loading.set_result(loaded.collection)
+        except Exception as error:  # noqa: BLE001
+            loading.set_exception(error)
+            loading.exception()  # perhaps nobody waits any more
         finally:
             self._loading = None
 
@@ -228,6 +239,7 @@ class Store:
             generation, seq = self.generation + 1, self._position.seq
             collection.seq = seq
             self.changed_at_s = None
+            began_s = time.monotonic()
             try:
                 await self._in(
                     self._workers.storing,
@@ -237,6 +249,7 @@ class Store:
                 self.changed_at_s = changed_at_s
                 raise
             self.generation = generation
+            self.save_s = time.monotonic() - began_s
             return seq
 
     def drop(self) -> None:
@@ -249,7 +262,8 @@ class Store:
         """From memory and disk; whoever uses it is told."""
         self.is_forgotten = True
         if self._loading is not None:
-            await asyncio.wait({self._loading})
+            with contextlib.suppress(Exception):
+                await asyncio.shield(self._loading)
         async with self._saving:
             self.drop()
             await self._in(self._workers.storing, lambda: remove(self._folder))

@@ -25,6 +25,9 @@ log = logging.getLogger(__name__)
 
 SAVE_AFTER_S = 5.0
 """From a store's first change to its snapshot."""
+SAVE_PAUSE = 20
+"""And at least so many times what its last one took, because each writes the whole store: one that
+is being filled spends a twentieth of the time on that."""
 TICK_S = 0.5
 SEARCH_THREADS = 4
 WRITE_THREADS = 2
@@ -150,9 +153,11 @@ class Stores:
                     await self._tick.wait()
             self._tick.clear()
             await self._make_room()
-            due_s = time.monotonic() - self._save_after_s
             for store in list(self._stores.values()):
-                if store.changed_at_s is not None and store.changed_at_s <= due_s:
+                if store.changed_at_s is None:
+                    continue
+                wait_s = max(self._save_after_s, SAVE_PAUSE * store.save_s)
+                if time.monotonic() >= store.changed_at_s + wait_s:
                     await self.save(store)
 
     async def _make_room(self) -> None:
@@ -174,8 +179,9 @@ class Stores:
         """False: it could not be written, which the log says."""
         try:
             seq = await store.save()
-        except OSError as error:
-            log.error("a snapshot could not be written: %s", error.strerror)
+        except Exception as error:  # noqa: BLE001  # one store must not end the others
+            log.error("a snapshot of %s could not be written: %s", store.name, _why(error))
+            store.save_s = max(store.save_s, 1.0)  # it is tried again, but not at once
             return False
         if seq is not None:
             self.num_snapshots += 1
@@ -191,8 +197,21 @@ class Stores:
             await asyncio.sleep(TICK_S)
             for store in list(self._stores.values()):
                 if store.merge_due:
-                    with contextlib.suppress(StoreForgotten):
-                        await store.merge(_in_daemon)
+                    await self._merge_one(store)
+
+    async def _merge_one(self, store: Store) -> None:
+        try:
+            await store.merge(_in_daemon)
+        except StoreForgotten:
+            pass
+        except Exception as error:  # noqa: BLE001  # one store must not end the others
+            store.merge_failed = True
+            log.error("the parts of %s could not be merged: %s", store.name, _why(error))
+
+
+def _why(error: Exception) -> str:
+    """Without what it may quote."""
+    return (error.strerror if isinstance(error, OSError) else None) or type(error).__name__
 
 
 async def _in_daemon(run: Callable[[], None]) -> None:
