@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import signal
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from engine_peer import EnginePeer
 
+from anzoth import index_frames
 from anzoth.processes import Child, ChildCannotStart, EngineWatch, Report
 
 pytestmark = pytest.mark.slow
@@ -84,6 +88,44 @@ def test_a_child_is_told_its_settings_anew_whenever_it_starts() -> None:
 
     asyncio.run(main())
     assert reports[-1] == {"error": "the second start"}
+
+
+def test_a_retriever_that_makes_no_progress_is_killed_and_started_again(tmp_path: Path) -> None:
+    said: list[str] = []
+    socket_path = tmp_path / "retriever.sock"
+    child = Child(
+        name="retriever",
+        module="anzoth.index.process",
+        settings=lambda: {
+            "socket": str(socket_path),
+            "folder": str(tmp_path / "index"),
+            "memory_bytes": 1 << 20,
+            "log_level": "critical",
+        },
+        log=said.append,
+    )
+    watch = EngineWatch(child, socket_path, 2.0, new_decoder=index_frames.Decoder)
+
+    async def until(holds: Callable[[], bool]) -> None:
+        while not holds():  # noqa: ASYNC110  # nothing announces it
+            await asyncio.sleep(0.01)
+
+    async def main() -> None:
+        async with asyncio.timeout(60), asyncio.TaskGroup() as group:
+            watching = group.create_task(watch.run())
+            async with child.running(group, 10):
+                await watch.was_ready.wait()
+                first = child.pid
+                assert first is not None
+                os.kill(first, signal.SIGSTOP)
+                await until(lambda: child.pid not in (None, first) and watch.is_ready)
+            watching.cancel()
+
+    asyncio.run(main())
+    assert said == [
+        "retriever made no progress for 2 s",
+        "retriever ended (killed by SIGKILL); starting it again in 0.1 s",
+    ]
 
 
 def test_the_watch_knows_whether_an_engine_answers(tmp_path: Path) -> None:
