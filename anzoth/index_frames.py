@@ -90,6 +90,8 @@ class Behind:
 
     request: int
     seq: int
+    life: int
+    """Another one when the store has lost changes that it once had: for `Advance`."""
 
 
 @dataclass(slots=True, frozen=True)
@@ -205,13 +207,17 @@ class SetAttributes:
 
 @dataclass(slots=True, frozen=True)
 class Advance:
-    """All that is left of the changes after `after`, up to `seq`, was sent and answered."""
+    """All that is left of the changes after `after`, up to `seq`, was sent and answered.
+
+    Without effect in another `life` than that of the `Behind`: some of it may be lost again.
+    """
 
     request: int
     tenant: str
     store: str
     after: int
     seq: int
+    life: int
 
 
 @dataclass(slots=True, frozen=True)
@@ -369,7 +375,9 @@ _ID = _whole(1, _MAX_NUMBER)
 
 _FIELDS: dict[str, Callable[[Any], Any]] = {
     **dict.fromkeys(("request", "file"), _ID),
-    **dict.fromkeys(("seq", "after", "head", "generation", "protocol", "memory_bytes"), _COUNT),
+    **dict.fromkeys(
+        ("seq", "after", "life", "head", "generation", "protocol", "memory_bytes"), _COUNT
+    ),
     **{f.name: _COUNT for f in dataclasses.fields(Stats)},
     **dict.fromkeys(("tenant", "store", "analyzer"), _name),
     "only_store": _optional(_name),

@@ -247,11 +247,11 @@ class Server:
         seq, is_done = await store.change(
             message.file, message.seq, run, needs_all_before=needs_all_before
         )
-        return Done(message.request, seq) if is_done else Behind(message.request, seq)
+        return Done(message.request, seq) if is_done else Behind(message.request, seq, store.life)
 
     async def _advance(self, connection: Connection, message: Advance, _payload: bytes) -> Answer:
         store = self._store(connection, message)
-        return Done(message.request, await store.advance(message.after, message.seq))
+        return Done(message.request, await store.advance(message.after, message.seq, message.life))
 
     async def _search(self, connection: Connection, message: Search, payload: bytes) -> Answer:
         store = self._store(connection, message)
@@ -266,7 +266,9 @@ class Server:
         timeout_s = None if message.timeout_ms is None else message.timeout_ms / 1000
         async with asyncio.timeout(timeout_s):
             seq, found = await store.search(message.head, run)
-        return Behind(message.request, seq) if found is None else _hits(message, seq, found)
+        if found is None:
+            return Behind(message.request, seq, store.life)
+        return _hits(message, seq, found)
 
     async def _close(self, connection: Connection, message: Close, _payload: bytes) -> None:
         store = connection.opened.pop(StoreName(message.tenant, message.store), None)

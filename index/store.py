@@ -15,6 +15,7 @@ import asyncio
 import contextlib
 import hmac
 import logging
+import secrets
 import shutil
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine
@@ -74,7 +75,10 @@ class Workers:
 @dataclass(slots=True, frozen=True)
 class Loaded:
     collection: Collection
+    opened: int | None
+    """The generation that was. None: the collection begins empty."""
     generation: int
+    """The highest that was ever there."""
     num_refused: int
 
 
@@ -95,6 +99,10 @@ class Store:
         self.merge_failed = False
         """Then it is not tried again: searches are as right without, and the log says why."""
         self.nbytes = 0
+        self.life = _new_life()
+        """Another one whenever changes were lost: a replay that began before is then void."""
+        self._on_disk: int | None = None
+        """The generation that was saved or opened last."""
         self._spec = spec
         self._folder = folder
         self._workers = workers
@@ -164,10 +172,11 @@ class Store:
             self._position.note(file, seq)
             return self._position.seq, True
 
-    async def advance(self, after: int, seq: int) -> int:
-        """Returns the seq afterwards."""
+    async def advance(self, after: int, seq: int, life: int) -> int:
+        """A replay in this life has ended. Returns the seq afterwards."""
         async with self._used(), self._writing:
-            self._position.advance(after, seq)
+            if life == self.life:
+                self._position.advance(after, seq)
             self._changed()
             return self._position.seq
 
@@ -217,6 +226,8 @@ class Store:
                 )
             self.num_quarantined += loaded.num_refused
             self.generation = loaded.generation
+            if loaded.opened != self._on_disk:
+                self.life, self._on_disk = _new_life(), loaded.opened
             self._position = LogPosition(loaded.collection.seq)
             self._collection = loaded.collection
             self.nbytes = _bytes_of(loaded.collection)
@@ -248,12 +259,14 @@ class Store:
             except BaseException:
                 self.changed_at_s = changed_at_s
                 raise
-            self.generation = generation
+            self.generation = self._on_disk = generation
             self.save_s = time.monotonic() - began_s
             return seq
 
     def drop(self) -> None:
         """Out of memory, with what no snapshot has. Only where it `is_idle`."""
+        if self.changed_at_s is not None:
+            self.life = _new_life()
         self._collection = None
         self.nbytes = 0
         self.changed_at_s = None
@@ -283,7 +296,7 @@ def load(folder: Path, spec: Spec, known_generation: int) -> Loaded:
             its_own = (collection.dimensions, collection.analyzer_name)
             if its_own != (spec.dimensions, spec.analyzer):
                 raise SnapshotRefused(f"it is of {its_own}")
-            return Loaded(collection, max([least, *found]), num_refused)
+            return Loaded(collection, generation, max([least, *found]), num_refused)
         except SnapshotRefused as refused:
             log.error("a snapshot in %s was refused and put aside: %s", folder, refused)
             snapshot.quarantine(folder, generation)
@@ -292,7 +305,7 @@ def load(folder: Path, spec: Spec, known_generation: int) -> Loaded:
         log.error("no snapshot is in %s: it had generation %d", folder, least)
     # Generations only rise, so that nothing that was put aside passes for a newer one.
     collection = Collection(spec.dimensions, spec.analyzer)
-    return Loaded(collection, max([least, *found]), num_refused)
+    return Loaded(collection, None, max([least, *found]), num_refused)
 
 
 def remove(folder: Path) -> None:
@@ -304,6 +317,10 @@ def remove(folder: Path) -> None:
 def _save(collection: Collection, folder: Path, owner: Owner, generation: int) -> None:
     snapshot.save_collection(collection, folder, owner, generation)
     snapshot.prune(folder, generation)
+
+
+def _new_life() -> int:
+    return secrets.randbits(62)
 
 
 def _bytes_of(collection: Collection) -> int:

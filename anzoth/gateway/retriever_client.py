@@ -310,20 +310,20 @@ class Store:
             match answer:
                 case Hits():
                     return answer
-                case Behind(seq=seq):
-                    await self._catch_up(seq, num_replays)
+                case Behind():
+                    await self._catch_up(answer, num_replays)
                 case _:
                     raise error_of(answer)
         log.error("a store is behind after %d replays", MAX_REPLAYS)
         raise RetrieverUnavailable()
 
-    async def _catch_up(self, seq: int, num_replays: int) -> None:
-        """Replays what came after `seq`, unless somebody did since `num_replays`."""
+    async def _catch_up(self, behind: Behind, num_replays: int) -> None:
+        """Replays what it lacks, unless somebody did since `num_replays`."""
         async with self._replaying:
             if num_replays != self._num_replays:
                 return
-            head = await self._replay(seq, self._apply)
-            await self._tell(lambda r: Advance(r, *self._names, seq, head))
+            head = await self._replay(behind.seq, self._apply)
+            await self._tell(lambda r: Advance(r, *self._names, behind.seq, head, behind.life))
             self._num_replays += 1
 
     async def _apply(self, change: PutFile | DeleteFile) -> None:

@@ -45,7 +45,7 @@ ROW = HitRow(1, 2, 0.5, 1, 0.25, None, None)
 MESSAGES: list[Message] = [
     Hello(PROTOCOL, 1 << 30),
     Done(1, 0),
-    Behind(1, 4),
+    Behind(1, 4, 5),
     Refused(1, "late", "why"),
     Hits(1, 3, (ROW, ROW), True, {"dense_ms": 0.5}),
     Saved("a", "s", 2, 3),
@@ -54,7 +54,7 @@ MESSAGES: list[Message] = [
     Put(1, "a", "s", 2, 3, 0, {"a": 1, "b": True, "c": "d", "e": 1.0}),
     Delete(1, "a", "s", 2, 3),
     SetAttributes(1, "a", "s", 2, 3, {}),
-    Advance(1, "a", "s", 2, 3),
+    Advance(1, "a", "s", 2, 3, 4),
     Search(1, "a", "s", 2, 10),
     Search(1, "a", "s", 2, 10, "canary", {"key": "canary"}, Fusion("rrf", 1.0, 2.0), 50),
     Close("a", "s"),

@@ -162,7 +162,7 @@ class Tenants(RuleBasedStateMachine):
             for file, (seq, _, _) in list(self.truth[name].items()):
                 if seq > answer.seq:
                     await self.tell(name, file)
-            await self.peer.ask(Advance, *name, answer.seq, self.heads[name])
+            await self.peer.ask(Advance, *name, answer.seq, self.heads[name], answer.life)
         raise AssertionError("still behind")
 
 

@@ -89,7 +89,10 @@ def test_a_search_that_must_see_more_is_told_from_where_to_replay(retriever: Ret
         answer = await peer.search("a", "s", 4, "late")
         assert isinstance(answer, Behind)
         assert answer.seq == 2
-        assert await peer.ask(Advance, "a", "s", 1, 3) == Done(answer.request + 1, 4)
+        void = await peer.ask(Advance, "a", "s", 1, 3, answer.life + 1)
+        assert void == Done(answer.request + 1, 2)
+        done = await peer.ask(Advance, "a", "s", 1, 3, answer.life)
+        assert done == Done(answer.request + 2, 4)
         assert numbers(await peer.search("a", "s", 4, "late")) == [90]
 
     retriever.start()

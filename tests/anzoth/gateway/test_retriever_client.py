@@ -149,6 +149,34 @@ def test_a_killed_retriever_is_given_everything_again(retriever: Retriever) -> N
     run(retriever, body)
 
 
+def test_a_retriever_that_is_killed_amid_a_replay_is_given_the_whole_of_it(
+    retriever: Retriever,
+) -> None:
+    """The second half alone, and its end, would pass for everything."""
+
+    async def body(client: RetrieverClient) -> None:
+        truth = Truth()
+        for file in range(1, 5):
+            truth.put(file, "word")
+
+        async def interrupted(after: int, apply: Apply) -> int:
+            async def applied(change: PutFile | DeleteFile) -> None:
+                if change.file == 3 and len(truth.replays) == 1:
+                    retriever.restart(signal.SIGKILL)
+                    while client.healthy:  # noqa: ASYNC110
+                        await asyncio.sleep(0.01)
+                    await until_ready(client)
+                await apply(change)
+
+            return await truth.replay(after, applied)
+
+        store = client.store(TENANTS[0], spec(TENANTS[0]), interrupted)
+        assert await found(store, truth, "word") == [1, 2, 3, 4]
+        assert truth.replays == [0, 0]
+
+    run(retriever, body)
+
+
 def test_attributes_filter_and_a_change_that_comes_too_early_is_replayed(
     retriever: Retriever,
 ) -> None:
