@@ -124,7 +124,7 @@ class Hits:
     exact: bool
     """No chunk was missed; otherwise a graph was used."""
     trace: Mapping[str, float]
-    """What the search did, and how long it took (`anzoth.index.collection.Trace`)."""
+    """What the search did, and how long it took (`anzoth.index.search.Trace`)."""
 
 
 @dataclass(slots=True, frozen=True)

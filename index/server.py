@@ -25,12 +25,12 @@ import numpy as np
 
 from anzoth.framing import FrameError
 from anzoth.index.analyzer import analyzer
-from anzoth.index.collection import Answer as Found
 from anzoth.index.collection import BadChunks, Collection, CollectionFull
-from anzoth.index.collection import Fusion as HowToFuse
 from anzoth.index.dense import BadVector
 from anzoth.index.filters import BadAttributes, BadFilter, parse_filter
 from anzoth.index.fusion import Convex, Rrf
+from anzoth.index.search import Answer as Found
+from anzoth.index.search import Fusion as HowToFuse
 from anzoth.index.snapshot import Owner
 from anzoth.index.store import Spec, Store, StoreForgotten, StoreName, Unlike
 from anzoth.index.stores import SAVE_AFTER_S, Stores
