@@ -125,11 +125,11 @@ def test_the_sdk_uploads_a_file_in_parts_from_the_disk(
 
 
 def test_the_operator_sees_that_a_deleted_tenant_s_key_is_gone(server: Installation) -> None:
-    server.cli("tenants", "create", "leaving")
-    key = server.cli("keys", "create", "--tenant", "leaving", "--name", "k")["key"]
+    server.cli("tenants", "create", "leaving-files")
+    key = server.cli("keys", "create", "--tenant", "leaving-files", "--name", "k")["key"]
     client = client_of(server, key)
     client.files.create(file=("a.txt", b"text"), purpose="assistants")
-    assert server.cli("tenants", "delete", "leaving")["key_destroyed"] is True
+    assert server.cli("tenants", "delete", "leaving-files")["key_destroyed"] is True
     with pytest.raises(openai.AuthenticationError):
         client.files.list()
     with httpx2.Client() as anyone:

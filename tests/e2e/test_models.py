@@ -171,7 +171,7 @@ def test_unloading_lets_running_requests_end_and_refuses_new_ones(
     began = threading.Event()
 
     def read() -> None:
-        body = {"model": "leaving", **LONG}
+        body = {"model": "leaving", **LONG, "max_tokens": 1900, "n": 2}  # longer than a command
         with client.stream("POST", "/v1/chat/completions", json=body) as response:
             for line in response.iter_lines():
                 if line.startswith("data: "):
