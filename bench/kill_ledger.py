@@ -364,6 +364,7 @@ async def _until_quiet(address: tuple[str, int]) -> None:
                 body = (await reader.read()).partition(b"\r\n\r\n")[2]
                 writer.close()
                 components = json.loads(body)["components"]
+                del components["retriever"]  # there is none here
                 states = {component["state"] for component in components.values()}
                 if states == {"ready"} and not components["journal"]["unshipped_rows"]:
                     return
