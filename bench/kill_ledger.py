@@ -411,11 +411,20 @@ async def _replay(killer: Killer, dsn: str, folder: Path) -> int:
 async def _violations(dsn: str, witness: Witness, seen: Sequence[Seen]) -> tuple[list[str], int]:
     async with pool.operator(dsn) as connection:
         rows = await connection.fetch(
-            "SELECT end_user, completion_tokens, prompt_tokens, finish_reason FROM anzoth.usage"
+            "SELECT end_user, completion_tokens, prompt_tokens, finish_reason, status "
+            "FROM anzoth.usage"
         )
+    # The database was away before the model's name was looked up: nobody was asked anything.
+    nameless = [row for row in rows if row["end_user"] is None]
+    rows = [row for row in rows if row["end_user"] is not None]
     num_rows = Counter(int(row["end_user"]) for row in rows)
     tokens = {int(row["end_user"]): row["completion_tokens"] for row in rows}
     found = [f"request {n}: {count} rows" for n, count in num_rows.items() if count != 1]
+    found += [
+        f"a row without a request: {dict(row)}"
+        for row in nameless
+        if row["status"] != 503 or row["prompt_tokens"] or row["completion_tokens"]
+    ]
     for one in seen:
         number, counted = one.number, tokens.get(one.number)
         if number not in num_rows:
