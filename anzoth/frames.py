@@ -12,7 +12,6 @@ Does not know: sockets, processes, tensors, keys or HTTP. Nothing here is ever u
 
 from __future__ import annotations
 
-import dataclasses
 import sys
 from array import array
 from collections.abc import Callable, Sequence
@@ -22,7 +21,7 @@ from typing import Any, Literal, NamedTuple
 
 import orjson
 
-from anzoth.framing import FrameDecoder, FrameError, frame
+from anzoth.framing import FrameDecoder, FrameError, frame, header
 
 PROTOCOL = 5
 
@@ -301,15 +300,8 @@ _NAMES: dict[type[Any], str] = {
 
 def encode(message: Message, payload: bytes = b"") -> bytes:
     """One frame, ready for a socket."""
-    fields = {
-        "t": _NAMES[type(message)],
-        **{f.name: getattr(message, f.name) for f in dataclasses.fields(message)},
-    }
-    # orjson writes dataclasses itself but not tuple subclasses: rows go out as plain arrays.
-    if isinstance(message, Step):
-        for name in ("rows", "prompt_rows"):
-            fields[name] = list(map(tuple, fields[name]))
-    return frame(orjson.dumps(fields), payload)
+    tuples = ("rows", "prompt_rows") if isinstance(message, Step) else ()
+    return frame(header(_NAMES[type(message)], message, tuples), payload)
 
 
 class Decoder(FrameDecoder[Message]):

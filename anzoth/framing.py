@@ -9,9 +9,15 @@ Does not know: which messages there are (`frames`, `index_frames`), sockets. Not
 
 from __future__ import annotations
 
+import dataclasses
 import struct
-from collections.abc import Callable, Iterator
-from typing import Generic, TypeVar
+from collections.abc import Callable, Iterable, Iterator
+from typing import TYPE_CHECKING, Generic, TypeVar
+
+import orjson
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
 
 _LENGTHS = struct.Struct("<II")
 
@@ -25,6 +31,14 @@ class FrameError(Exception):
 def frame(header: bytes, payload: bytes) -> bytes:
     """One frame, ready for a socket."""
     return _LENGTHS.pack(len(header), len(payload)) + header + payload
+
+
+def header(name: str, message: DataclassInstance, tuples: Iterable[str] = ()) -> bytes:
+    """A message as JSON. `tuples`: its fields that are lists of named tuples."""
+    fields = {"t": name, **{f.name: getattr(message, f.name) for f in dataclasses.fields(message)}}
+    for field in tuples:  # orjson writes dataclasses itself, but no subclasses of tuple
+        fields[field] = list(map(tuple, fields[field]))
+    return orjson.dumps(fields)
 
 
 class FrameDecoder(Generic[M]):

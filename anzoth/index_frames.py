@@ -30,7 +30,7 @@ from typing import Any, Literal, NamedTuple
 
 import orjson
 
-from anzoth.framing import FrameDecoder, FrameError, frame
+from anzoth.framing import FrameDecoder, FrameError, frame, header
 
 PROTOCOL = 1
 
@@ -284,14 +284,8 @@ _TYPES = {name: message for message, name in _NAMES.items()}
 
 def encode(message: Message, payload: bytes = b"") -> bytes:
     """One frame, ready for a socket."""
-    fields = {
-        "t": _NAMES[type(message)],
-        **{f.name: getattr(message, f.name) for f in dataclasses.fields(message)},
-    }
-    # orjson writes dataclasses itself but not tuple subclasses: rows go out as plain arrays.
-    if isinstance(message, Hits):
-        fields["rows"] = list(map(tuple, message.rows))
-    return frame(orjson.dumps(fields), payload)
+    tuples = ("rows",) if isinstance(message, Hits) else ()
+    return frame(header(_NAMES[type(message)], message, tuples), payload)
 
 
 class Decoder(FrameDecoder[Message]):

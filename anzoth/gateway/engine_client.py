@@ -53,17 +53,15 @@ from anzoth.frames import (
 )
 from anzoth.gateway.engine_connection import EngineConnection
 from anzoth.gateway.engine_errors import error_of_refusal
+from anzoth.gateway.peer import keep_connected
 from anzoth.gateway.pending_vectors import PendingVectors
 from anzoth.gateway.principal import TenantHandle
 from anzoth.telemetry import Metrics
 
 log = logging.getLogger(__name__)
 
-CONNECT_TIMEOUT_S = 5.0
 ADMISSION_TIMEOUT_S = 30.0
 """The engine answers between two steps; one that takes longer than this serves nobody."""
-MIN_BACKOFF_S = 0.05
-MAX_BACKOFF_S = 1.0
 DEFAULT_STALL_TIMEOUT_S = 60.0
 
 T = TypeVar("T")
@@ -129,7 +127,7 @@ class EngineClient:
     def state(self) -> State:
         if self._connection is None:
             return "connecting"
-        return "ready" if self._connection.greeted else "warming"
+        return "ready" if self._connection.is_greeted else "warming"
 
     @property
     def healthy(self) -> bool:
@@ -309,30 +307,14 @@ class EngineClient:
 
     async def run(self) -> None:
         """Keeps a connection to the engine until cancelled."""
-        backoff_s = MIN_BACKOFF_S
         try:
-            while True:
-                try:
-                    async with asyncio.timeout(CONNECT_TIMEOUT_S):
-                        await asyncio.get_running_loop().create_unix_connection(
-                            lambda: EngineConnection(self), str(self._socket_path)
-                        )
-                except (OSError, TimeoutError):
-                    await asyncio.sleep(backoff_s)
-                    backoff_s = min(backoff_s * 2, MAX_BACKOFF_S)
-                    continue
-                if await self._watch():
-                    backoff_s = MIN_BACKOFF_S
-                await asyncio.sleep(backoff_s)
+            await keep_connected(self._socket_path, lambda: EngineConnection(self), self._watch)
         finally:
             self._cut()
             self._metrics.engine_gone(self.model)
 
-    async def _watch(self) -> bool:
-        """Returns when the connection has ended: True if the engine had become ready on it."""
-        connection = self._connection
-        if connection is None:
-            return False
+    async def _watch(self, connection: EngineConnection) -> None:
+        """Returns when the connection has ended."""
         tick_s = self._stall_timeout_s / 10
         while not connection.closed.is_set():
             began_s = time.monotonic()
@@ -345,7 +327,6 @@ class EngineClient:
                 now_s = time.monotonic()
                 if now_s - began_s < 2 * tick_s:
                     self.check_progress(now_s)
-        return connection.greeted
 
     def check_progress(self, now_s: float) -> None:
         """Cuts off an engine that has work and has been silent for too long.

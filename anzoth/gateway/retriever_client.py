@@ -29,6 +29,7 @@ from anzoth.errors import (
     PayloadTooLarge,
     RetrieverUnavailable,
 )
+from anzoth.gateway.peer import keep_connected
 from anzoth.gateway.principal import TenantHandle
 from anzoth.gateway.retriever_connection import RetrieverConnection
 from anzoth.index_frames import (
@@ -52,16 +53,14 @@ from anzoth.index_frames import (
     Search,
     SetAttributes,
     Stats,
+    encode,
     pack_chunks,
 )
 
 log = logging.getLogger(__name__)
 
-CONNECT_TIMEOUT_S = 5.0
 ANSWER_TIMEOUT_S = 120.0
 """Of what has no deadline of its own. Opening or changing a large store takes seconds."""
-MIN_BACKOFF_S = 0.05
-MAX_BACKOFF_S = 1.0
 MAX_REPLAYS = 3
 """Of one search: the retriever may be restarted, or put the store aside, between two of them."""
 
@@ -119,7 +118,7 @@ class RetrieverClient:
     def state(self) -> State:
         if self._connection is None:
             return "connecting"
-        return "ready" if self._connection.hello is not None else "warming"
+        return "ready" if self._connection.is_greeted else "warming"
 
     @property
     def healthy(self) -> bool:
@@ -177,34 +176,24 @@ class RetrieverClient:
         """It is not used any more."""
         self._stores.pop((tenant.id, store), None)
         if self._connection is not None:
-            self._connection.send(Close(str(tenant.id), store))
+            self._connection.send(encode(Close(str(tenant.id), store)))
 
     # --- the connection's life ------------------------------------------------------------------
 
     async def run(self) -> None:
         """Keeps a connection to the retriever until cancelled."""
-        backoff_s = MIN_BACKOFF_S
-        loop = asyncio.get_running_loop()
         try:
-            while True:
-                try:
-                    async with asyncio.timeout(CONNECT_TIMEOUT_S):
-                        _, connection = await loop.create_unix_connection(
-                            lambda: RetrieverConnection(self), str(self._socket_path)
-                        )
-                except (OSError, TimeoutError):
-                    await asyncio.sleep(backoff_s)
-                    backoff_s = min(backoff_s * 2, MAX_BACKOFF_S)
-                    continue
-                self._connection = None if connection.closed.is_set() else connection
-                await connection.closed.wait()
-                if connection.hello is not None:
-                    backoff_s = MIN_BACKOFF_S
-                await asyncio.sleep(backoff_s)
+            await keep_connected(
+                self._socket_path, lambda: RetrieverConnection(self), self._until_closed
+            )
         finally:
             if self._connection is not None:
                 self._connection.close()
                 self._connection = None
+
+    async def _until_closed(self, connection: RetrieverConnection) -> None:
+        self._connection = None if connection.closed.is_set() else connection
+        await connection.closed.wait()
 
     def greeted(self, connection: RetrieverConnection) -> None:
         log.info("the retriever is ready")
