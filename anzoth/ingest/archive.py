@@ -24,8 +24,13 @@ from anzoth.ingest.limits import Limits, UnreadableFile
 _RATIO_MATTERS_BYTES = 1 << 20
 _RELATIONSHIP = "{http://schemas.openxmlformats.org/package/2006/relationships}Relationship"
 _ENCRYPTED = 0x1
-_BROKEN = (zipfile.BadZipFile, zlib.error, struct.error, EOFError, NotImplementedError, OSError,
-           RuntimeError, ValueError, KeyError, IndexError, OverflowError)  # fmt: skip
+_METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
+"""What office formats may use; the others bring decoders and errors of their own."""
+# For a damaged archive zipfile promises the first of these and raises all of them.
+_BROKEN = (
+    *(zipfile.BadZipFile, zlib.error, struct.error, EOFError, OSError),
+    *(RuntimeError, ValueError, LookupError, OverflowError),
+)
 
 
 @dataclass(slots=True, frozen=True)
@@ -61,7 +66,7 @@ class Archive:
     def read(self, name: str) -> bytes:
         """A member's content. Raises UnreadableFile when it is missing, too large or damaged."""
         member = self._members.get(name)
-        if member is None:
+        if member is None or member.compress_type not in _METHODS:
             raise _damaged()
         if member.flag_bits & _ENCRYPTED:
             raise UnreadableFile("invalid_file", "The file is encrypted. Remove the password.")

@@ -95,6 +95,19 @@ def test_a_member_that_lies_about_its_size_is_not_unpacked() -> None:
     assert error_of(bytes(data.replace(size, lie)), "a.docx").code == "invalid_file"
 
 
+@pytest.mark.parametrize("method", [zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_only_compression_that_office_formats_have_is_read(method: int) -> None:
+    made = io.BytesIO()
+    with (
+        zipfile.ZipFile(io.BytesIO(EACH["docx"][1])) as old,
+        zipfile.ZipFile(made, "w", method) as archive,
+    ):
+        for name in old.namelist():
+            archive.writestr(name, old.read(name))
+    for data in (made.getvalue(), damage(made.getvalue(), 1)):
+        assert error_of(data, "a.docx").code == "invalid_file"
+
+
 def test_an_archive_of_many_members_is_refused() -> None:
     data = documents.zipped({f"x/{n}": b"" for n in range(200)}, EACH["docx"][1])
     assert "parts inside" in error_of(data, "a.docx", Limits(max_members=100)).message
