@@ -41,7 +41,8 @@ from typing import Any, cast
 
 import orjson
 import uvloop
-from kill_ledger import Postgres
+
+from own_postgres import Postgres
 
 sys.path.append(str(Path(__file__).resolve().parents[1] / "tests" / "support"))
 

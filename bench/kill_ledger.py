@@ -31,7 +31,6 @@ import random
 import shutil
 import signal
 import socket
-import subprocess
 import sys
 import tempfile
 import time
@@ -44,268 +43,29 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
-sys.path.append(str(ROOT / "tests" / "support"))
+sys.path += [str(ROOT / "tests" / "support"), str(ROOT / "bench")]
 
 from api_harness import MODEL, write_checkpoint  # noqa: E402
-from engine_peer import EnginePeer, Said, stats  # noqa: E402
+from engine_peer import Said  # noqa: E402
 
-from anzoth import server  # noqa: E402
 from anzoth.account_config import AccountsConfig  # noqa: E402
 from anzoth.config import Config, JournalConfig, ServerConfig  # noqa: E402
-from anzoth.db import cluster, embedded, migrate, pool  # noqa: E402
+from anzoth.db import migrate, pool  # noqa: E402
 from anzoth.db.pool import Database  # noqa: E402
 from anzoth.db.store.usage_rollup_rows import verify_usage  # noqa: E402
-from anzoth.frames import Step, Submit, encode  # noqa: E402
 from anzoth.gateway import directory, keys  # noqa: E402
 from anzoth.gateway.journal import segment_numbers, segment_path  # noqa: E402
 from anzoth.gateway.ledger import Ledger  # noqa: E402
 from anzoth.gateway_settings import gateway_settings, offered_model  # noqa: E402
 from anzoth.model_config import ModelConfig  # noqa: E402
 from anzoth.telemetry import Metrics  # noqa: E402
+from kill_clients import Load, Seen  # noqa: E402
+from kill_parts import Nursery, Witness  # noqa: E402
+from own_postgres import Postgres  # noqa: E402
 
 NUM_TENANTS = 3
 NUM_REPLAYS = 10
-TOKEN_S = 0.002
-_DIGITS, _BASE, _FIRST_ID = 4, 200, 50
 _TIMEOUT_S = 60.0
-_IDLE_S = 10.0
-_SETTINGS_FD = 0
-
-
-# --- the gateway -------------------------------------------------------------------------------
-
-
-class Nursery:
-    """A process that has imported the gateway and forks one when asked."""
-
-    def __init__(self) -> None:
-        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        self.pid = os.fork()
-        if not self.pid:
-            ours.close()
-            with contextlib.suppress(BaseException):
-                _nurse(theirs)
-            os._exit(0)
-        theirs.close()
-        self._socket = ours
-
-    def start(self, settings: dict[str, Any]) -> int:
-        """The new gateway's process id; the one before it was killed, and is gone now."""
-        self._socket.send(json.dumps(settings).encode())
-        return int(self._socket.recv(64))
-
-    def close(self) -> None:
-        self._socket.close()
-        os.waitpid(self.pid, 0)
-
-
-def _nurse(control: socket.socket) -> None:
-    child, keep = 0, -1
-    while settings := control.recv(1 << 16):
-        if child:
-            os.waitpid(child, 0)
-            os.close(keep)
-        readable, keep = os.pipe()
-        os.write(keep, settings + b"\n")
-        child = os.fork()
-        if not child:
-            os.close(keep)
-            os.dup2(readable, _SETTINGS_FD)
-            control.close()
-            server.main()
-            os._exit(0)
-        os.close(readable)
-        control.send(str(child).encode())
-    if child:
-        os.close(keep)
-        os.waitpid(child, 0)
-
-
-# --- the engine, which is the witness ----------------------------------------------------------
-
-
-class Witness(EnginePeer):
-    """Counts what it samples, by the number that stands in the prompt."""
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        self.sampled: Counter[int] = Counter()
-        self.asked: set[int] = set()
-        self.num_running = 0
-
-    async def _generate(
-        self, writer: asyncio.StreamWriter, submit: Submit, prompt: list[int]
-    ) -> None:
-        self.submits.clear()
-        number = number_of(prompt)
-        self.asked.add(number)
-        self.num_running += 1
-        try:
-            for position, said in enumerate(self.script(submit, prompt, 0)):
-                if writer.is_closing():  # the gateway is gone
-                    return
-                self.sampled[number] += 1
-                row = self._row(submit.request, 0, position, said)
-                writer.write(encode(Step(stats(position + 1), (row,))))
-                await asyncio.sleep(TOKEN_S)
-        finally:
-            self.num_running -= 1
-
-    async def busy(self) -> None:
-        """Returns when a request runs, or after a while without any."""
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(_IDLE_S):
-                while not self.num_running:  # noqa: ASYNC110
-                    await asyncio.sleep(0.002)
-
-
-def prompt_of(number: int) -> list[int]:
-    return [_FIRST_ID + number // _BASE**digit % _BASE for digit in range(_DIGITS)]
-
-
-def number_of(prompt: Sequence[int]) -> int:
-    return sum((token - _FIRST_ID) * _BASE**digit for digit, token in enumerate(prompt))
-
-
-# --- clients -----------------------------------------------------------------------------------
-
-
-@dataclass(slots=True)
-class Seen:
-    """What one client saw of one request."""
-
-    number: int
-    max_tokens: int
-    status: int | None = None
-    received: int = 0
-    is_whole: bool = False
-
-
-@dataclass(slots=True)
-class Load:
-    """Clients that ask again and again until told to stop."""
-
-    address: tuple[str, int]
-    keys: list[str]
-    random: random.Random
-    seen: list[Seen] = field(default_factory=list)
-    is_over: bool = False
-
-    async def run(self, num_clients: int) -> None:
-        async with asyncio.TaskGroup() as group:
-            for client in range(num_clients):
-                group.create_task(self._client(self.keys[client % len(self.keys)]))
-
-    async def _client(self, key: str) -> None:
-        while not self.is_over:
-            seen = Seen(len(self.seen), self.random.randint(1, 40))
-            self.seen.append(seen)
-            with contextlib.suppress(OSError, TimeoutError, asyncio.IncompleteReadError):
-                async with asyncio.timeout(_TIMEOUT_S):
-                    await self._ask(key, seen)
-            if seen.status != 200:
-                await asyncio.sleep(0.02)
-
-    async def _ask(self, key: str, seen: Seen) -> None:
-        kind = self.random.random()
-        is_streamed = kind < 0.85
-        leaves_after = self.random.randint(0, seen.max_tokens) if kind < 0.1 else None
-        body = json.dumps(
-            {"model": MODEL, "prompt": prompt_of(seen.number), "max_tokens": seen.max_tokens}
-            | {"stream": is_streamed, "user": str(seen.number)}
-        ).encode()
-        reader, writer = await asyncio.open_connection(*self.address)
-        try:
-            writer.write(
-                b"POST /v1/completions HTTP/1.1\r\nHost: x\r\nConnection: close\r\n"
-                b"Content-Type: application/json\r\nAuthorization: Bearer %b\r\n"
-                b"Content-Length: %d\r\n\r\n%b" % (key.encode(), len(body), body)
-            )
-            head = await reader.readuntil(b"\r\n\r\n")
-            seen.status = int(head.split(b" ", 2)[1])
-            if seen.status != 200:
-                return
-            if not is_streamed:
-                answer = json.loads(await _whole_body(reader, head))
-                seen.received, seen.is_whole = len(answer["choices"][0]["text"]), True
-                return
-            async for event in _events(reader):
-                if event == b"[DONE]":
-                    seen.is_whole = True
-                else:
-                    chunk = json.loads(event)
-                    seen.received += sum(len(choice["text"]) for choice in chunk.get("choices", ()))
-                if leaves_after is not None and seen.received >= leaves_after:
-                    return
-        finally:
-            writer.transport.abort()
-
-
-async def _whole_body(reader: asyncio.StreamReader, head: bytes) -> bytes:
-    length = next(
-        int(line.partition(b":")[2])
-        for line in head.lower().split(b"\r\n")
-        if line.startswith(b"content-length:")
-    )
-    return await reader.readexactly(length)
-
-
-async def _events(reader: asyncio.StreamReader):
-    """The payloads of the whole events: what of the last one is missing was not received."""
-    data = b""
-    while size := int(await reader.readline() or b"0", 16):
-        data += (await reader.readexactly(size + 2))[:-2]
-        *events, data = data.split(b"\n\n")
-        for event in events:
-            if event.startswith(b"data: "):
-                yield event.removeprefix(b"data: ")
-
-
-# --- Postgres ----------------------------------------------------------------------------------
-
-
-class Postgres:
-    """The embedded one, whose postmaster is killed now and then."""
-
-    def __init__(self, data_dir: Path) -> None:
-        self.dsn = cluster.dsn_of(data_dir)
-        self._data_dir = data_dir
-        self._warden: subprocess.Popen[bytes] | None = None
-        self.is_up = False
-
-    async def start(self) -> None:
-        self._warden = subprocess.Popen(  # noqa: ASYNC220  # a fork, beside which nothing waits
-            [sys.executable, "-P", "-m", "anzoth.db.warden"],
-            stdin=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-        )
-        assert self._warden.stdin is not None
-        settings = {"data_dir": str(self._data_dir), "log_level": "critical"}
-        self._warden.stdin.write(json.dumps(settings).encode() + b"\n")
-        self._warden.stdin.flush()
-        async with asyncio.timeout(_TIMEOUT_S):
-            while not await embedded.can_connect(self.dsn):  # noqa: ASYNC110
-                await asyncio.sleep(0.02)
-        self.is_up = True
-
-    def kill(self) -> None:
-        self.is_up = False
-        folder = cluster.folder_of(self._data_dir.absolute())
-        postmaster = (folder / "data" / "postmaster.pid").read_text().split()[0]
-        os.kill(int(postmaster), signal.SIGKILL)
-
-    async def restart(self) -> None:
-        assert self._warden is not None
-        await asyncio.to_thread(self._warden.wait)
-        await self.start()
-
-    def stop(self) -> None:
-        if self._warden is not None and self._warden.stdin is not None:
-            self._warden.stdin.close()
-            self._warden.wait()
-
-
-# --- the run -----------------------------------------------------------------------------------
 
 
 @dataclass(slots=True)
