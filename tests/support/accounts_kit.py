@@ -6,6 +6,7 @@ argon2 is the real one with the least work that it takes.
 from __future__ import annotations
 
 import asyncio
+import base64
 import time
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
@@ -26,7 +27,7 @@ from anzoth.config import UsageConfig
 from anzoth.db.pool import Database
 from anzoth.file_config import FilesConfig
 from anzoth.gateway import directory
-from anzoth.gateway.accounts import people, service
+from anzoth.gateway.accounts import people, service, totp
 from anzoth.gateway.accounts.passwords import Passwords
 from anzoth.gateway.accounts.service import Accounts
 from anzoth.gateway.accounts.tokens import Vault
@@ -52,6 +53,8 @@ from anzoth.telemetry import Metrics
 
 PEPPER = Pepper("pepper-1", b"0123456789abcdef0123456789abcdef")
 PASSWORD = "correct horse battery staple"
+ANOTHER = "another long password"
+COOKIE, DEVICE = "anzoth-session", "anzoth-device"
 HOST = "127.0.0.1:8000"
 CHEAP = PasswordHasher(time_cost=1, memory_cost=8, parallelism=1)
 
@@ -295,3 +298,25 @@ def run_site(
             await scenario(site)
 
     asyncio.run(main())
+
+
+async def code_of(browser: Browser, secret_text: str) -> str:
+    secret = base64.b32decode(secret_text)
+    return totp.code_at(secret, int(browser.site.clock.unix_s() // 30))
+
+
+async def enrolled(browser: Browser) -> tuple[str, list[str]]:
+    """The secret, as text, and the recovery codes of a second factor in force."""
+    made = (await browser.post("/v1/auth/totp", {"password": PASSWORD})).json
+    reply = await browser.post(
+        "/v1/auth/totp/confirm", {"code": await code_of(browser, made["secret"])}
+    )
+    assert reply.status == 200
+    browser.site.clock.pass_(seconds=30)
+    return made["secret"], reply.json["recovery_codes"]
+
+
+async def owner(site: Site, email: str = "ann@example.com", organization: str = "acme") -> Browser:
+    browser = site.browser()
+    await browser.sign_up(email, organization)
+    return browser

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import random
 import socket
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -145,3 +146,28 @@ def run_files(
             await scenario(server)
 
     asyncio.run(main())
+
+
+def random_bytes(num_bytes: int) -> bytes:
+    return random.Random(5).randbytes(num_bytes)
+
+
+async def read(server: FileServer, id: str) -> bytes:
+    _, pieces = await server.files.content(owner_of(server.one), id)
+    return b"".join([piece async for piece in pieces])
+
+
+async def as_owner(dsn: str, statement: str) -> None:
+    """What only somebody with the database in his hands can do."""
+    import asyncpg
+
+    connection = await asyncpg.connect(dsn)
+    try:
+        tables = ("files", "file_parts", "file_sums", "uploads")
+        for table in tables:
+            await connection.execute(f"ALTER TABLE anzoth.{table} NO FORCE ROW LEVEL SECURITY")
+        await connection.execute(statement)
+        for table in tables:
+            await connection.execute(f"ALTER TABLE anzoth.{table} FORCE ROW LEVEL SECURITY")
+    finally:
+        await connection.close()

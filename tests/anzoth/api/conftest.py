@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Callable
 from pathlib import Path
 
+import files_kit
 import pytest
 from api_harness import Scenario, running_api, write_checkpoint
 
@@ -25,5 +26,15 @@ def run(checkpoint: Path, tmp_path: Path) -> Callable[[Scenario], None]:
                 await scenario(api)
 
         asyncio.run(main())
+
+    return run_scenario
+
+
+@pytest.fixture
+def run_files(dsn: str, tmp_path: Path, checkpoint: Path) -> Callable[..., None]:
+    """Runs a scenario against a gateway that serves files."""
+
+    def run_scenario(scenario: files_kit.Scenario, **settings: int) -> None:
+        files_kit.run_files(dsn, tmp_path, checkpoint, scenario, **settings)
 
     return run_scenario

@@ -5,19 +5,16 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import dataclasses
-import hashlib
-import random
 import socket
 import uuid
 from collections.abc import AsyncIterator, Callable
-from pathlib import Path
 from typing import Any
 
 import httpx2
 import openai
 import pytest
 from api_harness import until
-from files_kit import FileServer, Scenario, owner_of, run_files
+from files_kit import FileServer, as_owner, owner_of, random_bytes, read
 
 from anzoth.db import pool
 from anzoth.db.store import audit_rows
@@ -32,19 +29,7 @@ pytestmark = pytest.mark.slow
 NOTES: Any = ("notes.txt", b"hello there")
 
 
-@pytest.fixture
-def run(dsn: str, tmp_path: Path, checkpoint: Path) -> Callable[..., None]:
-    def run_scenario(scenario: Scenario, **settings: int) -> None:
-        run_files(dsn, tmp_path, checkpoint, scenario, **settings)
-
-    return run_scenario
-
-
-def random_bytes(num_bytes: int) -> bytes:
-    return random.Random(5).randbytes(num_bytes)
-
-
-def test_the_sdk_stores_lists_reads_and_deletes(run) -> None:
+def test_the_sdk_stores_lists_reads_and_deletes(run_files) -> None:
     async def scenario(server: FileServer) -> None:
         client = server.sdk()
         made = await client.files.create(file=NOTES, purpose="assistants")
@@ -61,11 +46,11 @@ def test_the_sdk_stores_lists_reads_and_deletes(run) -> None:
             await client.files.retrieve(made.id)
         assert [file async for file in client.files.list()] == []
 
-    run(scenario)
+    run_files(scenario)
 
 
 @pytest.mark.parametrize("num_bytes", [1, PIECE_BYTES - 1, PIECE_BYTES, 2 * PIECE_BYTES + 7])
-def test_a_file_of_any_length_comes_back_as_it_was(run, num_bytes: int) -> None:
+def test_a_file_of_any_length_comes_back_as_it_was(run_files, num_bytes: int) -> None:
     async def scenario(server: FileServer) -> None:
         client, content = server.sdk(), random_bytes(num_bytes)
         made = await client.files.create(file=("x.bin", content), purpose="user_data")
@@ -74,10 +59,10 @@ def test_a_file_of_any_length_comes_back_as_it_was(run, num_bytes: int) -> None:
         assert await server.stored() == (num_bytes, 1)
         assert await server.num_pieces() == -(-num_bytes // PIECE_BYTES)
 
-    run(scenario)
+    run_files(scenario)
 
 
-def test_fields_may_stand_behind_the_file(run) -> None:
+def test_fields_may_stand_behind_the_file(run_files) -> None:
     async def scenario(server: FileServer) -> None:
         async with server.client() as client:
             body = (
@@ -93,10 +78,10 @@ def test_fields_may_stand_behind_the_file(run) -> None:
             assert made.status_code == 200
             assert (made.json()["filename"], made.json()["purpose"]) == ("b.md", "vision")
 
-    run(scenario)
+    run_files(scenario)
 
 
-def test_expiry_is_as_asked_and_batches_do_not_stay(run) -> None:
+def test_expiry_is_as_asked_and_batches_do_not_stay(run_files) -> None:
     async def scenario(server: FileServer) -> None:
         client = server.sdk()
         short = await client.files.create(
@@ -108,10 +93,10 @@ def test_expiry_is_as_asked_and_batches_do_not_stay(run) -> None:
         batch = await client.files.create(file=NOTES, purpose="batch")
         assert batch.expires_at == batch.created_at + 30 * 86400
 
-    run(scenario)
+    run_files(scenario)
 
 
-def test_what_is_impossible_is_refused_and_leaves_nothing(run) -> None:
+def test_what_is_impossible_is_refused_and_leaves_nothing(run_files) -> None:
     async def scenario(server: FileServer) -> None:
         async with server.client() as client:
 
@@ -138,10 +123,10 @@ def test_what_is_impossible_is_refused_and_leaves_nothing(run) -> None:
             await refused(415, None, json={"purpose": "assistants"})
             assert await server.stored() == (0, 0)
 
-    run(scenario)
+    run_files(scenario)
 
 
-def test_lists_are_filtered_ordered_and_paged(run) -> None:
+def test_lists_are_filtered_ordered_and_paged(run_files) -> None:
     async def scenario(server: FileServer) -> None:
         client = server.sdk()
         ids = []
@@ -162,10 +147,10 @@ def test_lists_are_filtered_ordered_and_paged(run) -> None:
             async with server.client() as plain:
                 assert (await plain.get(f"/files?{query}")).status_code == 400
 
-    run(scenario)
+    run_files(scenario)
 
 
-def test_another_tenant_and_another_project_find_nothing(run) -> None:
+def test_another_tenant_and_another_project_find_nothing(run_files) -> None:
     async def scenario(server: FileServer) -> None:
         made = await server.sdk().files.create(file=NOTES, purpose="assistants")
         other = dataclasses.replace(server.one, project_id=await second_project(server))
@@ -186,7 +171,7 @@ def test_another_tenant_and_another_project_find_nothing(run) -> None:
                 assert after[0].content == after[1].content
         assert (await server.sdk().files.content(made.id)).read() == b"hello there"
 
-    run(scenario)
+    run_files(scenario)
 
 
 async def second_project(server: FileServer) -> uuid.UUID:
@@ -198,7 +183,7 @@ async def second_project(server: FileServer) -> uuid.UUID:
     return made.id
 
 
-def test_scopes_tell_readers_from_writers(run) -> None:
+def test_scopes_tell_readers_from_writers(run_files) -> None:
     async def scenario(server: FileServer) -> None:
         made = await server.sdk().files.create(file=NOTES, purpose="assistants")
         server.api.keys.principals |= {
@@ -215,11 +200,11 @@ def test_scopes_tell_readers_from_writers(run) -> None:
             with pytest.raises(openai.PermissionDeniedError):
                 await refused
 
-    run(scenario)
+    run_files(scenario)
 
 
 @pytest.mark.parametrize("name", ["naïve 🙂.html", 'a"b%.txt', "plain.svg"])
-def test_a_download_is_an_attachment_and_never_a_page(run, name: str) -> None:
+def test_a_download_is_an_attachment_and_never_a_page(run_files, name: str) -> None:
     async def scenario(server: FileServer) -> None:
         content = b"<script>alert(1)</script>"
         made = await server.sdk().files.create(file=(name, content), purpose="user_data")
@@ -235,10 +220,10 @@ def test_a_download_is_an_attachment_and_never_a_page(run, name: str) -> None:
             assert (head.status_code, head.content) == (200, b"")
             assert len(server.files.transfers) == 0
 
-    run(scenario)
+    run_files(scenario)
 
 
-def test_a_quota_holds_between_uploads_at_the_same_time(run) -> None:
+def test_a_quota_holds_between_uploads_at_the_same_time(run_files) -> None:
     async def scenario(server: FileServer) -> None:
         client = server.sdk()
         file = ("x.bin", random_bytes(3 * PIECE_BYTES // 2))
@@ -258,10 +243,10 @@ def test_a_quota_holds_between_uploads_at_the_same_time(run) -> None:
         await client.files.delete(stored[0].id)
         await client.files.create(file=file, purpose="user_data")  # the room is free at once
 
-    run(scenario, tenant_mib=4)
+    run_files(scenario, tenant_mib=4)
 
 
-def test_files_are_counted_and_sizes_limited(run) -> None:
+def test_files_are_counted_and_sizes_limited(run_files) -> None:
     async def scenario(server: FileServer) -> None:
         client = server.sdk()
         for _ in range(2):
@@ -276,10 +261,10 @@ def test_files_are_counted_and_sizes_limited(run) -> None:
         await server.files.cleanup.sweep()
         assert await server.stored() == (22, 2)
 
-    run(scenario, max_file_mib=1, tenant_files=2)
+    run_files(scenario, max_file_mib=1, tenant_files=2)
 
 
-def test_transfers_are_bounded_per_tenant(run) -> None:
+def test_transfers_are_bounded_per_tenant(run_files) -> None:
     async def scenario(server: FileServer) -> None:
         async with uploading(server) as (_, send):
             await send(PIECE_BYTES)
@@ -291,7 +276,7 @@ def test_transfers_are_bounded_per_tenant(run) -> None:
         await until(lambda: len(server.files.transfers) == 0)
         await server.sdk().files.create(file=NOTES, purpose="user_data")
 
-    run(scenario, tenant_transfers=1)
+    run_files(scenario, tenant_transfers=1)
 
 
 @contextlib.asynccontextmanager
@@ -316,7 +301,7 @@ async def uploading(
         writer.transport.abort()
 
 
-def test_a_client_that_leaves_within_its_upload_leaves_nothing(run) -> None:
+def test_a_client_that_leaves_within_its_upload_leaves_nothing(run_files) -> None:
     async def scenario(server: FileServer) -> None:
         async with uploading(server) as (_, send):
             await send(3 * PIECE_BYTES)
@@ -329,7 +314,7 @@ def test_a_client_that_leaves_within_its_upload_leaves_nothing(run) -> None:
         assert await server.num_pieces() == 0
         assert await server.stored() == (0, 0)
 
-    run(scenario)
+    run_files(scenario)
 
 
 async def until_async(count: Callable[[], Any], least: int) -> None:
@@ -338,7 +323,7 @@ async def until_async(count: Callable[[], Any], least: int) -> None:
             await asyncio.sleep(0.01)
 
 
-def test_an_upload_that_is_ended_with_its_tenant_stores_nothing(run) -> None:
+def test_an_upload_that_is_ended_with_its_tenant_stores_nothing(run_files) -> None:
     async def scenario(server: FileServer) -> None:
         incoming = await server.files.begin(owner_of(server.one))
         await incoming.write(random_bytes(PIECE_BYTES))
@@ -352,10 +337,10 @@ def test_an_upload_that_is_ended_with_its_tenant_stores_nothing(run) -> None:
         assert await server.num_pieces() == 0
         assert await server.stored() == (0, 0)
 
-    run(scenario)
+    run_files(scenario)
 
 
-def test_a_slow_or_leaving_reader_holds_nothing(run) -> None:
+def test_a_slow_or_leaving_reader_holds_nothing(run_files) -> None:
     async def scenario(server: FileServer) -> None:
         content = random_bytes(8 * PIECE_BYTES)
         made = await server.sdk().files.create(file=("x", content), purpose="user_data")
@@ -380,10 +365,10 @@ def test_a_slow_or_leaving_reader_holds_nothing(run) -> None:
         await until(lambda: len(server.files.transfers) == 0)
         await until(lambda: server.http.num_active == 0)
 
-    run(scenario)
+    run_files(scenario)
 
 
-def test_a_file_that_goes_while_it_is_read_is_cut_off(run) -> None:
+def test_a_file_that_goes_while_it_is_read_is_cut_off(run_files) -> None:
     async def scenario(server: FileServer) -> None:
         content = random_bytes(16 * PIECE_BYTES)
         made = await server.sdk().files.create(file=("x", content), purpose="user_data")
@@ -403,7 +388,7 @@ def test_a_file_that_goes_while_it_is_read_is_cut_off(run) -> None:
         assert len(got) < len(content)
         assert len(server.files.transfers) == 0
 
-    run(scenario)
+    run_files(scenario)
 
 
 @pytest.mark.parametrize(
@@ -416,7 +401,7 @@ def test_a_file_that_goes_while_it_is_read_is_cut_off(run) -> None:
         "UPDATE anzoth.files SET layout = filename",
     ],
 )
-def test_damaged_and_exchanged_pieces_are_refused(run, harm: str) -> None:
+def test_damaged_and_exchanged_pieces_are_refused(run_files, harm: str) -> None:
     async def scenario(server: FileServer) -> None:
         content = random_bytes(PIECE_BYTES + 5)
         made = await server.sdk().files.create(file=("x", content), purpose="user_data")
@@ -426,31 +411,10 @@ def test_damaged_and_exchanged_pieces_are_refused(run, harm: str) -> None:
         with pytest.raises(CannotOpen):
             await read(server, made.id)
 
-    run(scenario)
+    run_files(scenario)
 
 
-async def read(server: FileServer, id: str) -> bytes:
-    _, pieces = await server.files.content(owner_of(server.one), id)
-    return b"".join([piece async for piece in pieces])
-
-
-async def as_owner(dsn: str, statement: str) -> None:
-    """What only somebody with the database in his hands can do."""
-    import asyncpg
-
-    connection = await asyncpg.connect(dsn)
-    try:
-        tables = ("files", "file_parts", "file_sums", "uploads")
-        for table in tables:
-            await connection.execute(f"ALTER TABLE anzoth.{table} NO FORCE ROW LEVEL SECURITY")
-        await connection.execute(statement)
-        for table in tables:
-            await connection.execute(f"ALTER TABLE anzoth.{table} FORCE ROW LEVEL SECURITY")
-    finally:
-        await connection.close()
-
-
-def test_what_expires_is_gone_at_once_and_deleted_soon(run) -> None:
+def test_what_expires_is_gone_at_once_and_deleted_soon(run_files) -> None:
     async def scenario(server: FileServer) -> None:
         client = server.sdk()
         made = await client.files.create(
@@ -484,7 +448,7 @@ def test_what_expires_is_gone_at_once_and_deleted_soon(run) -> None:
             ("file.deleted", made.id, {"reason": "expired"}, "system"),
         ]
 
-    run(scenario)
+    run_files(scenario)
 
 
 async def events(server: FileServer) -> list[tuple[str, str, Any, str]]:
@@ -497,7 +461,7 @@ async def events(server: FileServer) -> list[tuple[str, str, Any, str]]:
     ]
 
 
-def test_what_a_crash_left_behind_is_deleted_when_its_time_is_over(run) -> None:
+def test_what_a_crash_left_behind_is_deleted_when_its_time_is_over(run_files) -> None:
     async def scenario(server: FileServer) -> None:
         incoming = await server.files.begin(owner_of(server.one))
         await incoming.write(random_bytes(2 * PIECE_BYTES))
@@ -511,10 +475,10 @@ def test_what_a_crash_left_behind_is_deleted_when_its_time_is_over(run) -> None:
         with pytest.raises(AnzothError, match="does not come in any more"):
             await incoming.complete(FileRequest("a.txt", "assistants", None))
 
-    run(scenario)
+    run_files(scenario)
 
 
-def test_two_gateways_clean_up_at_the_same_time(run) -> None:
+def test_two_gateways_clean_up_at_the_same_time(run_files) -> None:
     async def scenario(server: FileServer) -> None:
         client = server.sdk()
         for _ in range(5):
@@ -524,10 +488,10 @@ def test_two_gateways_clean_up_at_the_same_time(run) -> None:
         await asyncio.gather(server.files.cleanup.sweep(), other.sweep())
         assert await server.num_pieces() == 0
 
-    run(scenario)
+    run_files(scenario)
 
 
-def test_content_and_names_are_nowhere_in_clear(run, postgres) -> None:
+def test_content_and_names_are_nowhere_in_clear(run_files, postgres) -> None:
     async def scenario(server: FileServer) -> None:
         client = server.sdk()
         await client.files.create(file=("canaryname.txt", b"canarytext" * 50), purpose="user_data")
@@ -546,182 +510,4 @@ def test_content_and_names_are_nowhere_in_clear(run, postgres) -> None:
         secrets = (b"canaryname", b"canarytext", "canaryname".encode("utf-16-le"))
         assert not [path for path in files for s in secrets if s in path.read_bytes()]
 
-    run(scenario)
-
-
-# --- uploads -------------------------------------------------------------------------------------
-
-
-def test_the_sdk_uploads_in_parts(run, tmp_path: Path) -> None:
-    async def scenario(server: FileServer) -> None:
-        client, content = server.sdk(), random_bytes(3 * PIECE_BYTES + 11)
-        upload = await client.uploads.upload_file_chunked(
-            file=content,
-            filename="big.bin",
-            bytes=len(content),
-            mime_type="application/octet-stream",
-            purpose="user_data",
-            part_size=PIECE_BYTES + 100,
-            md5=hashlib.md5(content).hexdigest(),
-        )
-        assert upload.status == "completed"
-        assert upload.file is not None
-        assert (upload.file.bytes, upload.file.filename) == (len(content), "big.bin")
-        assert (await client.files.content(upload.file.id)).read() == content
-        assert await server.stored() == (len(content), 1)
-
-    run(scenario)
-
-
-def test_parts_come_in_any_order_at_the_same_time_and_unnamed_ones_go(run) -> None:
-    async def scenario(server: FileServer) -> None:
-        client = server.sdk()
-        upload = await client.uploads.create(
-            bytes=9,
-            filename="x",
-            mime_type="text/plain",
-            purpose="user_data",
-            expires_after={"anchor": "created_at", "seconds": 7200},
-        )
-        assert (upload.status, upload.bytes, upload.expires_at) == (
-            *("pending", 9),
-            upload.created_at + 3600,
-        )
-        assert [file async for file in client.files.list()] == []
-        parts = await asyncio.gather(
-            *(
-                client.uploads.parts.create(upload.id, data=t)
-                for t in (b"ddd", b"abc", b"xx", b"fff")
-            )
-        )
-        assert {part.upload_id for part in parts} == {upload.id}
-        ids = [parts[1].id, parts[0].id, parts[3].id]
-        done = await client.uploads.complete(upload.id, part_ids=ids)
-        assert done.file is not None
-        assert (await client.files.content(done.file.id)).read() == b"abcdddfff"
-        assert done.file.expires_at == done.file.created_at + 7200
-        assert await server.stored() == (9, 1)
-        assert await server.num_pieces() == 3
-        again = await client.uploads.complete(upload.id, part_ids=ids)  # the answer may get lost
-        assert again == done
-        for refused in (
-            client.uploads.complete(upload.id, part_ids=ids[::-1]),
-            client.uploads.cancel(upload.id),
-            client.uploads.parts.create(upload.id, data=b"more"),
-        ):
-            with pytest.raises(openai.BadRequestError, match="completed"):
-                await refused
-
-    run(scenario)
-
-
-def test_an_upload_that_does_not_fit_what_was_announced_is_refused(run) -> None:
-    async def scenario(server: FileServer) -> None:
-        client = server.sdk()
-        upload = await client.uploads.create(
-            bytes=4, filename="x", mime_type="text/plain", purpose="user_data"
-        )
-        part = await client.uploads.parts.create(upload.id, data=b"abc")
-        other = await client.uploads.create(
-            bytes=1, filename="y", mime_type="text/plain", purpose="user_data"
-        )
-        elsewhere = await client.uploads.parts.create(other.id, data=b"d")
-
-        async def refused(match: str, **given: Any) -> None:
-            with pytest.raises(openai.BadRequestError, match=match):
-                await client.uploads.complete(upload.id, **given)
-
-        await refused("3 bytes together, and 4 were announced", part_ids=[part.id])
-        await refused("not a part of this upload", part_ids=[part.id, elsewhere.id])
-        await refused("named twice", part_ids=[part.id, part.id])
-        await refused("1 to 10000 items", part_ids=[])
-        last = await client.uploads.parts.create(upload.id, data=b"d")
-        ids = [part.id, last.id]
-        await refused("32 hexadecimal digits", part_ids=ids, md5="x")
-        await refused("MD5", part_ids=ids, md5=hashlib.md5(b"abcx").hexdigest())
-        with pytest.raises(openai.BadRequestError, match="empty"):
-            await client.uploads.parts.create(upload.id, data=b"")
-        done = await client.uploads.complete(
-            upload.id, part_ids=ids, md5=hashlib.md5(b"abcd").hexdigest().upper()
-        )
-        assert done.status == "completed"
-        for wrong in ({"bytes": 0}, {"bytes": (8 << 30) + 1}, {"filename": ""}, {"purpose": "x"}):
-            given: Any = {"bytes": 1, "filename": "x", "mime_type": "t", "purpose": "batch"}
-            with pytest.raises(openai.BadRequestError):
-                await client.uploads.create(**given | wrong)
-        with pytest.raises(openai.RateLimitError):
-            await client.uploads.create(**given | {"bytes": 11 << 20})
-
-    run(scenario, tenant_mib=10)
-
-
-def test_a_cancelled_and_an_expired_upload_take_no_more_and_leave_nothing(run) -> None:
-    async def scenario(server: FileServer) -> None:
-        client = server.sdk()
-        kind: Any = {"bytes": 3, "filename": "x", "mime_type": "t", "purpose": "user_data"}
-        first, second = [await client.uploads.create(**kind) for _ in range(2)]
-        parts = [await client.uploads.parts.create(u.id, data=b"abc") for u in (first, second)]
-        cancelled = await client.uploads.cancel(first.id)
-        assert (cancelled.status, cancelled.filename) == ("cancelled", "x")
-        await as_owner(
-            server.dsn,
-            "UPDATE anzoth.files SET expires_at = now(); "
-            f"UPDATE anzoth.uploads SET expires_at = now() WHERE id = '{second.id}'",
-        )
-        for upload, part, status in zip(
-            (first, second), parts, ("cancelled", "expired"), strict=True
-        ):
-            for refused in (
-                client.uploads.complete(upload.id, part_ids=[part.id]),
-                client.uploads.cancel(upload.id),
-                client.uploads.parts.create(upload.id, data=b"abc"),
-            ):
-                with pytest.raises(openai.BadRequestError, match=status):
-                    await refused
-        await server.files.cleanup.sweep()
-        assert await server.num_pieces() == 0
-        assert await server.stored() == (0, 0)
-
-    run(scenario)
-
-
-def test_another_s_upload_is_an_unknown_one(run) -> None:
-    async def scenario(server: FileServer) -> None:
-        kind: Any = {"bytes": 3, "filename": "x", "mime_type": "t", "purpose": "user_data"}
-        upload = await server.sdk().uploads.create(**kind)
-        part = await server.sdk().uploads.parts.create(upload.id, data=b"abc")
-        async with server.client("foreign") as client:
-            forms: list[tuple[str, dict[str, Any]]] = [
-                ("/cancel", {}),
-                ("/complete", {"json": {"part_ids": [part.id]}}),
-                ("/parts", {"files": {"data": b"abc"}}),
-            ]
-            for path, form in forms:
-                answers = [
-                    await client.post(f"/uploads/{id}{path}", **form)
-                    for id in (upload.id, f"upload_{uuid.uuid4().hex}")
-                ]
-                assert [answer.status_code for answer in answers] == [404, 404]
-                assert answers[0].content == answers[1].content
-        done = await server.sdk().uploads.complete(upload.id, part_ids=[part.id])
-        assert done.status == "completed"
-
-    run(scenario)
-
-
-def test_a_part_that_breaks_off_is_dropped_and_can_be_sent_again(run) -> None:
-    async def scenario(server: FileServer) -> None:
-        kind: Any = {"bytes": 3, "filename": "x", "mime_type": "t", "purpose": "user_data"}
-        client = server.sdk()
-        upload = await client.uploads.create(**kind)
-        incoming = await server.api.services.uploads.begin_part(owner_of(server.one), upload.id)
-        await incoming.write(random_bytes(2 * PIECE_BYTES))
-        assert await server.stored() == (2 * PIECE_BYTES, 1)
-        incoming.abandon()
-        await server.files.cleanup.sweep()
-        assert await server.stored() == (0, 1)
-        assert await server.num_pieces() == 0
-        part = await client.uploads.parts.create(upload.id, data=b"abc")
-        assert (await client.uploads.complete(upload.id, part_ids=[part.id])).status == "completed"
-
-    run(scenario)
+    run_files(scenario)
