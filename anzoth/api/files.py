@@ -50,7 +50,7 @@ async def create(call: Call) -> Answer:
     files, owner = call.services.files, owner_of(call)
     files.transfers.check(owner.tenant)
     with files.transfers.one_of(owner.tenant):
-        incoming = await files.begin(owner)
+        incoming = await files.begin(owner, forms.announced_bytes(call.request))
         try:
             form = await forms.receive(
                 call.request, "file", _FORM_FIELDS, files.config.max_file_mib * MIB, incoming

@@ -20,6 +20,8 @@ from anzoth.http.multipart import MultipartParser, PartBegin, PartEnd, boundary_
 MAX_FIELD_BYTES = 4096
 _MAX_FORM_BYTES = 256 * 1024
 """Of all that is not the file."""
+_USUAL_FORM_BYTES = 1024
+"""The same of an ordinary form, at most."""
 _TIMEOUT_S = 3300.0
 """How long is waited for the client in all: what is not whole within an hour is given up."""
 _MAX_NAME_CHARACTERS = 255
@@ -38,6 +40,11 @@ class Form:
     texts: dict[str, str] = field(default_factory=dict, repr=False)
     filename: str | None = field(default=None, repr=False)
     has_file: bool = False
+
+
+def announced_bytes(request: Request) -> int:
+    """How long the file is at least, if its sender is right; 0 where it does not say."""
+    return max(0, int(request.headers.get("content-length") or 0) - _USUAL_FORM_BYTES)
 
 
 async def receive(

@@ -73,8 +73,13 @@ class PieceWriter:
         part: int,
         room: Room,
         prepare: Prepare,
+        *,
+        announced_bytes: int = 0,
     ) -> None:
-        """`prepare` begins each piece's transaction: it makes the file's row, or locks what must
+        """With its first piece it takes as much room as is `announced`: so of files that come at
+        the same time those fail which do not fit, and not all that are half there.
+
+        `prepare` begins each piece's transaction: it makes the file's row, or locks what must
         not change meanwhile. It raises where nothing may come in any more."""
         self._connections = connections
         self._cipher = cipher
@@ -82,6 +87,8 @@ class PieceWriter:
         self._part = part
         self._room = room
         self._prepare = prepare
+        self._announced_bytes = announced_bytes
+        self._counted_bytes = 0
         self._buffer = bytearray()
         self.num_bytes = 0
         self.num_pieces = 0
@@ -99,6 +106,7 @@ class PieceWriter:
                 await self._insert(connection, sealed, PIECE_BYTES)
             del self._buffer[:PIECE_BYTES]
             self.num_pieces += 1
+            self._counted_bytes = self._room_for(0)
 
     async def finish(self, then: Callable[[Connection], Awaitable[T]]) -> T:
         """Writes the rest and does `then`, in one transaction. Raises as `write` does."""
@@ -111,6 +119,10 @@ class PieceWriter:
                 await self._insert(connection, sealed, num_bytes)
             return await then(connection)
 
+    def _room_for(self, more_bytes: int) -> int:
+        """What is taken once so many more bytes are there."""
+        return max(self.num_pieces * PIECE_BYTES + more_bytes, self._announced_bytes)
+
     async def _seal(self, num_bytes: int) -> bytes:
         piece = bytes(memoryview(self._buffer)[:num_bytes])
         label = Label(PIECE_KIND, self._file_id, self.num_pieces, self._part)
@@ -121,8 +133,9 @@ class PieceWriter:
     async def _insert(self, connection: Connection, sealed: bytes, num_bytes: int) -> None:
         await self._prepare(connection)
         tenant_id = self._cipher.tenant.id
+        grows_by = self._room_for(num_bytes) - self._counted_bytes
         if not await file_rows.try_insert_piece(
-            connection, tenant_id, self._file_id, self._part, self.num_pieces, sealed, num_bytes
+            connection, tenant_id, self._file_id, self._part, self.num_pieces, sealed, grows_by
         ):
             raise NotFound("This file does not come in any more: it took too long, or was deleted.")
         # The row of the sums is locked by now: nobody fills the same room at the same time.

@@ -97,9 +97,10 @@ class Files:
         self.transfers = FileTransfers(config.max_transfers, config.tenant_transfers)
         self.cleanup = FileCleanup(database)
 
-    async def begin(self, owner: FileOwner) -> IncomingFile:
-        """A file that comes in at once. Nothing is stored before its first piece is."""
-        return IncomingFile(self, owner, await self.keys.cipher(owner.tenant))
+    async def begin(self, owner: FileOwner, announced_bytes: int = 0) -> IncomingFile:
+        """A file that comes in at once, of about `announced_bytes` or more. Nothing is stored
+        before its first piece is."""
+        return IncomingFile(self, owner, await self.keys.cipher(owner.tenant), announced_bytes)
 
     async def get(self, owner: FileOwner, id: str) -> FileView:
         """Raises NotFound."""
@@ -158,7 +159,9 @@ class Files:
 class IncomingFile:
     """`write` what comes, then `complete`; or `abandon`, which may be called in any case."""
 
-    def __init__(self, files: Files, owner: FileOwner, cipher: TenantCipher) -> None:
+    def __init__(
+        self, files: Files, owner: FileOwner, cipher: TenantCipher, announced_bytes: int
+    ) -> None:
         self._files = files
         self._owner = owner
         self._cipher = cipher
@@ -166,7 +169,10 @@ class IncomingFile:
         self._is_complete = False
         config = files.config
         room = Room(config.max_file_mib * MIB, config.tenant_mib * MIB)
-        self._writer = PieceWriter(files.connections, cipher, self._id, 0, room, self._ensure_row)
+        self._writer = PieceWriter(
+            *(files.connections, cipher, self._id, 0, room, self._ensure_row),
+            announced_bytes=min(announced_bytes, room.max_bytes),
+        )
 
     async def write(self, data: bytes) -> None:
         """Raises PayloadTooLarge, StorageFull and DatabaseDown."""

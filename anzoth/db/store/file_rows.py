@@ -88,12 +88,13 @@ async def try_insert_piece(
     part: int,
     piece: int,
     content: bytes,
-    num_bytes: int,
+    grows_by: int,
 ) -> bool:
-    """False when the file does not come in any more."""
+    """`grows_by`: how much more room the file takes, in bytes. False when it does not come in any
+    more."""
     statement = statements.load()["insert_piece"]
     number = await connection.fetchval(
-        statement, tenant_id, file_id, part, piece, content, num_bytes
+        statement, tenant_id, file_id, part, piece, content, grows_by
     )
     return number is not None
 
