@@ -46,7 +46,8 @@ from own_postgres import Postgres
 
 sys.path.append(str(Path(__file__).resolve().parents[1] / "tests" / "support"))
 
-from api_harness import MODEL, write_checkpoint
+from api_harness import MODEL
+from checkpoints import write_checkpoint
 from engine_peer import EnginePeer, Said
 
 from anzoth import child

@@ -45,7 +45,8 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[1]
 sys.path += [str(ROOT / "tests" / "support"), str(ROOT / "bench")]
 
-from api_harness import MODEL, write_checkpoint  # noqa: E402
+from api_harness import MODEL  # noqa: E402
+from checkpoints import write_checkpoint  # noqa: E402
 from engine_peer import Said  # noqa: E402
 
 from anzoth.account_config import AccountsConfig  # noqa: E402

@@ -14,7 +14,8 @@ from pathlib import Path
 
 import orjson
 import pytest
-from api_harness import PRINCIPAL, write_checkpoint
+from api_harness import PRINCIPAL
+from checkpoints import write_checkpoint
 from pytest_benchmark.fixture import BenchmarkFixture
 
 from anzoth.api.answers import Identity

@@ -32,7 +32,8 @@ from pathlib import Path
 from typing import Any
 
 import asyncpg
-from api_harness import PRINCIPAL, Api, running_api, write_checkpoint
+from api_harness import PRINCIPAL, Api, running_api
+from checkpoints import write_checkpoint
 from ledger_kit import Customer, add_customer
 
 from anzoth.config import UsageConfig

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from api_harness import write_checkpoint
+from checkpoints import write_checkpoint
 from engine_peer import EnginePeer
 
 from anzoth.gateway.models import ModelLoadError

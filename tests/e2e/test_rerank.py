@@ -11,7 +11,7 @@ from typing import Any
 
 import httpx2
 import pytest
-from api_harness import write_rerank_checkpoint
+from checkpoints import write_rerank_checkpoint
 
 from anzoth.gateway.directory import DEFAULT_SCOPES
 from installation import Installation, installation

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import files_kit
 import pytest
-from api_harness import Scenario, running_api, write_checkpoint
+from api_harness import Scenario, running_api
+from checkpoints import write_checkpoint
 
 
 @pytest.fixture(scope="session")

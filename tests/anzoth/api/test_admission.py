@@ -13,15 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from api_harness import (
-    MODEL,
-    Api,
-    Scenario,
-    running_api,
-    write_checkpoint,
-    write_embedding_checkpoint,
-    write_rerank_checkpoint,
-)
+from api_harness import MODEL, Api, Scenario, running_api
+from checkpoints import write_checkpoint, write_embedding_checkpoint, write_rerank_checkpoint
 from engine_peer import EMBEDDING_HELLO, HELLO, RERANK_HELLO
 from principals import make_principal
 

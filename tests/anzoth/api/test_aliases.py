@@ -8,7 +8,8 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from api_harness import MODEL, PRINCIPAL, Api, Scenario, running_api, write_embedding_checkpoint
+from api_harness import MODEL, PRINCIPAL, Api, Scenario, running_api
+from checkpoints import write_embedding_checkpoint
 from engine_peer import EMBEDDING_HELLO
 
 ALIASES = ("gpt-4o-mini", "org/other")

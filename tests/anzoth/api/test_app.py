@@ -8,7 +8,8 @@ from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
-from api_harness import EOS_ID, MODEL, PRINCIPAL, Api, MemorySink, Scenario, record, until
+from api_harness import MODEL, PRINCIPAL, Api, MemorySink, Scenario, record, until
+from checkpoints import EOS_ID
 from engine_peer import Said
 from principals import make_principal
 

@@ -6,7 +6,8 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from api_harness import EOS_ID, MODEL, Api, Scenario
+from api_harness import MODEL, Api, Scenario
+from checkpoints import EOS_ID
 from engine_peer import Said
 
 Run = Callable[[Scenario], None]

@@ -10,15 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from api_harness import (
-    MODEL,
-    Api,
-    Scenario,
-    running_api,
-    until,
-    write_checkpoint,
-    write_embedding_checkpoint,
-)
+from api_harness import MODEL, Api, Scenario, running_api, until
+from checkpoints import write_checkpoint, write_embedding_checkpoint
 from engine_peer import EMBEDDING_HELLO, vector_of
 from principals import make_principal
 

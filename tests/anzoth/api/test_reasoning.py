@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from api_harness import Api, Scenario, add_tokens, running_api, write_checkpoint
+from api_harness import Api, Scenario, running_api
+from checkpoints import add_tokens, write_checkpoint
 from openai.lib.streaming.chat import ChatCompletionStreamState
 from openai.types.chat import ChatCompletion, ChatCompletionChunk
 

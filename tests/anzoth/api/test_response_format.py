@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from api_harness import Api, Scenario, add_tokens, running_api, write_checkpoint
+from api_harness import Api, Scenario, running_api
+from checkpoints import add_tokens, write_checkpoint
 
 from anzoth.frames import MAX_GRAMMAR_BYTES, Refused
 from anzoth.text.answer_format import INSTRUCTION

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from api_harness import EOS_ID, Api, Scenario, add_tokens, running_api, write_checkpoint
+from api_harness import Api, Scenario, running_api
+from checkpoints import EOS_ID, add_tokens, write_checkpoint
 from engine_peer import stats
 from openai.lib.streaming.chat import ChatCompletionStreamState
 from openai.types.chat import ChatCompletion, ChatCompletionChunk

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from api_harness import write_checkpoint
+from checkpoints import write_checkpoint
 from hypothesis import given, settings
 from hypothesis import strategies as st
 

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from api_harness import EOS_ID, Api, running_api, write_checkpoint
+from api_harness import Api, running_api
+from checkpoints import EOS_ID, write_checkpoint
 from engine_peer import HELLO, Said, stats
 from hypothesis import given, settings
 from hypothesis import strategies as st

@@ -7,7 +7,8 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import pytest
-from api_harness import PRINCIPAL, until, write_checkpoint
+from api_harness import PRINCIPAL, until
+from checkpoints import write_checkpoint
 from engine_peer import EnginePeer, Said
 
 from anzoth.errors import AnzothError, ModelNotFound, ModelUnavailable

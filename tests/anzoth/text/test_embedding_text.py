@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import tokenizers
-from api_harness import write_embedding_checkpoint
+from checkpoints import write_embedding_checkpoint
 from tokenizers import processors
 
 from anzoth.text.embedding_text import EmbeddingText, EmbeddingTextError, UnframedTokens

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import tokenizers
-from api_harness import write_rerank_checkpoint
+from checkpoints import write_rerank_checkpoint
 from tokenizers import processors
 
 from anzoth.text import rerank_text
