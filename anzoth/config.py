@@ -25,13 +25,14 @@ from pathlib import Path
 from anzoth.account_config import AccountsConfig, OidcConfig, accounts_of, providers_of
 from anzoth.backend_config import BackendConfig, backends_of
 from anzoth.file_config import FilesConfig, files_of
+from anzoth.knowledge_config import KnowledgeConfig, knowledge_of
 from anzoth.model_config import EngineConfig, ModelConfig, default_models, models_of
 from anzoth.settings import ConfigError, convert, section
 
 _SECTIONS = frozenset(
     (
         *("server", "http", "journal", "engine", "accounts", "oidc", "usage", "files"),
-        *("retriever", "models", "backends"),
+        *("knowledge", "retriever", "models", "backends"),
     )
 )
 _MAX_RUN_DIR_BYTES = 80
@@ -137,6 +138,7 @@ class Config:
     oidc: tuple[OidcConfig, ...] = ()
     usage: UsageConfig = field(default_factory=UsageConfig)
     files: FilesConfig = field(default_factory=FilesConfig)
+    knowledge: KnowledgeConfig = field(default_factory=KnowledgeConfig)
     retriever: RetrieverConfig = field(default_factory=RetrieverConfig)
     models: tuple[ModelConfig, ...] = field(default_factory=lambda: default_models())
     backends: tuple[BackendConfig, ...] = ()
@@ -184,6 +186,7 @@ def load(
         oidc=providers_of(document.get("oidc"), accounts),
         usage=_usage(document, environ),
         files=files_of(document.get("files", {}), environ),
+        knowledge=knowledge_of(document.get("knowledge", {}), environ),
         retriever=_retriever(document, environ),
         models=models,
         backends=backends_of(document.get("backends", [])),

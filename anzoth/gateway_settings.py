@@ -40,6 +40,7 @@ def gateway_settings(
         "journal": to_json(config.journal),
         "usage": to_json(config.usage),
         "files": to_json(config.files),
+        "knowledge": to_json(config.knowledge),
         "models": models,
         "backends": [to_json(backend) for backend in config.backends],
         "backend_keys": backend_keys or {},

@@ -3,10 +3,10 @@
     python -m anzoth.server
 
 Settings come from the supervisor (see `anzoth.child`): `listen_fd`, `control_socket`, `dsn`,
-`data_dir`, `drain_s`, `http`, `journal`, `accounts`, `oidc`, `usage`, `files`, `models`,
-`backends`, `backend_keys`, `models_must_load`, `retriever_socket`, `log_level`. The listening
-socket is the supervisor's, so that a gateway which is started again finds the connections that came
-meanwhile.
+`data_dir`, `drain_s`, `http`, `journal`, `accounts`, `oidc`, `usage`, `files`, `knowledge`,
+`models`, `backends`, `backend_keys`, `models_must_load`, `retriever_socket`, `log_level`. The
+listening socket is the supervisor's, so that a gateway which is started again finds the connections
+that came meanwhile.
 
 Stopping (SIGTERM): readiness fails, no new connection is accepted, running requests finish within
 `drain_s` or are ended with an error, the ledger is flushed; what the database cannot take then

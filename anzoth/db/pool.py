@@ -174,6 +174,22 @@ class Database:
             yield connection
 
     @contextlib.asynccontextmanager
+    async def ingestion(self) -> AsyncIterator[Connection]:
+        """A transaction that sees which files of all tenants wait to be read into a vector store,
+        and nothing else until it names the tenant of one of them (`act_in_tenant`). Raises
+        DatabaseDown."""
+        async with self._transaction("set_ingestion", "on") as connection:
+            yield connection
+
+    @contextlib.asynccontextmanager
+    async def outdated_stores(self) -> AsyncIterator[Connection]:
+        """A transaction that sees which vector stores of all tenants are deleted or expired, and
+        which files were taken out of one, and nothing else until it names the tenant of one of them
+        (`act_in_tenant`). Raises DatabaseDown."""
+        async with self._transaction("set_outdated_stores", "on") as connection:
+            yield connection
+
+    @contextlib.asynccontextmanager
     async def _transaction(self, setting: str, value: str) -> AsyncIterator[Connection]:
         with translated_errors():
             async with (
@@ -197,7 +213,7 @@ async def act_in_tenant(connection: Connection, tenant_id: uuid.UUID) -> None:
     """From here on the transaction also sees and writes the rows of this tenant.
 
     Only for a tenant that the user was found to belong to, was invited into, or is making; or whose
-    file is outdated.
+    file or store is outdated, or waits to be read.
     """
     await connection.execute(statements.load()["set_tenant"], str(tenant_id))
 

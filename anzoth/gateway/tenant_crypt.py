@@ -28,7 +28,9 @@ from pathlib import Path
 from uuid import UUID
 
 from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from cryptography.hazmat.primitives.kdf.hkdf import HKDFExpand
 
 from anzoth.db.listen import listen
 from anzoth.db.pool import Connection, Database
@@ -78,16 +80,28 @@ class Label:
 
 
 @dataclass(slots=True, frozen=True)
+class DataKey:
+    """A tenant's key, as `TenantKeys` has it in memory."""
+
+    secret: bytes = field(repr=False)
+    aead: AESGCM = field(repr=False)
+
+    @classmethod
+    def of(cls, secret: bytes) -> DataKey:
+        return cls(secret, AESGCM(secret))
+
+
+@dataclass(slots=True, frozen=True)
 class TenantCipher:
     """Seals and opens for one tenant. Made by `TenantKeys` alone."""
 
     tenant: TenantHandle
-    _aead: AESGCM = field(repr=False)
+    _key: DataKey = field(repr=False)
 
     def seal(self, plain: bytes | bytearray | memoryview, label: Label) -> bytes:
         """About a millisecond for a mebibyte; longer by OVERHEAD_BYTES."""
         nonce = os.urandom(_NONCE_BYTES)
-        return _FORMAT + nonce + self._aead.encrypt(nonce, plain, label.encode(self.tenant.id))
+        return _FORMAT + nonce + self._key.aead.encrypt(nonce, plain, label.encode(self.tenant.id))
 
     def open(self, sealed: bytes, label: Label) -> bytes:
         """Raises CannotOpen."""
@@ -95,9 +109,15 @@ class TenantCipher:
             raise CannotOpen("this is not in a form that this version knows")
         nonce, rest = sealed[1 : 1 + _NONCE_BYTES], sealed[1 + _NONCE_BYTES :]
         try:
-            return self._aead.decrypt(nonce, rest, label.encode(self.tenant.id))
+            return self._key.aead.decrypt(nonce, rest, label.encode(self.tenant.id))
         except InvalidTag:
             raise CannotOpen(f"a {label.kind} is damaged, or not what it should be") from None
+
+    def subkey(self, purpose: str) -> bytes:
+        """32 bytes that are the tenant's own for one purpose, and say nothing of its data key
+        (HKDF-Expand with SHA-256, RFC 5869)."""
+        info = b"anzoth.subkey.1" + self.tenant.id.bytes + purpose.encode()
+        return HKDFExpand(hashes.SHA256(), _KEY_BYTES, info).derive(self._key.secret)
 
 
 class MasterKey:
@@ -141,7 +161,7 @@ class TenantKeys:
         self._database = database
         self._dsn = dsn
         self._master = master
-        self._known: OrderedDict[UUID, AESGCM] = OrderedDict()
+        self._known: OrderedDict[UUID, DataKey] = OrderedDict()
         self._reading: weakref.WeakValueDictionary[UUID, asyncio.Lock] = (
             weakref.WeakValueDictionary()
         )
@@ -157,27 +177,27 @@ class TenantKeys:
 
         Raises KeyRevoked for a tenant that was deleted, CannotOpen and DatabaseDown.
         """
-        aead = self._known.get(tenant.id)
-        if aead is None:
+        key = self._known.get(tenant.id)
+        if key is None:
             lock = self._reading.setdefault(tenant.id, asyncio.Lock())
             async with lock:
-                aead = self._known.get(tenant.id) or await self._read(tenant)
+                key = self._known.get(tenant.id) or await self._read(tenant)
         else:
             self._known.move_to_end(tenant.id)
-        return TenantCipher(tenant, aead)
+        return TenantCipher(tenant, key)
 
-    async def _read(self, tenant: TenantHandle) -> AESGCM:
+    async def _read(self, tenant: TenantHandle) -> DataKey:
         num_forgotten = self._num_forgotten
         async with self._database.tenant(tenant) as connection:
             wrapped = await tenant_key_rows.find_key(connection, tenant.id)
             if wrapped is None:
                 wrapped = await self._make(connection, tenant)
-        aead = AESGCM(self._master.unwrap(wrapped, tenant.id))
+        key = DataKey.of(self._master.unwrap(wrapped, tenant.id))
         if num_forgotten == self._num_forgotten:
-            self._known[tenant.id] = aead
+            self._known[tenant.id] = key
             if len(self._known) > _MAX_KNOWN:
                 self._known.popitem(last=False)
-        return aead
+        return key
 
     async def _make(self, connection: Connection, tenant: TenantHandle) -> WrappedKey:
         # The deletion of a tenant holds this lock, too: no key comes into being behind its back.

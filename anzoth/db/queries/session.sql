@@ -48,6 +48,15 @@ SELECT set_config('app.sharing', $1, true);
 -- For this transaction only: files that are deleted or expired are seen, of all tenants.
 SELECT set_config('app.outdated_files', $1, true);
 
+-- name: set_ingestion
+-- For this transaction only: files that wait to be read are seen, of all tenants.
+SELECT set_config('app.ingestion', $1, true);
+
+-- name: set_outdated_stores
+-- For this transaction only: stores that are deleted or expired, and files that were taken out, are
+-- seen, of all tenants.
+SELECT set_config('app.outdated_stores', $1, true);
+
 -- name: set_snapshot
 -- For this transaction only: all of its statements see the same rows, and none writes.
 SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY;

@@ -22,6 +22,7 @@ from anzoth.gateway.principal import TenantHandle
 from anzoth.gateway.tenant_crypt import (
     OVERHEAD_BYTES,
     CannotOpen,
+    DataKey,
     Label,
     MasterKey,
     TenantCipher,
@@ -37,9 +38,7 @@ def handle_of(number: int) -> TenantHandle:
 
 
 def cipher_of(number: int, key: bytes = bytes(32)) -> TenantCipher:
-    from cryptography.hazmat.primitives.ciphers.aead import AESGCM
-
-    return TenantCipher(handle_of(number), AESGCM(key))
+    return TenantCipher(handle_of(number), DataKey.of(key))
 
 
 def test_what_is_sealed_opens_with_its_own_label_only() -> None:
@@ -56,6 +55,19 @@ def test_what_is_sealed_opens_with_its_own_label_only() -> None:
         with pytest.raises(CannotOpen):
             other.open(sealed, LABEL)
     assert "canary" not in repr(cipher)
+
+
+def test_a_subkey_is_of_one_tenant_one_purpose_and_one_key() -> None:
+    keys = [
+        cipher_of(1).subkey("index"),
+        cipher_of(1).subkey("digest"),
+        cipher_of(2).subkey("index"),
+        cipher_of(1, b"\1" * 32).subkey("index"),
+    ]
+    assert len({bytes(32), *keys}) == 5
+    assert all(len(key) == 32 for key in keys)
+    assert cipher_of(1).subkey("index") == keys[0]
+    assert repr(bytes(32)) not in repr(cipher_of(1))
 
 
 @settings(max_examples=200, deadline=None)
