@@ -34,15 +34,23 @@ class Postgres:
         settings = {"data_dir": str(self._data_dir), "log_level": "critical"}
         self._warden.stdin.write(json.dumps(settings).encode() + b"\n")
         self._warden.stdin.flush()
-        async with asyncio.timeout(START_TIMEOUT_S):
-            while not await embedded.can_connect(self.dsn):  # noqa: ASYNC110
-                await asyncio.sleep(0.02)
+        try:
+            async with asyncio.timeout(START_TIMEOUT_S):
+                while not await embedded.can_connect(self.dsn):  # noqa: ASYNC110
+                    await asyncio.sleep(0.02)
+        except TimeoutError:
+            words = self._folder.joinpath("log").read_text(errors="replace")[-2000:]
+            status = self._warden.poll()
+            raise RuntimeError(f"Postgres does not start (warden: {status}): {words}") from None
         self.is_up = True
+
+    @property
+    def _folder(self) -> Path:
+        return cluster.folder_of(self._data_dir.absolute())
 
     def kill(self) -> None:
         self.is_up = False
-        folder = cluster.folder_of(self._data_dir.absolute())
-        postmaster = (folder / "data" / "postmaster.pid").read_text().split()[0]
+        postmaster = (self._folder / "data" / "postmaster.pid").read_text().split()[0]
         os.kill(int(postmaster), signal.SIGKILL)
 
     async def restart(self) -> None:
