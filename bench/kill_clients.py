@@ -67,6 +67,8 @@ class Load:
                 b"Content-Length: %d\r\n\r\n%b" % (key.encode(), len(body), body)
             )
             head = await reader.readuntil(b"\r\n\r\n")
+            if not head.startswith(b"HTTP/1.1 "):
+                raise RuntimeError(f"an answer without a head: {head[:2000]!r}")
             seen.status = int(head.split(b" ", 2)[1])
             if seen.status != 200:
                 return

@@ -117,19 +117,29 @@ class Killer:
 
 async def _until_quiet(address: tuple[str, int]) -> None:
     """Everything is written down, and shipped."""
-    async with asyncio.timeout(_TIMEOUT_S):
-        while True:
-            with contextlib.suppress(OSError, ValueError, KeyError):
-                reader, writer = await asyncio.open_connection(*address)
-                writer.write(b"GET /readyz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
-                body = (await reader.read()).partition(b"\r\n\r\n")[2]
-                writer.close()
-                components = json.loads(body)["components"]
-                del components["retriever"]  # there is none here
-                states = {component["state"] for component in components.values()}
-                if states == {"ready"} and not components["journal"]["unshipped_rows"]:
-                    return
-            await asyncio.sleep(0.05)
+    said = "nothing"
+    try:
+        async with asyncio.timeout(_TIMEOUT_S):
+            while (said := await _readiness(address)) != "quiet":  # noqa: ASYNC110
+                await asyncio.sleep(0.05)
+    except TimeoutError:
+        raise RuntimeError(f"the gateway does not come to rest; it last said: {said}") from None
+
+
+async def _readiness(address: tuple[str, int]) -> str:
+    """`quiet`, or what stands in its way."""
+    try:
+        reader, writer = await asyncio.open_connection(*address)
+        writer.write(b"GET /readyz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+        body = (await reader.read()).partition(b"\r\n\r\n")[2]
+        writer.close()
+        components = json.loads(body)["components"]
+    except (OSError, ValueError, KeyError) as error:
+        return type(error).__name__
+    del components["retriever"]  # there is none here
+    is_quiet = {component["state"] for component in components.values()} == {"ready"}
+    is_quiet &= not components["journal"].get("unshipped_rows")
+    return "quiet" if is_quiet else json.dumps(components)
 
 
 async def _sums(dsn: str) -> list[tuple[Any, ...]]:
