@@ -50,6 +50,8 @@ from anzoth.gateway.endings import Endings
 from anzoth.gateway.files import Files
 from anzoth.gateway.generation import Generator
 from anzoth.gateway.health import Health
+from anzoth.gateway.knowledge.store_cleanup import StoreCleanup
+from anzoth.gateway.knowledge.stores import VectorStores
 from anzoth.gateway.ledger import Ledger
 from anzoth.gateway.limit_leases import Leases
 from anzoth.gateway.limits import Limiter
@@ -65,6 +67,7 @@ from anzoth.gateway.usage_reports import UsageReports
 from anzoth.gateway.usage_retention import UsageRetention
 from anzoth.http.client_address import parse_networks
 from anzoth.http.server import HttpServer
+from anzoth.knowledge_config import KnowledgeConfig
 from anzoth.model_changes import ModelChanges
 from anzoth.telemetry import Metrics
 
@@ -185,6 +188,8 @@ async def _build(
     usage = from_json(UsageConfig, settings["usage"])
     tenant_keys = TenantKeys(database, settings["dsn"], master_key)
     files = Files(database, tenant_keys, from_json(FilesConfig, settings["files"]))
+    knowledge = from_json(KnowledgeConfig, settings["knowledge"])
+    store_cleanup = StoreCleanup(database, pepper)
     retriever = RetrieverClient(Path(settings["retriever_socket"]))
     parts = (
         authenticator,
@@ -198,6 +203,7 @@ async def _build(
         aliases,
         tenant_keys,
         files.cleanup,
+        store_cleanup,
         retriever,
     )
     tasks = [background.create_task(part.run()) for part in parts]
@@ -223,6 +229,7 @@ async def _build(
         organization=organization_service.build(database, pepper, models),
         files=files,
         uploads=Uploads(files),
+        stores=VectorStores(database, tenant_keys, models, knowledge, store_cleanup),
     )
 
 

@@ -16,7 +16,7 @@ COMMON = {
     *("anzoth.errors", "anzoth.config", "anzoth.model_config", "anzoth.frames", "anzoth.child"),
     *("anzoth.memory", "anzoth.model_kind", "anzoth.account_config", "anzoth.settings"),
     *("anzoth.price", "anzoth.backend_config", "anzoth.file_config", "anzoth.framing"),
-    *("anzoth.index_frames", "anzoth.unix_socket"),
+    *("anzoth.index_frames", "anzoth.unix_socket", "anzoth.knowledge_config"),
 }
 MAY_IMPORT = {
     "anzoth.kernels": set(),

@@ -28,6 +28,7 @@ from anzoth.gateway.files import Files
 from anzoth.gateway.generation import Generation, Generator
 from anzoth.gateway.generation_request import GenerationRequest
 from anzoth.gateway.health import Health
+from anzoth.gateway.knowledge.stores import VectorStores
 from anzoth.gateway.ledger import Ledger
 from anzoth.gateway.limits import Reservation
 from anzoth.gateway.models import ModelRegistry, ServedModel
@@ -77,6 +78,7 @@ class Services:
     organization: Organization
     files: Files
     uploads: Uploads
+    stores: VectorStores
 
 
 @dataclass(slots=True)

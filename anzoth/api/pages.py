@@ -14,6 +14,7 @@ from uuid import UUID
 
 from anzoth.api.query import Query
 from anzoth.errors import InvalidValue
+from anzoth.gateway.knowledge.listing import ListRequest, Page
 
 T = TypeVar("T")
 
@@ -48,11 +49,32 @@ def page(
     asked: PageRequest, rows: Sequence[T], describe: Callable[[T], dict[str, Any]]
 ) -> dict[str, Any]:
     """`rows`: up to `asked.wanted` of them."""
-    data = [describe(row) for row in rows[: asked.limit]]
+    return cursor_page(Page(rows[: asked.limit], len(rows) > asked.limit), describe)
+
+
+def list_request(query: Query) -> ListRequest:
+    """For lists that can also be read backwards. Raises InvalidValue."""
+    return ListRequest(
+        query.integer("limit", 1, _MAX_LIMIT) or _DEFAULT_LIMIT,
+        query.one_of("order", ("asc", "desc")) == "asc",
+        _cursor(query, "after"),
+        _cursor(query, "before"),
+    )
+
+
+def cursor_page(found: Page[T], describe: Callable[[T], dict[str, Any]]) -> dict[str, Any]:
+    data = [describe(entry) for entry in found.entries]
     return {
         "object": "list",
         "data": data,
         "first_id": data[0]["id"] if data else None,
         "last_id": data[-1]["id"] if data else None,
-        "has_more": len(rows) > asked.limit,
+        "has_more": found.has_more,
     }
+
+
+def _cursor(query: Query, name: str) -> str | None:
+    id = query.text(name)
+    if id is not None and "\0" in id:
+        raise InvalidValue(f"'{name}' must be the id of an entry of this list.", param=name)
+    return id

@@ -30,12 +30,21 @@ from anzoth.api import (
     single_sign_on,
     uploads,
     usage,
+    vector_store_batches,
+    vector_store_files,
+    vector_stores,
 )
 from anzoth.api.call import ANY_KEY, Route
 
 V1 = "/v1"
 FILES = V1 + "/files"
 UPLOADS = V1 + "/uploads"
+STORES = V1 + "/vector_stores"
+STORE = STORES + "/{vector_store_id}"
+STORE_FILES = STORE + "/files"
+STORE_FILE = STORE_FILES + "/{file_id}"
+BATCHES = STORE + "/file_batches"
+BATCH = BATCHES + "/{batch_id}"
 AUTH = V1 + "/auth"
 USERS = V1 + "/organization/users"
 ALIASES = V1 + "/organization/model_aliases"
@@ -75,6 +84,21 @@ ROUTES: tuple[Route, ...] = (
         "POST", UPLOADS + "/{upload_id}/complete", "files:write", uploads.complete, takes_body=True
     ),
     Route("POST", UPLOADS + "/{upload_id}/cancel", "files:write", uploads.cancel),
+    Route("GET", STORES, "vector_stores:read", vector_stores.list_all),
+    Route("POST", STORES, "vector_stores:write", vector_stores.create, takes_body=True),
+    Route("GET", STORE, "vector_stores:read", vector_stores.retrieve),
+    Route("POST", STORE, "vector_stores:write", vector_stores.modify, takes_body=True),
+    Route("DELETE", STORE, "vector_stores:write", vector_stores.delete),
+    Route("GET", STORE_FILES, "vector_stores:read", vector_store_files.list_all),
+    Route("POST", STORE_FILES, "vector_stores:write", vector_store_files.create, takes_body=True),
+    Route("GET", STORE_FILE, "vector_stores:read", vector_store_files.retrieve),
+    Route("POST", STORE_FILE, "vector_stores:write", vector_store_files.modify, takes_body=True),
+    Route("DELETE", STORE_FILE, "vector_stores:write", vector_store_files.delete),
+    Route("GET", STORE_FILE + "/content", "vector_stores:read", vector_store_files.content),
+    Route("POST", BATCHES, "vector_stores:write", vector_store_batches.create, takes_body=True),
+    Route("GET", BATCH, "vector_stores:read", vector_store_batches.retrieve),
+    Route("GET", BATCH + "/files", "vector_stores:read", vector_store_batches.list_files),
+    Route("POST", BATCH + "/cancel", "vector_stores:write", vector_store_batches.cancel),
     Route("GET", V1 + "/organization/audit_logs", "audit:read", audit_logs.list_all),
     Route("POST", AUTH + "/bootstrap", None, auth.bootstrap, takes_body=True),
     Route("POST", AUTH + "/sign-up", None, auth.sign_up, takes_body=True),

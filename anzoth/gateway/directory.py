@@ -21,8 +21,10 @@ from anzoth.db.store import (
     key_rows,
     project_rows,
     service_account_rows,
+    store_file_rows,
     tenant_key_rows,
     tenant_rows,
+    vector_store_rows,
 )
 from anzoth.db.store.key_rows import NOBODY, KeyOwner
 from anzoth.db.store.limit_rows import LimitSubject
@@ -41,7 +43,9 @@ from anzoth.gateway.scopes import ADMIN_SCOPE
 
 DEFAULT_SCOPES = (
     *("models:read", "chat", "completions", "embeddings", "rerank"),
-    *("files:read", "files:write"),  # as OpenAI's ordinary keys can: its SDKs' users expect it
+    # As OpenAI's ordinary keys can: its SDKs' users expect it.
+    *("files:read", "files:write"),
+    *("vector_stores:read", "vector_stores:write", "vector_stores:search"),
 )
 DEFAULT_TENANT = "default"
 DEFAULT_PROJECT = "default"
@@ -125,6 +129,9 @@ async def delete_tenant(dsn: str, name: str) -> DeletedTenant:
         tenant = await find_tenant(connection, name)
         num_keys = await key_rows.revoke_keys(connection, tenant.id)
         await alias_rows.delete_aliases(connection, tenant.id)
+        await vector_store_rows.lock_stores_of_tenant(connection, tenant.id)
+        await store_file_rows.lock_files_of_tenant(connection, tenant.id)
+        await vector_store_rows.delete_stores_of_tenant(connection, tenant.id)
         await file_rows.delete_files_of_tenant(connection, tenant.id)
         key_destroyed = await tenant_key_rows.destroy_key(connection, tenant.id)
         deleted_at = await tenant_rows.delete_tenant(connection, tenant.id)

@@ -50,13 +50,13 @@ class FileOwner:
         actor = audit.actor_of(principal, ip)
         return cls(principal.tenant, principal.project_id, actor, request_id)
 
-    def event(self, type: str, file_id: str, **details: str | int) -> AuditEvent:
+    def event(self, type: str, id: str, /, **details: str | int) -> AuditEvent:
         return AuditEvent(
             type,
             self.actor,
             self.tenant.id,
             self.project_id,
-            target={"id": file_id},
+            target={"id": id},
             details=details,
             request_id=self.request_id,
         )

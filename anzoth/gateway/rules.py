@@ -96,6 +96,10 @@ RULES: Mapping[str, Rule] = {
         "The tenant's files take up all the room that it has, or are too many.",
         "Delete files that are not needed, or have the operator raise [files] in the settings.",
     ),
+    "stores.full": Rule(
+        "The tenant has as many vector stores, or one of them as many files, as are allowed.",
+        "Delete what is not needed, or have the operator raise [knowledge] in the settings.",
+    ),
     "files.transfers": Rule(
         "Too many files of the tenant are sent or fetched at the same time.",
         "Retry when one of them is done.",

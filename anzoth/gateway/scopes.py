@@ -28,6 +28,9 @@ INFERENCE_SCOPES = (
     "rerank",
     "files:read",
     "files:write",
+    "vector_stores:read",
+    "vector_stores:write",
+    "vector_stores:search",
     PRIORITY_SCOPE,
     "all",
 )

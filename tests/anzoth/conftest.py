@@ -10,9 +10,10 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import asyncpg
 import pytest
@@ -139,3 +140,21 @@ def dsn(postgres: Postgres, migrated_template: str) -> Iterator[str]:
     name = postgres.create_database(migrated_template)
     yield postgres.dsn(name)
     postgres.drop_database(name)
+
+
+@pytest.fixture(scope="session")
+def embedding_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    from checkpoints import write_embedding_checkpoint
+
+    return write_embedding_checkpoint(tmp_path_factory.mktemp("embedding"))
+
+
+@pytest.fixture
+def run_stores(dsn: str, tmp_path: Path, embedding_checkpoint: Path) -> Callable[..., None]:
+    """Runs a scenario against a gateway that keeps vector stores."""
+    import stores_kit
+
+    def run_scenario(scenario: stores_kit.Scenario, **settings: Any) -> None:
+        stores_kit.run_stores(dsn, tmp_path, embedding_checkpoint, scenario, **settings)
+
+    return run_scenario

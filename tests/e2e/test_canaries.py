@@ -41,6 +41,7 @@ from canary_failures import (
 )
 from canary_files import files_come_and_go
 from canary_organization import manage_organization
+from canary_stores import stores_come_and_go
 from canary_world import (
     TEXTS,
     World,
@@ -77,6 +78,7 @@ def drive(world: World) -> None:
     operator = people_come_and_go(world)
     customers_ask(world, known)
     files_come_and_go(world, known)
+    stores_come_and_go(world, known)
     manage_organization(world, known.manages.text)
     limits_are_met(world, known)
     operators_type(world, known)

@@ -40,6 +40,8 @@ from anzoth.gateway.embedding import Embedder
 from anzoth.gateway.files import Files
 from anzoth.gateway.generation import Generator
 from anzoth.gateway.keys import Pepper
+from anzoth.gateway.knowledge.store_cleanup import StoreCleanup
+from anzoth.gateway.knowledge.stores import VectorStores
 from anzoth.gateway.limits import Limiter
 from anzoth.gateway.models import ModelRegistry
 from anzoth.gateway.organization import service as organization_service
@@ -49,6 +51,7 @@ from anzoth.gateway.tenant_crypt import MasterKey, TenantKeys
 from anzoth.gateway.uploads import Uploads
 from anzoth.gateway.usage_reports import UsageReports
 from anzoth.http.messages import Headers, Request, Response
+from anzoth.knowledge_config import KnowledgeConfig
 from anzoth.telemetry import Metrics
 
 PEPPER = Pepper("pepper-1", b"0123456789abcdef0123456789abcdef")
@@ -279,6 +282,9 @@ async def running_site(
         organization=organization_service.build(database, PEPPER, models),
         files=files,
         uploads=Uploads(files),
+        stores=VectorStores(
+            *(database, files.keys, models, KnowledgeConfig()), StoreCleanup(database, PEPPER)
+        ),
     )
     try:
         yield Site(App(services, 1 << 20), dsn, database, accounts, clock, usage)

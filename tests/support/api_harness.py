@@ -45,6 +45,8 @@ from anzoth.gateway.files import Files
 from anzoth.gateway.generation import Generator
 from anzoth.gateway.health import Component, Health
 from anzoth.gateway.keys import Pepper
+from anzoth.gateway.knowledge.store_cleanup import StoreCleanup
+from anzoth.gateway.knowledge.stores import VectorStores
 from anzoth.gateway.ledger import Ledger, row_of
 from anzoth.gateway.limits import Limiter
 from anzoth.gateway.models import ModelRegistry, ServedModel, load_model
@@ -58,6 +60,7 @@ from anzoth.gateway.uploads import Uploads
 from anzoth.gateway.usage import UsageRecord
 from anzoth.gateway.usage_reports import UsageReports
 from anzoth.http.messages import Headers, Request, Response, StreamingResponse
+from anzoth.knowledge_config import KnowledgeConfig
 from anzoth.model_config import ModelConfig
 from anzoth.price import Price
 from anzoth.telemetry import Metrics
@@ -357,6 +360,7 @@ async def running_api(
     backends: Sequence[BackendConfig] = (),
     price: Price | None = None,
     file_config: FilesConfig | None = None,
+    knowledge_config: KnowledgeConfig | None = None,
 ) -> AsyncIterator[Api]:
     """An API whose engine is ready. `database`: for what reads one. `price`: the model's."""
     metrics = Metrics()
@@ -396,6 +400,10 @@ async def running_api(
         ),
         files=files,
         uploads=Uploads(files),
+        stores=VectorStores(
+            *(stored_in, tenant_keys, registry, knowledge_config or KnowledgeConfig()),
+            StoreCleanup(stored_in, Pepper("pepper", bytes(32))),
+        ),
     )
     peer = EnginePeer(socket, script or (lambda submit, prompt, choice: []), hello)
     api = Api(App(services, 8 << 20), peer, model, keys, ledger, metrics, denials, given, services)

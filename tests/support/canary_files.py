@@ -18,7 +18,7 @@ from anzoth.gateway import directory, tenant_crypt
 _NAME, _CONTENT = "file name", "file content"
 
 
-def _form(field: str, content: bytes, filename: str = "part") -> bytes:
+def form(field: str, content: bytes, filename: str = "part") -> bytes:
     request = httpx2.Request(
         "POST",
         "http://x",
@@ -42,7 +42,7 @@ def files_come_and_go(world: World, known: Keys) -> None:
         return reply
 
     made = ask(
-        "POST", "/v1/files", content=_form("file", content * 50, name), content_type=kind
+        "POST", "/v1/files", content=form("file", content * 50, name), content_type=kind
     ).json()
     ask("GET", "/v1/files")
     path = f"/v1/files/{made['id']}"
@@ -50,14 +50,14 @@ def files_come_and_go(world: World, known: Keys) -> None:
     assert ask("GET", f"{path}/content", _CONTENT).content == content * 50
     for refused in (
         world.ask(
-            "POST", "/v1/files", content=_form("x", content, name), key=key, content_type=kind
+            "POST", "/v1/files", content=form("x", content, name), key=key, content_type=kind
         ),
         world.ask("POST", "/v1/files", content=content, key=key, content_type=kind),
         world.ask("GET", f"/v1/files?purpose={name[:40]}", key=key),
     ):
         assert refused.status_code == 400
     world.plant("master key", (world.server.data_dir / "master_key").read_text().strip())
-    world.plant("data key", asyncio.run(_data_key(world)))
+    world.plant("data key", asyncio.run(data_key(world))[1])
     ask("DELETE", path)
     announced = {
         "bytes": len(content), "filename": name, "mime_type": "text/plain", "purpose": "user_data"
@@ -65,9 +65,7 @@ def files_come_and_go(world: World, known: Keys) -> None:
     for ending in ("complete", "cancel"):
         upload = ask("POST", "/v1/uploads", body=announced).json()
         path = f"/v1/uploads/{upload['id']}"
-        part = ask(
-            "POST", f"{path}/parts", content=_form("data", content), content_type=kind
-        ).json()
+        part = ask("POST", f"{path}/parts", content=form("data", content), content_type=kind).json()
         if ending == "cancel":
             ask("POST", f"{path}/cancel")
             continue
@@ -77,10 +75,11 @@ def files_come_and_go(world: World, known: Keys) -> None:
         ask("POST", f"{path}/complete", body={"part_ids": [part["id"]]})
 
 
-async def _data_key(world: World) -> bytes:
+async def data_key(world: World) -> tuple[UUID, bytes]:
+    """The default tenant, and its."""
     master = tenant_crypt.load_master_key(world.server.data_dir)
     async with pool.operator(world.dsn) as connection:
         tenant_id: UUID = (await directory.find_tenant(connection, "default")).id
         wrapped = await tenant_key_rows.find_key(connection, tenant_id)
     assert wrapped is not None
-    return master.unwrap(wrapped, tenant_id)
+    return tenant_id, master.unwrap(wrapped, tenant_id)

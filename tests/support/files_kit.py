@@ -11,13 +11,14 @@ import random
 import socket
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import httpx2
 import openai
 from api_harness import Api, running_api
+from engine_peer import HELLO
 from principals import make_principal
 
 from anzoth.config import HttpConfig
@@ -25,14 +26,19 @@ from anzoth.db import pool
 from anzoth.db.pool import Database
 from anzoth.db.store import project_rows
 from anzoth.file_config import FilesConfig
-from anzoth.gateway import directory
+from anzoth.frames import Hello
+from anzoth.gateway import directory, project_directory
 from anzoth.gateway.files import FileOwner, Files
 from anzoth.gateway.principal import Principal, TenantHandle
 from anzoth.http.server import HttpServer
+from anzoth.knowledge_config import KnowledgeConfig
+
+SCOPES = ("files:read", "files:write", "vector_stores:read", "vector_stores:write")
 
 
 async def add_tenant(dsn: str, name: str) -> Principal:
-    """A tenant with its default project, and somebody of it who may do everything with files."""
+    """A tenant with its default project, and somebody of it who may do everything with files and
+    vector stores."""
     tenant = await directory.create_tenant(dsn, name)
     async with pool.operator(dsn) as connection:
         project = await project_rows.find_project(connection, tenant.id, None)
@@ -41,7 +47,7 @@ async def add_tenant(dsn: str, name: str) -> Principal:
         tenant=TenantHandle(tenant.id, name, "salt"),
         project_id=project.id,
         key_id=uuid.uuid4(),
-        scopes=frozenset({"files:read", "files:write"}),
+        scopes=frozenset(SCOPES),
     )
 
 
@@ -80,6 +86,15 @@ class FileServer:
         headers = {"authorization": f"Bearer {key}"}
         return httpx2.AsyncClient(base_url=self.url, headers=headers, timeout=30, trust_env=False)
 
+    async def add_project(self) -> str:
+        """The key of somebody in another project of the first tenant."""
+        made = await project_directory.create_project(
+            self.dsn, "one", "second", project_directory.Limits()
+        )
+        principal = replace(self.one, project_id=made.id)
+        self.api.keys.principals["other project"] = principal
+        return "other project"
+
     async def count(self, table: str, where: str = "true") -> int:
         async with pool.operator(self.dsn) as connection:
             await connection.execute("RESET ROLE; SET LOCAL ROLE anzoth_operator")
@@ -110,17 +125,24 @@ Scenario = Callable[[FileServer], Awaitable[None]]
 
 @contextlib.asynccontextmanager
 async def serving(
-    dsn: str, folder: Path, checkpoint: Path, **settings: Any
+    dsn: str,
+    folder: Path,
+    checkpoint: Path,
+    hello: Hello = HELLO,
+    knowledge_config: KnowledgeConfig | None = None,
+    **settings: Any,
 ) -> AsyncIterator[FileServer]:
-    """`settings`: of FilesConfig."""
+    """`hello`: of the checkpoint's engine; `settings`: of FilesConfig."""
     database = await Database.open(dsn)
     one, two = await add_tenant(dsn, "one"), await add_tenant(dsn, "two")
     try:
         async with running_api(
             checkpoint,
             folder / "engine.sock",
+            hello=hello,
             database=database,
             file_config=FilesConfig(**settings),
+            knowledge_config=knowledge_config,
         ) as api:
             api.keys.principals = {"good": one, "foreign": two}
             http = HttpServer(api.app, HttpConfig())
@@ -163,7 +185,10 @@ async def as_owner(dsn: str, statement: str) -> None:
 
     connection = await asyncpg.connect(dsn)
     try:
-        tables = ("files", "file_parts", "file_sums", "uploads")
+        tables = (
+            *("files", "file_parts", "file_sums", "uploads"),
+            *("vector_stores", "vector_store_files", "file_batches", "chunks"),
+        )
         for table in tables:
             await connection.execute(f"ALTER TABLE anzoth.{table} NO FORCE ROW LEVEL SECURITY")
         await connection.execute(statement)

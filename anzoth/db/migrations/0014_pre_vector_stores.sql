@@ -62,6 +62,7 @@ CREATE TABLE anzoth.vector_store_files (
     next_attempt_at timestamptz NOT NULL DEFAULT now(),
     claimed_by uuid,                        -- until next_attempt_at
     deleted_at timestamptz,
+    emptied_at timestamptz,                 -- not to be searched, and no chunk of it is left
     PRIMARY KEY (tenant_id, store_id, file_id),
     UNIQUE (tenant_id, store_id, number),
     FOREIGN KEY (tenant_id, store_id) REFERENCES anzoth.vector_stores (tenant_id, id)
@@ -78,6 +79,8 @@ CREATE INDEX files_of_batch ON anzoth.vector_store_files (tenant_id, store_id, b
 CREATE INDEX changes_of_store ON anzoth.vector_store_files (tenant_id, store_id, changed_seq);
 CREATE INDEX waiting_files ON anzoth.vector_store_files (next_attempt_at)
     WHERE status = 'in_progress' AND deleted_at IS NULL;
+CREATE INDEX left_over_files ON anzoth.vector_store_files (tenant_id, store_id, file_id)
+    WHERE emptied_at IS NULL AND (deleted_at IS NOT NULL OR status IN ('cancelled', 'failed'));
 
 -- What of a file is searched; not seen before the file is completed.
 CREATE TABLE anzoth.chunks (
@@ -149,8 +152,11 @@ CREATE POLICY outdated ON anzoth.vector_stores FOR SELECT TO anzoth_app
         current_setting('app.outdated_stores', true) = 'on'
         AND (deleted_at IS NOT NULL OR expires_at <= now())
     );
-CREATE POLICY taken_out ON anzoth.vector_store_files FOR SELECT TO anzoth_app
-    USING (current_setting('app.outdated_stores', true) = 'on' AND deleted_at IS NOT NULL);
+CREATE POLICY left_over ON anzoth.vector_store_files FOR SELECT TO anzoth_app
+    USING (
+        current_setting('app.outdated_stores', true) = 'on'
+        AND emptied_at IS NULL AND (deleted_at IS NOT NULL OR status IN ('cancelled', 'failed'))
+    );
 
 CREATE POLICY every_tenant ON anzoth.vector_stores TO anzoth_operator USING (true) WITH CHECK (true);
 CREATE POLICY every_tenant ON anzoth.file_batches TO anzoth_operator USING (true) WITH CHECK (true);
@@ -166,13 +172,13 @@ GRANT UPDATE (details, head, last_file, last_chunk, last_active_at, expires_afte
     emptied_at, deleted_at) ON anzoth.vector_stores TO anzoth_app;
 GRANT UPDATE (cancelled_at) ON anzoth.file_batches TO anzoth_app;
 GRANT UPDATE (number, batch_id, status, error_code, error_message, attributes, chunking, usage_bytes,
-    num_chunks, num_tokens, changed_seq, created_at, attempts, next_attempt_at, claimed_by, deleted_at)
-    ON anzoth.vector_store_files TO anzoth_app;
+    num_chunks, num_tokens, changed_seq, created_at, attempts, next_attempt_at, claimed_by, deleted_at,
+    emptied_at) ON anzoth.vector_store_files TO anzoth_app;
 GRANT UPDATE (generation) ON anzoth.index_generations TO anzoth_app;
 GRANT UPDATE (details, head, deleted_at) ON anzoth.vector_stores TO anzoth_operator;
 GRANT UPDATE (attributes, changed_seq, deleted_at) ON anzoth.vector_store_files TO anzoth_operator;
 
--- A file that is deleted, or expires, leaves every store, whoever deletes it.
+-- A file that is deleted, or expires, leaves every store that is there, whoever deletes it.
 CREATE FUNCTION anzoth.take_out_file() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
     WITH stores AS (
@@ -182,8 +188,9 @@ BEGIN
             FROM anzoth.vector_stores AS v
             JOIN anzoth.vector_store_files AS f ON f.tenant_id = v.tenant_id AND f.store_id = v.id
             WHERE f.tenant_id = new.tenant_id AND f.file_id = new.id AND f.deleted_at IS NULL
+                AND v.deleted_at IS NULL
             ORDER BY v.id
-            FOR UPDATE OF v
+            FOR NO KEY UPDATE OF v
         ) AS holding
         WHERE s.tenant_id = holding.tenant_id AND s.id = holding.id
         RETURNING s.tenant_id, s.id, s.head

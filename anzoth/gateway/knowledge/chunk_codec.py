@@ -63,6 +63,11 @@ class ChunkContent:
         """What is embedded and searched."""
         return indexed_text(self.context, self.text)
 
+    def behind(self, position: int) -> str:
+        """What it adds to a text that has come as far as `position`. What lies between them is
+        white space."""
+        return "\n" * (self.start - position) + self.text[max(0, position - self.start) :]
+
 
 class ChunkCodec:
     """Of one store of one tenant."""

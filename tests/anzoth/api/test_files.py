@@ -153,10 +153,8 @@ def test_lists_are_filtered_ordered_and_paged(run_files) -> None:
 def test_another_tenant_and_another_project_find_nothing(run_files) -> None:
     async def scenario(server: FileServer) -> None:
         made = await server.sdk().files.create(file=NOTES, purpose="assistants")
-        other = dataclasses.replace(server.one, project_id=await second_project(server))
-        server.api.keys.principals["other project"] = other
         unknown = f"file-{uuid.uuid4().hex}"
-        for key in ("foreign", "other project"):
+        for key in ("foreign", await server.add_project()):
             async with server.client(key) as client:
                 assert (await client.get("/files")).json()["data"] == []
                 for method, path in (("GET", ""), ("GET", "/content"), ("DELETE", "")):
@@ -172,15 +170,6 @@ def test_another_tenant_and_another_project_find_nothing(run_files) -> None:
         assert (await server.sdk().files.content(made.id)).read() == b"hello there"
 
     run_files(scenario)
-
-
-async def second_project(server: FileServer) -> uuid.UUID:
-    from anzoth.gateway import project_directory
-
-    made = await project_directory.create_project(
-        server.dsn, "one", "second", project_directory.Limits()
-    )
-    return made.id
 
 
 def test_scopes_tell_readers_from_writers(run_files) -> None:

@@ -1,0 +1,81 @@
+"""Vector stores come and go: what they are called, what is said about their files and what these
+say is shown to their project only, and stands nowhere in clear."""
+
+from __future__ import annotations
+
+import asyncio
+
+import httpx2
+from canary_drive import Keys
+from canary_files import data_key, form
+from canary_world import World, invented
+from stores_kit import chunks_of, insert_whole
+
+from anzoth.db.pool import Database
+from anzoth.gateway.principal import TenantHandle
+from anzoth.gateway.tenant_crypt import DataKey, TenantCipher
+
+_KINDS = ("store name", "store description", "store metadata", "file attribute", "chunk")
+
+
+def stores_come_and_go(world: World, known: Keys) -> None:
+    key = known.infers.text
+    name, description, metadata, attribute, text = (
+        world.plant(kind, invented(f"The {kind} is")) for kind in _KINDS
+    )
+
+    def ask(method: str, path: str, body: object = None, *shows: str) -> httpx2.Response:
+        reply = world.ask(method, path, body, key=key, shows=shows)
+        assert reply.status_code == 200, reply.text
+        return reply
+
+    of_store, of_file = _KINDS[:3], _KINDS[3:4]
+    sent = form("file", text.encode(), "a.txt")
+    kind = "multipart/form-data; boundary=b"
+    file = world.ask("POST", "/v1/files", content=sent, content_type=kind, key=key).json()["id"]
+    stores = "/v1/vector_stores"
+    said = {"name": name, "description": description, "metadata": {"team": metadata}}
+    store = ask("POST", stores, said, *of_store).json()["id"]
+    path = f"{stores}/{store}"
+    ask("GET", stores, None, *of_store)
+    ask("GET", path, None, *of_store)
+    ask("POST", path, {"metadata": {"team": metadata, "more": "x"}}, *of_store)
+    attributes = {"attributes": {"about": attribute}}
+    ask("POST", f"{path}/files", {"file_id": file, **attributes}, *of_file)
+    asyncio.run(_complete(world, store, file, text))
+    ask("GET", f"{path}/files", None, *of_file)
+    ask("GET", f"{path}/files/{file}", None, *of_file)
+    ask("POST", f"{path}/files/{file}", attributes, *of_file)
+    shown = ask("GET", f"{path}/files/{file}/content", None, "chunk").json()
+    assert "".join(part["text"] for part in shown["data"]) == text
+    batch = ask("POST", f"{path}/file_batches", {"file_ids": [file]}).json()["id"]
+    ask("GET", f"{path}/file_batches/{batch}")
+    ask("GET", f"{path}/file_batches/{batch}/files", None, *of_file)
+    ask("POST", f"{path}/file_batches/{batch}/cancel")
+    for wrong in (
+        {"name": [name]},
+        {"metadata": {text: metadata * 99}},
+        {"file_ids": [text]},
+        {"chunking_strategy": {"type": text}},
+        {"embedding_model": known.infers.text},
+    ):
+        assert world.ask("POST", stores, wrong, key=key).status_code in (400, 404)
+    for wrong in ({text: [attribute]}, {"about": {text: attribute}}, {"about": text * 9}):
+        body = {"file_id": file, "attributes": wrong}
+        assert world.ask("POST", f"{path}/files", body, key=key).status_code == 400
+    for query in (f"after={text[:40]}", f"filter={attribute[:40]}"):
+        assert world.ask("GET", f"{path}/files?{query}", key=key).status_code == 400
+    ask("DELETE", f"{path}/files/{file}")
+    ask("DELETE", path)
+
+
+async def _complete(world: World, store_id: str, file_id: str, text: str) -> None:
+    """As whoever reads files does."""
+    tenant_id, secret = await data_key(world)
+    cipher = TenantCipher(TenantHandle(tenant_id, "default", ""), DataKey.of(secret))
+    database = await Database.open(world.dsn)
+    try:
+        async with database.tenant(cipher.tenant) as connection:
+            await insert_whole(connection, cipher, store_id, file_id, chunks_of(text))
+    finally:
+        await database.close()
