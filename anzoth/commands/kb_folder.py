@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from anzoth.ingest.kinds import EXTENSIONS
+from anzoth.ingest.extensions import EXTENSIONS
 
 PATH, SHA256 = "path", "sha256"
 _MAX_PATH = 512

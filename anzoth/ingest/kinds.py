@@ -15,6 +15,7 @@ from typing import NamedTuple
 
 from anzoth.ingest.archive import Archive
 from anzoth.ingest.decode import NotText, decode
+from anzoth.ingest.extensions import EXTENSIONS
 from anzoth.ingest.limits import Limits, UnreadableFile
 
 _HEAD_BYTES = 1024
@@ -25,25 +26,6 @@ _OFFICE_PARTS = {
     "xl/workbook.xml": "xlsx",
 }  # fmt: skip
 _OFFICE_FOLDERS = {"word/": "docx", "ppt/": "pptx", "xl/": "xlsx"}
-
-_CODE = {
-    "py", "pyi", "js", "mjs", "cjs", "ts", "tsx", "jsx", "java", "kt", "kts", "scala", "c", "h",
-    "cc", "cpp", "cxx", "hpp", "hh", "cs", "go", "rs", "rb", "php", "swift", "m", "mm", "sh",
-    "bash", "zsh", "fish", "ps1", "bat", "sql", "r", "jl", "lua", "pl", "pm", "ex", "exs", "erl",
-    "hs", "ml", "mli", "clj", "lisp", "el", "vim", "dart", "zig", "nim", "proto", "thrift",
-    "graphql", "css", "scss", "less", "vue", "svelte", "tex", "bib", "toml", "yaml", "yml", "ini",
-    "cfg", "conf", "properties", "xml", "xsd", "xsl", "svg", "gradle", "cmake", "tf",
-    "dockerfile", "makefile", "diff", "patch", "ipynb",
-}  # fmt: skip
-
-EXTENSIONS: dict[str, str] = {
-    **dict.fromkeys(_CODE, "code"),
-    **dict.fromkeys(("csv", "tsv"), "csv"),
-    **dict.fromkeys(("html", "htm", "xhtml"), "html"),
-    **dict.fromkeys(("md", "markdown", "mdown", "mkd"), "md"),
-    **dict.fromkeys(("json", "jsonl", "ndjson"), "json"),
-}
-"""Of files that are plain text. Every other name is `txt`."""
 
 _HTML = re.compile(r"\s*(<\?xml[^>]*>\s*)?(<!--.*?-->\s*)*<(!doctype\s+html|html)\b", re.I | re.S)
 _TAG = re.compile(r"<[a-z!/][^>]*>", re.I)
