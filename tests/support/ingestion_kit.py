@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import struct
 import uuid
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,7 @@ from files_kit import add_tenant, owner_of
 from tokenizers import processors
 
 from anzoth.db import pool
-from anzoth.db.pool import Database
+from anzoth.db.pool import Connection, Database
 from anzoth.db.store import ingestion_rows
 from anzoth.file_config import FilesConfig
 from anzoth.gateway.engine_client import EngineClient
@@ -243,6 +243,48 @@ class World:
         return [tokenizer.decode(ids[1:-1]) for _, texts in self.peer.embeds for ids in texts]
 
 
+Scenario = Callable[[World], Awaitable[None]]
+
+
+class Killed(BaseException):
+    """The process ends here, as after kill -9."""
+
+
+class Mortal(Database):
+    """A database whose user is killed at the `dies_at`th of its transactions: before it begins, or
+    `after_commit`. Nothing that the dead one does reaches the database any more."""
+
+    def __init__(
+        self,
+        alive: Database,
+        dies_at: int | None = None,
+        *,
+        after_commit: bool = False,
+        error: type[BaseException] = Killed,
+    ) -> None:
+        """`error`: what is raised instead, once."""
+        self._alive = alive
+        self._dies_at = dies_at
+        self._after_commit = after_commit
+        self._error = error
+        self._is_dead = False
+        self.num_begun = 0
+
+    @contextlib.asynccontextmanager
+    async def _transaction(self, setting: str, value: str) -> AsyncIterator[Connection]:
+        number, self.num_begun = self.num_begun, self.num_begun + 1
+        if self._is_dead or (number == self._dies_at and not self._after_commit):
+            self._die()
+        async with self._alive._transaction(setting, value) as connection:
+            yield connection
+        if number == self._dies_at:
+            self._die()
+
+    def _die(self) -> None:
+        self._is_dead = self._error is Killed
+        raise self._error
+
+
 @contextlib.asynccontextmanager
 async def world(dsn: str, folder: Path, host: ParserHost) -> AsyncIterator[World]:
     checkpoint = write_letters_checkpoint(folder / "checkpoint")
@@ -268,7 +310,7 @@ async def world(dsn: str, folder: Path, host: ParserHost) -> AsyncIterator[World
 def sentences(count: int, topic: str = "the lamp", start: int = 0) -> bytes:
     """A text of so many paragraphs, each a chunk or more, no two alike."""
     said: Sequence[str] = [
-        f"Paragraph {number} says something of {topic} that no other one says."
+        f"Paragraph {number} says of {topic} what no other says."
         for number in range(start, start + count)
     ]
     return "\n\n".join(said).encode()

@@ -1,13 +1,13 @@
-"""How does one file become chunks of a store that can be searched?
+"""How does one file become chunks of a store?
 
-    pieces ─▶ a process that parses and cuts ─▶ groups of chunks ─▶ vectors ─▶ rows ─▶ completed
+    pieces ─▶ a process that parses and cuts ─▶ groups of chunks ─▶ vectors ─▶ rows
 
-Nothing is searched before the last transaction, which makes the file completed and is its change in
-the store's log. Until then each group of chunks is written as soon as it has its vectors, so that
-whoever goes on with the file after a crash finds them: a chunk that is there and says the same
-stays as it is, any other at its position is replaced, and what is behind the last one is deleted.
+None of them is searched before the file is said to be completed. Until then each group of chunks is
+written as soon as it has its vectors, so that whoever goes on with the file after a crash finds
+them: a chunk that is there and says the same stays as it is, any other at its position is replaced,
+and what is behind the last one is deleted.
 
-Does not know: whose turn it is, and what happens to a file that cannot be read.
+Does not know: whose turn it is, and what happens to a file that is whole, or cannot be read.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from typing import Any
 
 from anzoth.db.pool import Database
 from anzoth.db.store import ingestion_rows
-from anzoth.db.store.ingestion_rows import ClaimRow, NewChunk, StoredChunk
+from anzoth.db.store.ingestion_rows import ChunkSums, ClaimRow, NewChunk, StoredChunk
 from anzoth.gateway import audit
 from anzoth.gateway.files import FileOwner, Files
 from anzoth.gateway.knowledge.chunk_codec import ChunkCodec, ChunkContent
@@ -81,8 +81,8 @@ class FileIngestion:
         self._must_give_way = must_give_way
         self._clock = asyncio.get_running_loop().time
 
-    async def run(self) -> None:
-        """Returns when the file is completed.
+    async def run(self) -> ChunkSums:
+        """Returns when all chunks are there, and no others.
 
         Raises ClaimLost, GaveWay, ModelAway, UnreadableFile, NotFound where the file is gone,
         KeyRevoked where the tenant is, DatabaseDown, CannotOpen, and AnzothError for what the model
@@ -98,12 +98,13 @@ class FileIngestion:
             parsed = await self._read(model)
         read_s = self._clock() - began_s
         gives_way_at_s = self._clock() + max(SLICE_S, _READING_SHARE * read_s)
+        has_progress = False  # without it two files could make room for each other for ever
         for start in range(0, len(parsed.chunks), GROUP_CHUNKS):
-            is_over = self._clock() > gives_way_at_s and self._must_give_way()
+            is_over = has_progress and self._clock() > gives_way_at_s and self._must_give_way()
             if is_over and await parts.claims.do_others_wait(claim):
                 raise GaveWay
-            await self._write_group(parsed, start, codec, vectors)
-        await self._complete(len(parsed.chunks))
+            has_progress |= await self._write_group(parsed, start, codec, vectors)
+        return await self._finish(len(parsed.chunks))
 
     async def _read(self, model: ServedModel) -> Parsed:
         parts, claim = self._parts, self._claim
@@ -134,7 +135,8 @@ class FileIngestion:
 
     async def _write_group(
         self, parsed: Parsed, start: int, codec: ChunkCodec, vectors: ChunkVectors
-    ) -> None:
+    ) -> bool:
+        """False when all of it was there."""
         parts, claim = self._parts, self._claim
         chunks = parsed.chunks[start : start + GROUP_CHUNKS]
         async with parts.database.tenant(parts.claims.handle_of(claim)) as connection:
@@ -143,7 +145,7 @@ class FileIngestion:
         num_kept = len(chunks) - len(wanted)
         parts.metrics.chunks_ingested("kept", num_kept)
         if not wanted:
-            return
+            return False
         with self._timed("embed"):
             made = await vectors.of({one.digest: one.content.indexed for one in wanted})
         with self._timed("write"):
@@ -159,15 +161,15 @@ class FileIngestion:
                 await ingestion_rows.insert_chunks(connection, claim, rows)
         parts.metrics.chunks_ingested("embedded", made.num_embedded)
         parts.metrics.chunks_ingested("reused", len(wanted) - made.num_embedded)
+        return True
 
-    async def _complete(self, num_chunks: int) -> None:
-        parts, claim = self._parts, self._claim
-        await parts.claims.delete_chunks_from(claim, num_chunks)
-        async with parts.claims.holding(claim) as connection:
-            sums = await ingestion_rows.sum_chunks(connection, claim)
+    async def _finish(self, num_chunks: int) -> ChunkSums:
+        await self._parts.claims.delete_chunks_from(self._claim, num_chunks)
+        async with self._parts.claims.holding(self._claim) as connection:
+            sums = await ingestion_rows.sum_chunks(connection, self._claim)
         # Nobody else writes while the claim is held, and positions are unique.
         assert sums.num_chunks == num_chunks, (sums.num_chunks, num_chunks)
-        await parts.claims.complete(claim, sums)
+        return sums
 
     @contextlib.contextmanager
     def _timed(self, stage: str) -> Iterator[None]:

@@ -29,7 +29,7 @@ import asyncpg
 
 from anzoth.db.errors import DatabaseDown
 from anzoth.db.listen import listen
-from anzoth.db.store.ingestion_rows import CHANNEL, ClaimRow
+from anzoth.db.store.ingestion_rows import CHANNEL, ChunkSums, ClaimRow
 from anzoth.errors import KeyRevoked, NotFound
 from anzoth.gateway.knowledge.chunk_vectors import ModelAway
 from anzoth.gateway.knowledge.claims import LEASE_S, ClaimLost
@@ -137,7 +137,8 @@ class Ingestion:
         """Raises DatabaseDown: then it is this gateway's until the claim has passed."""
         claims = self._parts.claims
         try:
-            await self._while_renewed(claim)
+            sums = await self._while_renewed(claim)
+            await claims.complete(claim, sums)
             self._on_change(claims.handle_of(claim), claim.store_id, claim.file_id)
             return "completed"
         except asyncio.CancelledError:
@@ -153,8 +154,8 @@ class Ingestion:
             except ClaimLost:
                 return "dropped"
 
-    async def _while_renewed(self, claim: ClaimRow) -> None:
-        """Reads the file while its claim is renewed, and not a moment longer."""
+    async def _while_renewed(self, claim: ClaimRow) -> ChunkSums:
+        """Writes the file's chunks while its claim is renewed, and not a moment longer."""
         loop = asyncio.get_running_loop()
         reading = loop.create_task(FileIngestion(self._parts, claim, self._is_busy).run())
         renewed_at_s = loop.time()
@@ -167,7 +168,7 @@ class Ingestion:
                         raise
                 else:
                     renewed_at_s = loop.time()
-            await reading
+            return await reading
         finally:
             reading.cancel()
             await asyncio.wait({reading})
