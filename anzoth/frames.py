@@ -23,7 +23,7 @@ import orjson
 
 from anzoth.framing import FrameDecoder, FrameError, frame, header
 
-PROTOCOL = 5
+PROTOCOL = 6
 
 MAX_HEADER_BYTES = 16 << 20
 MAX_PAYLOAD_BYTES = 64 << 20
@@ -257,6 +257,8 @@ class Embed:
     """Keep only so many leading numbers of each vector, at the length of the whole."""
     second_at: tuple[int, ...] = ()
     """Where in each input the tokens of the second type begin; empty: nowhere in any."""
+    background: bool = False
+    """Nobody waits for it: it is computed in what the others leave."""
 
 
 @dataclass(slots=True, frozen=True)

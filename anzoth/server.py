@@ -50,6 +50,9 @@ from anzoth.gateway.endings import Endings
 from anzoth.gateway.files import Files
 from anzoth.gateway.generation import Generator
 from anzoth.gateway.health import Health
+from anzoth.gateway.knowledge.claims import Claims
+from anzoth.gateway.knowledge.file_ingestion import Parts, tokenizers_of
+from anzoth.gateway.knowledge.ingestion import Ingestion
 from anzoth.gateway.knowledge.store_cleanup import StoreCleanup
 from anzoth.gateway.knowledge.stores import VectorStores
 from anzoth.gateway.ledger import Ledger
@@ -67,6 +70,7 @@ from anzoth.gateway.usage_reports import UsageReports
 from anzoth.gateway.usage_retention import UsageRetention
 from anzoth.http.client_address import parse_networks
 from anzoth.http.server import HttpServer
+from anzoth.ingest.host import ParserHost
 from anzoth.knowledge_config import KnowledgeConfig
 from anzoth.model_changes import ModelChanges
 from anzoth.telemetry import Metrics
@@ -171,6 +175,9 @@ async def _build(
     stack.push_async_callback(ledger.close, _LEDGER_FLUSH_S)
     denials = Denials(database)
     stack.push_async_callback(denials.close)
+    knowledge = from_json(KnowledgeConfig, settings["knowledge"])
+    parsers = ParserHost(tokenizers_of(models), knowledge.ingestions)
+    stack.push_async_callback(parsers.close)
     background = await stack.enter_async_context(asyncio.TaskGroup())
     backends = Backends(
         Backend(from_json(BackendConfig, made), metrics, environ=settings["backend_keys"])
@@ -188,9 +195,10 @@ async def _build(
     usage = from_json(UsageConfig, settings["usage"])
     tenant_keys = TenantKeys(database, settings["dsn"], master_key)
     files = Files(database, tenant_keys, from_json(FilesConfig, settings["files"]))
-    knowledge = from_json(KnowledgeConfig, settings["knowledge"])
     store_cleanup = StoreCleanup(database, pepper)
     retriever = RetrieverClient(Path(settings["retriever_socket"]))
+    claims = Claims(database, ledger.writer, pepper)
+    ingesting = Parts(database, files, parsers, models, claims, metrics)
     parts = (
         authenticator,
         ledger,
@@ -205,6 +213,7 @@ async def _build(
         files.cleanup,
         store_cleanup,
         retriever,
+        Ingestion(ingesting, settings["dsn"], knowledge.ingestions),
     )
     tasks = [background.create_task(part.run()) for part in parts]
     stack.callback(lambda: [task.cancel() for task in tasks])

@@ -118,6 +118,30 @@ class Metrics:
         self._usage_lost = Counter(
             "anzoth_usage_lost", "Requests whose usage was not written down.", registry=registry
         )
+        self._ingested_files = Counter(
+            "anzoth_ingested_files",
+            "Files that were read for knowledge bases, by how that ended.",
+            ("outcome",),
+            registry=registry,
+        )
+        self._ingested_chunks = Counter(
+            "anzoth_ingested_chunks",
+            "Chunks of such files: embedded, reused where the same words were, or there already.",
+            ("source",),
+            registry=registry,
+        )
+        self._ingestion_stage = Histogram(
+            "anzoth_ingestion_seconds",
+            "Duration of reading a file, and of embedding and of writing some of its chunks.",
+            ("stage",),
+            buckets=_LATENCY_BUCKETS_S,
+            registry=registry,
+        )
+        self._waiting_files = Gauge(
+            "anzoth_waiting_files",
+            "Files that are not in their knowledge bases yet, of the whole installation.",
+            registry=registry,
+        )
         self._engine_up = Gauge(
             "anzoth_engine_up", "1 while the engine answers.", model, registry=registry
         )
@@ -170,6 +194,19 @@ class Metrics:
     def breaker(self, backend: str, model: str, state: Callable[[], float]) -> None:
         """`state` is asked for whenever the metrics are."""
         self._breaker.labels(backend, model).set_function(state)
+
+    def file_ingested(self, outcome: str) -> None:
+        """See `gateway.knowledge.ingestion`."""
+        self._of(self._ingested_files, outcome).inc()
+
+    def chunks_ingested(self, source: str, num_chunks: int) -> None:
+        self._of(self._ingested_chunks, source).inc(num_chunks)
+
+    def ingestion_stage(self, stage: str, after_s: float) -> None:
+        self._of(self._ingestion_stage, stage).observe(after_s)
+
+    def files_waiting(self, num_files: int) -> None:
+        self._waiting_files.set(num_files)
 
     def engine_up(self, model: str, up: bool) -> None:
         self._engine_up.labels(model).set(up)

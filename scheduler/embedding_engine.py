@@ -5,6 +5,11 @@ tenant for whom the fewest tokens were computed, in turn from that tenant's requ
 does not wait for the thousand passages that another request brought before it. A text is computed
 whole, within one step, so between steps nothing is half done and an abort only forgets.
 
+What comes in the background has queues and limits of its own and gets what the others leave of a
+step's budget: it delays them by the step that is running and no more. Where they leave nothing, or
+too little for its next text, that text goes along with every sixteenth step, so that it gets on
+beside a load that never ends.
+
 Reranking is the same work: a text is then a query and a document, and its vector is one number.
 
 Does not know: sockets, tensors, or text. The runner is known by its `Protocol` only.
@@ -13,7 +18,6 @@ Does not know: sockets, tensors, or text. The runner is known by its `Protocol` 
 from __future__ import annotations
 
 import logging
-from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from itertools import accumulate
@@ -23,6 +27,7 @@ from anzoth.config import ConfigError
 from anzoth.frames import PROTOCOL, Embed, Hello, Stats
 from anzoth.model_config import EngineConfig
 from anzoth.scheduler.admission import Limits, Refusal, Throughput, can_queue
+from anzoth.scheduler.text_queue import Request, TextQueue
 from anzoth.scheduler.texts import Text
 
 log = logging.getLogger(__name__)
@@ -30,6 +35,8 @@ log = logging.getLogger(__name__)
 MAX_INPUTS = 2048
 _DEFAULT_BATCH_TOKENS = 512
 """Large enough for the processor's matrix units, short enough for a query that comes meanwhile."""
+_MAX_PASSED_OVER = 15
+"""Steps in which no background text fitted; with the next one goes one all the same."""
 
 
 class EmbeddingRunner(Protocol):
@@ -69,30 +76,6 @@ class Vectors:
     """None: one of them could not be computed, and the request has failed."""
 
 
-@dataclass(slots=True, eq=False)
-class _Request:
-    """A request with texts that wait."""
-
-    number: int
-    tenant: str
-    texts: list[Text] = field(repr=False)
-    dimensions: int | None
-    arrival_s: float
-    next_text: int = 0
-
-    @property
-    def num_waiting_tokens(self) -> int:
-        return sum(map(len, self.texts[self.next_text :]))
-
-
-@dataclass(slots=True, eq=False)
-class _Tenant:
-    """Whose requests wait, in turn, and how many tokens were computed for them lately."""
-
-    num_tokens: int
-    requests: deque[_Request] = field(default_factory=deque)
-
-
 class EmbeddingEngine:
     """One model and its queue. Not thread-safe: one thread drives it."""
 
@@ -112,10 +95,11 @@ class EmbeddingEngine:
             max_queued_requests=config.max_queued_requests,
             max_queued_tokens=config.max_queued_tokens,
         )
-        self._tenants: dict[str, _Tenant] = {}
-        """Those with requests that wait."""
-        self._requests: dict[int, _Request] = {}
-        self._num_waiting_tokens = 0
+        self._interactive = TextQueue()
+        self._background = TextQueue()
+        self._num_passed_over = 0
+        """Steps since a background text was last computed, while one waits."""
+        self._requests: dict[int, Request] = {}
         self._throughput = Throughput()
         self._next_request = 0
         self._num_steps = 0
@@ -154,7 +138,7 @@ class EmbeddingEngine:
             return refusal
         ends = accumulate(embed.lengths)
         second_at = embed.second_at or (None,) * len(embed.lengths)
-        request = _Request(
+        request = Request(
             number=self._next_request,
             tenant=embed.tenant,
             texts=[
@@ -162,28 +146,19 @@ class EmbeddingEngine:
                 for end, length, second in zip(ends, embed.lengths, second_at, strict=True)
             ],
             dimensions=embed.dimensions,
+            is_background=embed.background,
             arrival_s=self._clock(),
         )
         self._next_request += 1
         self._requests[request.number] = request
-        self._num_waiting_tokens += len(token_ids)
-        if embed.tenant not in self._tenants:
-            # Not from zero: whoever was away must not be served alone until it has caught up.
-            least = min((tenant.num_tokens for tenant in self._tenants.values()), default=0)
-            self._tenants[embed.tenant] = _Tenant(least)
-        self._tenants[embed.tenant].requests.append(request)
+        self._queue_of(request.is_background).add(request)
         return request.number
 
     def abort(self, number: int) -> None:
         """Forgets the texts of a request that still wait. Finished or unknown: no effect."""
         request = self._requests.pop(number, None)
-        if request is None:
-            return
-        self._num_waiting_tokens -= request.num_waiting_tokens
-        tenant = self._tenants[request.tenant]
-        tenant.requests.remove(request)
-        if not tenant.requests:
-            del self._tenants[request.tenant]
+        if request is not None:
+            self._queue_of(request.is_background).remove(request)
 
     def step(self) -> list[Vectors]:
         """Computes one batch. Raises what the runner raises."""
@@ -191,7 +166,7 @@ class EmbeddingEngine:
         batch = self._take()
         texts = [request.texts[index] for request, index in batch]
         packed = self._runner.embed(texts, [request.dimensions for request, _ in batch])
-        made: dict[_Request, dict[int, bytes | None]] = {}
+        made: dict[Request, dict[int, bytes | None]] = {}
         for (request, index), vector in zip(batch, packed, strict=True):
             made.setdefault(request, {})[index] = vector
         self._num_steps += 1
@@ -219,30 +194,38 @@ class EmbeddingEngine:
 
     # --- one batch ----------------------------------------------------------------------------
 
-    def _take(self) -> list[tuple[_Request, int]]:
+    def _take(self) -> list[tuple[Request, int]]:
         """The next texts within the budget; a text that is longer than all of it goes alone."""
-        batch: list[tuple[_Request, int]] = []
-        left = self._budget
-        while self._tenants:
-            name, tenant = min(self._tenants.items(), key=lambda item: item[1].num_tokens)
-            request = tenant.requests[0]
-            num_tokens = len(request.texts[request.next_text])
-            if batch and num_tokens > left:
-                break
-            batch.append((request, request.next_text))
-            left -= num_tokens
-            request.next_text += 1
-            tenant.num_tokens += num_tokens
-            self._num_waiting_tokens -= num_tokens
-            tenant.requests.rotate(-1)
-            if request.next_text == len(request.texts):
-                tenant.requests.pop()
-                del self._requests[request.number]
-                if not tenant.requests:
-                    del self._tenants[name]
+        batch: list[tuple[Request, int]] = []
+        left = self._fill(batch, self._interactive, self._budget)
+        num_interactive = len(batch)
+        self._fill(batch, self._background, left)
+        if len(batch) > num_interactive or not self._background:
+            self._num_passed_over = 0
+        elif self._num_passed_over < _MAX_PASSED_OVER:
+            self._num_passed_over += 1
+        else:
+            self._take_from(self._background, batch)
+            self._num_passed_over = 0
         return batch
 
-    def _answer(self, request: _Request, vectors: dict[int, bytes | None]) -> Vectors:
+    def _fill(self, batch: list[tuple[Request, int]], queue: TextQueue, left: int) -> int:
+        """What is left of the budget, of which `left` was there."""
+        while (num_tokens := queue.peek()) is not None and (num_tokens <= left or not batch):
+            self._take_from(queue, batch)
+            left -= num_tokens
+        return left
+
+    def _take_from(self, queue: TextQueue, batch: list[tuple[Request, int]]) -> None:
+        request, index = queue.take()
+        batch.append((request, index))
+        if request.next_text == len(request.texts):
+            del self._requests[request.number]
+
+    def _queue_of(self, is_background: bool) -> TextQueue:
+        return self._background if is_background else self._interactive
+
+    def _answer(self, request: Request, vectors: dict[int, bytes | None]) -> Vectors:
         finite = tuple(vector for vector in vectors.values() if vector is not None)
         if len(finite) < len(vectors):
             log.error("request %d: the model gave numbers that are not finite", request.number)
@@ -262,12 +245,15 @@ class EmbeddingEngine:
                 "too_long",
                 f"This model takes at most {limit} tokens per input. Input {which} has {longest}.",
             )
-        num_requests = len(self._requests)
-        if not can_queue(len(token_ids), num_requests, self._num_waiting_tokens, self._limits):
+        queue = self._queue_of(embed.background)
+        num_requests, num_tokens = queue.num_requests, queue.num_tokens
+        if not can_queue(len(token_ids), num_requests, num_tokens, self._limits):
+            if embed.background:
+                num_tokens += self._interactive.num_tokens  # which come first
             return Refusal(
                 "capacity",
                 f"{num_requests} requests are waiting already.",
-                self._throughput.retry_after_ms(self._num_waiting_tokens),
+                self._throughput.retry_after_ms(num_tokens),
             )
         return None
 
@@ -282,6 +268,8 @@ class EmbeddingEngine:
         if min(token_ids) < 0 or max(token_ids) >= self._limits.vocab_size:
             size = self._limits.vocab_size
             return f"An input holds a token id outside the vocabulary (0 to {size - 1})."
+        if type(embed.background) is not bool:
+            return "background must be true or false."
         if embed.second_at and not self._are_pairs(embed):
             return "An input's second token type begins where it cannot."
         if dimensions is not None and (

@@ -208,8 +208,10 @@ class EngineClient:
         tenant: TenantHandle,
         key_id: UUID | None = None,
         second_at: tuple[int, ...] = (),
+        background: bool = False,
     ) -> list[bytes]:
-        """Each input's vector, as little-endian float32. `second_at`: see `frames.Embed`.
+        """Each input's vector, as little-endian float32. `second_at`, `background`: see
+        `frames.Embed`.
 
         Cancelled: the engine is told. Raises ModelUnavailable, CapacityUnavailable,
         ContextLengthExceeded, InvalidValue or KeyRevoked.
@@ -219,7 +221,7 @@ class EngineClient:
         request = self._next_number()
         pending = self._embeddings[request] = PendingVectors(owners, len(inputs))
         lengths = tuple(map(len, inputs))
-        message = Embed(request, str(tenant.id), lengths, dimensions, second_at)
+        message = Embed(request, str(tenant.id), lengths, dimensions, second_at, background)
         token_ids = list(itertools.chain.from_iterable(inputs))
         connection.send(encode(message, pack_token_ids(token_ids)))
         try:

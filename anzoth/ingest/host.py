@@ -31,17 +31,74 @@ _KEPT = ("LD_LIBRARY_PATH", "PYTHONHOME", "PYTHONPATH")
 _log = logging.getLogger(__name__)
 
 
+@dataclass(slots=True, eq=False)
+class _Zygote:
+    """One, from its start to its end."""
+
+    process: asyncio.subprocess.Process
+    control: socket.socket
+    tokenizers: Mapping[str, str]
+    """Those that it has loaded."""
+    num_reading: int = 0
+    is_retired: bool = False
+    """Another one has taken its place: it ends with what it still reads."""
+
+    @classmethod
+    async def start(cls, tokenizers: Mapping[str, str]) -> _Zygote:
+        """Raises UnreadableFile when it does not come up."""
+        ours, theirs = socket.socketpair()
+        with theirs:
+            process = await child.start(
+                "anzoth.ingest.zygote",
+                {"control_fd": theirs.fileno(), "tokenizers": tokenizers},
+                pass_fds=(theirs.fileno(),),
+                env=_ENVIRONMENT | {key: os.environ[key] for key in _KEPT if key in os.environ},
+            )
+        ours.setblocking(False)
+        zygote = cls(process, ours, tokenizers)
+        is_ready = b""
+        try:
+            async with asyncio.timeout(_START_TIMEOUT_S):
+                is_ready = await asyncio.get_running_loop().sock_recv(ours, 1)
+        except TimeoutError:
+            pass
+        finally:
+            if not is_ready:
+                await zygote.stop()
+        if not is_ready:
+            raise UnreadableFile("server_error", "The readers of files do not start. Retry.")
+        return zygote
+
+    @property
+    def is_running(self) -> bool:
+        return self.process.returncode is None
+
+    def has(self, tokenizer: str | None, wanted: Mapping[str, str]) -> bool:
+        """Whether it runs and its `tokenizer`, if one is needed, is the one that is wanted."""
+        return self.is_running and (
+            tokenizer is None or self.tokenizers.get(tokenizer) == wanted.get(tokenizer)
+        )
+
+    async def stop(self) -> None:
+        """Idempotent. What it reads is ended with it."""
+        self.control.close()
+        if self.process.returncode is None:
+            self.process.kill()
+        await self.process.wait()
+
+
 @dataclass(slots=True)
 class ParserHost:
     """Reads files, at most `max_running` at the same time. `close` ends it."""
 
-    tokenizers: Mapping[str, str]
-    """Name → path of a tokenizer.json, for chunks."""
+    tokenizers: Mapping[str, str] = field(default_factory=dict)
+    """Name → path of a tokenizer.json, for chunks. It may be replaced: when a file needs one that
+    the zygote lacks, a zygote that has these takes its place."""
     max_running: int = 2
     _slots: asyncio.Semaphore = field(init=False)
     _starting: asyncio.Lock = field(default_factory=asyncio.Lock)
-    _process: asyncio.subprocess.Process | None = None
-    _control: socket.socket | None = None
+    _current: _Zygote | None = None
+    _retired: set[_Zygote] = field(default_factory=set)
 
     def __post_init__(self) -> None:
         self._slots = asyncio.Semaphore(self.max_running)
@@ -49,8 +106,8 @@ class ParserHost:
     @property
     def pid(self) -> int | None:
         """The zygote's. None: it does not run."""
-        process = self._process
-        return None if process is None or process.returncode is not None else process.pid
+        zygote = self._current
+        return None if zygote is None or not zygote.is_running else zygote.process.pid
 
     async def read(
         self, job: wire.Job, content: bytes | AsyncIterator[bytes], size: int
@@ -94,13 +151,25 @@ class ParserHost:
     async def _exchange(
         self, job: wire.Job, content: bytes | AsyncIterator[bytes], size: int
     ) -> tuple[bytes, tuple[int, bool] | None]:
-        control = await self._ensure_started()
+        zygote = await self._ensure_started(job.tokenizer)
+        zygote.num_reading += 1
+        try:
+            return await self._read_with(zygote, job, content, size)
+        finally:
+            zygote.num_reading -= 1
+            if zygote.is_retired and not zygote.num_reading:
+                self._retired.discard(zygote)
+                await zygote.stop()
+
+    async def _read_with(
+        self, zygote: _Zygote, job: wire.Job, content: bytes | AsyncIterator[bytes], size: int
+    ) -> tuple[bytes, tuple[int, bool] | None]:
         ours, theirs = socket.socketpair()
         ending, their_ending = socket.socketpair()
         try:
             with theirs, their_ending:
                 message = wire.DEADLINE.pack(job.limits.wall_s)
-                socket.send_fds(control, [message], [theirs.fileno(), their_ending.fileno()])
+                socket.send_fds(zygote.control, [message], [theirs.fileno(), their_ending.fileno()])
             reader, writer = await asyncio.open_unix_connection(sock=ours)
             ending_reader, ending_writer = await asyncio.open_unix_connection(sock=ending)
         except BaseException as error:
@@ -108,7 +177,7 @@ class ParserHost:
             ending.close()
             if not isinstance(error, OSError):
                 raise
-            await self._drop(control)  # the zygote has ended
+            await self._drop(zygote)  # the zygote has ended
             return b"", None
         try:
             async with asyncio.TaskGroup() as group:
@@ -119,7 +188,7 @@ class ParserHost:
                 raise UnreadableFile("invalid_file", "The file has too much text. Split it.")
             told = await ending_reader.read(wire.ENDED.size)
             if len(told) != wire.ENDED.size:
-                await self._drop(control)
+                await self._drop(zygote)
                 return frame, None
             return frame, wire.ENDED.unpack(told)
         except ExceptionGroup as failed:  # of whoever sends the file
@@ -128,52 +197,40 @@ class ParserHost:
             writer.close()
             ending_writer.close()  # a process that is still there is killed now
 
-    async def _ensure_started(self) -> socket.socket:
+    async def _ensure_started(self, tokenizer: str | None) -> _Zygote:
+        """One that has this tokenizer."""
         async with self._starting:
-            if self.pid is not None and self._control is not None:
-                return self._control
-            await self._stop()
-            ours, theirs = socket.socketpair()
-            with theirs:
-                self._process = await child.start(
-                    "anzoth.ingest.zygote",
-                    {"control_fd": theirs.fileno(), "tokenizers": dict(self.tokenizers)},
-                    pass_fds=(theirs.fileno(),),
-                    env=_ENVIRONMENT | {key: os.environ[key] for key in _KEPT if key in os.environ},
-                )
-            ours.setblocking(False)
-            self._control = ours
-            try:
-                async with asyncio.timeout(_START_TIMEOUT_S):
-                    is_ready = await asyncio.get_running_loop().sock_recv(ours, 1)
-            except TimeoutError:
-                is_ready = b""
-            if not is_ready:
-                await self._stop()
-                raise UnreadableFile("server_error", "The readers of files do not start. Retry.")
-            return ours
+            zygote, wanted = self._current, dict(self.tokenizers)
+            if zygote is not None and zygote.has(tokenizer, wanted):
+                return zygote
+            self._current = None
+            if zygote is not None:
+                await self._retire(zygote)
+            self._current = await _Zygote.start(wanted)
+            return self._current
 
-    async def _drop(self, control: socket.socket) -> None:
-        """The zygote told nothing of a process's end, so it has ended, or is about to."""
+    async def _retire(self, zygote: _Zygote) -> None:
+        if zygote.is_running and zygote.num_reading:
+            zygote.is_retired = True
+            self._retired.add(zygote)
+        else:
+            await zygote.stop()
+
+    async def _drop(self, zygote: _Zygote) -> None:
+        """It told nothing of a process's end, so it has ended, or is about to."""
         async with self._starting:
-            if self._control is control:
-                await self._stop()
+            if self._current is zygote:
+                self._current = None
+            await zygote.stop()
 
     async def close(self) -> None:
         """Ends the zygote, and with it every process that reads a file. Idempotent."""
         async with self._starting:
-            await self._stop()
-
-    async def _stop(self) -> None:
-        if self._control is not None:
-            self._control.close()
-            self._control = None
-        process, self._process = self._process, None
-        if process is None:
-            return
-        if process.returncode is None:
-            process.kill()
-        await process.wait()
+            for zygote in (self._current, *self._retired):
+                if zygote is not None:
+                    await zygote.stop()
+            self._current = None
+            self._retired.clear()
 
 
 async def _send(

@@ -44,6 +44,7 @@ class Tokenizer:
         "_pieces",
         "chat_template",
         "control_tokens",
+        "file",
         "special_tokens",
     )
 
@@ -53,6 +54,7 @@ class Tokenizer:
         decoder: Mapping[str, Any] | None,
         special_tokens: Mapping[str, str],
         chat_template: str | None,
+        file: Path | None = None,
     ) -> None:
         # A file may carry the padding and truncation of its training run. Prompts must keep both
         # ends, so neither survives here.
@@ -70,6 +72,8 @@ class Tokenizer:
         self.special_tokens = dict(special_tokens)
         """`bos_token` and so on, as chat templates read them."""
         self.chat_template = chat_template
+        self.file = file
+        """Its tokenizer.json, for processes that read it themselves."""
 
     @classmethod
     def load(cls, directory: Path) -> Tokenizer:
@@ -86,7 +90,8 @@ class Tokenizer:
             raise TokenizerError(f"{file} is not a tokenizer: {error}") from error
         config = _read(directory / "tokenizer_config.json")
         special = _special_tokens(_read(directory / "special_tokens_map.json"), config)
-        return cls(backend, document.get("decoder"), special, _chat_template(directory, config))
+        template = _chat_template(directory, config)
+        return cls(backend, document.get("decoder"), special, template, file)
 
     @property
     def vocab_size(self) -> int:

@@ -52,6 +52,7 @@ MESSAGES = [
     Purged(3, 40, 2),
     Embed(11, "t", (3, 1), 8),
     Embed(12, "t", (3, 1), None, (2, 0)),
+    Embed(13, "t", (3, 1), background=True),
     Embedded(11, (1, 0)),
     Failed(11),
     dataclasses.replace(HELLO, dimensions=384),

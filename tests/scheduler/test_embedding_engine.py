@@ -22,18 +22,20 @@ def make(runner: FakeEmbeddingRunner | None = None, **settings: Any) -> Embeddin
     return EmbeddingEngine(runner or FakeEmbeddingRunner(), config, lambda: float(next(clock)))
 
 
-def submit(
-    engine: EmbeddingEngine, *texts: list[int], tenant: str = "t", size: int | None = None
-) -> int:
-    answer = try_submit(engine, *texts, tenant=tenant, size=size)
+def submit(engine: EmbeddingEngine, *texts: list[int], **how: Any) -> int:
+    answer = try_submit(engine, *texts, **how)
     assert isinstance(answer, int)
     return answer
 
 
 def try_submit(
-    engine: EmbeddingEngine, *texts: list[int], tenant: str = "t", size: int | None = None
+    engine: EmbeddingEngine,
+    *texts: list[int],
+    tenant: str = "t",
+    size: int | None = None,
+    background: bool = False,
 ) -> int | Refusal:
-    embed = Embed(1, tenant, tuple(map(len, texts)), size)
+    embed = Embed(1, tenant, tuple(map(len, texts)), size, background=background)
     return engine.submit(embed, [token for text in texts for token in text])
 
 
@@ -109,6 +111,69 @@ def test_a_tenant_that_was_away_is_not_served_alone() -> None:
     assert sum([1] * 5 in batch for batch in runner.batches[20:]) == 10
 
 
+def test_background_texts_get_what_interactive_ones_leave() -> None:
+    runner = FakeEmbeddingRunner()
+    engine = make(runner)
+    submit(engine, *([[1] * 3] * 9), background=True)
+    engine.step()
+    submit(engine, [2] * 4, [2] * 3)
+    submit(engine, *([[3] * 5] * 2), tenant="other")
+    steps(engine)
+    assert [[text[0] for text in batch] for batch in runner.batches] == [
+        [1, 1, 1],
+        [2, 3],
+        [2, 3],
+        [1, 1, 1],
+        [1, 1, 1],
+    ]
+
+
+def test_a_background_text_that_never_fits_goes_along_with_every_sixteenth_step() -> None:
+    runner = FakeEmbeddingRunner()
+    engine = make(runner)
+    submit(engine, *([[1] * 7] * 3), background=True)
+    for _ in range(48):
+        submit(engine, [2] * 6)  # leaves four tokens, in each step
+        engine.step()
+    assert [step for step, batch in enumerate(runner.batches, 1) if [1] * 7 in batch] == [
+        *(16, 32, 48)
+    ]
+    assert all([2] * 6 in batch for batch in runner.batches)
+    assert not engine.has_work
+
+
+def test_background_texts_of_all_tenants_share_by_tokens() -> None:
+    runner = FakeEmbeddingRunner()
+    engine = make(runner)
+    submit(engine, *([[1] * 8] * 50), tenant="long", background=True)
+    submit(engine, *([[2] * 2] * 200), tenant="short", background=True)
+    for _ in range(40):
+        submit(engine, [3])
+        engine.step()
+    computed = [text for batch in runner.batches for text in batch]
+    tokens = [sum(len(text) for text in computed if text[0] == tenant) for tenant in (1, 2)]
+    assert abs(tokens[0] - tokens[1]) <= 10
+
+
+def test_background_work_refuses_nobody_in_front() -> None:
+    engine = make(max_queued_tokens=30, max_queued_requests=3)
+    for _ in range(3):
+        submit(engine, [1] * 10, background=True)
+    refused = try_submit(engine, [1], background=True)
+    assert isinstance(refused, Refusal)
+    assert refused.code == "capacity"
+    for _ in range(3):
+        submit(engine, [2] * 10)
+    assert isinstance(try_submit(engine, [2]), Refusal)
+
+
+def test_an_aborted_background_request_makes_room() -> None:
+    engine = make(max_queued_requests=1)
+    number = submit(engine, [1], background=True)
+    engine.abort(number)
+    submit(engine, [1], background=True)
+
+
 def test_each_pair_keeps_the_place_where_its_second_text_begins() -> None:
     engine = make()
     embed = Embed(1, "t", (4, 3), second_at=(2, 3))
@@ -162,6 +227,7 @@ def test_a_text_that_cannot_be_computed_ends_its_own_request_only() -> None:
         (Embed(1, "t", (3,), second_at=(-1,)), [1] * 3, "invalid"),
         (Embed(1, "t", (3,), second_at=(True,)), [1] * 3, "invalid"),
         (Embed(1, "t", (3,), second_at=(1, 1)), [1] * 3, "invalid"),
+        (Embed(1, "t", (1,), background=1), [1], "invalid"),  # type: ignore[arg-type]  # on the wire
         (Embed(1, "t", (1, 21)), [1] * 22, "too_long"),
     ],
 )
@@ -210,7 +276,8 @@ def test_random_work_makes_each_vector_once_and_leaves_nothing(seed: int) -> Non
                 [rng.randrange(100) for _ in range(rng.randint(1, 20))]
                 for _ in range(rng.randint(1, 9))
             ]
-            number = submit(engine, *texts, tenant=rng.choice("abc"))
+            how = {"tenant": rng.choice("abc"), "background": rng.random() < 0.5}
+            number = submit(engine, *texts, **how)
             expected[number], got[number] = [spelled(text) for text in texts], {}
         elif action < 0.5 and expected:
             number = rng.choice(list(expected))
@@ -223,8 +290,8 @@ def test_random_work_makes_each_vector_once_and_leaves_nothing(seed: int) -> Non
     for number, vectors in expected.items():
         if number not in aborted:
             assert [got[number][index] for index in range(len(vectors))] == vectors
-    assert engine._tenants == {}
-    assert engine._num_waiting_tokens == 0
+    for queue in (engine._interactive, engine._background):
+        assert (queue._tenants, queue.num_requests, queue.num_tokens) == ({}, 0, 0)
 
 
 def collect(made: list[Vectors], got: dict[int, dict[int, bytes]]) -> None:

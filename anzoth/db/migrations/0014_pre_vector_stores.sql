@@ -77,7 +77,7 @@ CREATE INDEX files_of_store
 CREATE INDEX files_of_batch ON anzoth.vector_store_files (tenant_id, store_id, batch_id)
     WHERE batch_id IS NOT NULL;
 CREATE INDEX changes_of_store ON anzoth.vector_store_files (tenant_id, store_id, changed_seq);
-CREATE INDEX waiting_files ON anzoth.vector_store_files (next_attempt_at)
+CREATE INDEX waiting_files ON anzoth.vector_store_files (tenant_id, next_attempt_at)
     WHERE status = 'in_progress' AND deleted_at IS NULL;
 CREATE INDEX left_over_files ON anzoth.vector_store_files (tenant_id, store_id, file_id)
     WHERE emptied_at IS NULL AND (deleted_at IS NOT NULL OR status IN ('cancelled', 'failed'));

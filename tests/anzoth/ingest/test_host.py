@@ -77,6 +77,10 @@ async def code_of(host: ParserHost, name: str, data: bytes) -> str | None:
     return None
 
 
+def is_there(pid: int | None) -> bool:
+    return Path(f"/proc/{pid}").exists()
+
+
 def test_a_child_reads_every_kind_as_this_process_does() -> None:
     async def test(host: ParserHost) -> None:
         for name, data in EACH.values():
@@ -269,6 +273,31 @@ def test_a_dead_zygote_is_replaced() -> None:
             await host.read(Job("a.txt", EVERYTHING), deadly(), 10)
         assert (await read(host, *EACH["txt"])).document.kind == "txt"
         assert host.pid != first
+
+    with_host(test)
+
+
+def test_a_tokenizer_that_comes_later_is_loaded_without_harm_to_who_reads(
+    tokenizer_path: str,
+) -> None:
+    async def test(host: ParserHost) -> None:
+        await read(host, *EACH["txt"])
+        first = host.pid
+        cut = {"chunking": Structural(16), "tokenizer": "words"}
+
+        async def slow() -> AsyncIterator[bytes]:
+            yield LARGE
+            host.tokenizers = {"words": tokenizer_path}
+            assert (await read(host, *EACH["txt"], **cut)).chunks
+            assert host.pid != first
+            assert is_there(first)
+            yield LARGE
+
+        await host.read(Job("a.txt", EVERYTHING), slow(), 2 * len(LARGE))
+        assert not is_there(first)
+        second = host.pid
+        assert (await read(host, *EACH["txt"], **cut)).chunks
+        assert host.pid == second
 
     with_host(test)
 
