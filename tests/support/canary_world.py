@@ -231,7 +231,7 @@ class World:
         return done.stdout
 
     def until_ready(self) -> None:
-        deadline_s = time.monotonic() + 40
+        deadline_s = time.monotonic() + 80  # two engines start
         while True:
             with contextlib.suppress(httpx2.TransportError):
                 components = self.client.get("/readyz").json()["components"].items()
@@ -371,7 +371,12 @@ def running_world() -> Iterator[World]:
         provider = stack.enter_context(oidc_provider())
         peer = stack.enter_context(running_peer())
         server = stack.enter_context(
-            installation(ANZOTH_DATABASE_URL=dsn, KEY_OF_FAR=backend_key, PYTHONFAULTHANDLER="1")
+            installation(
+                ANZOTH_DATABASE_URL=dsn,
+                ANZOTH_EMBEDDINGS="true",  # vector stores need a model for their vectors
+                KEY_OF_FAR=backend_key,
+                PYTHONFAULTHANDLER="1",
+            )
         )
         file = _configuration(folder, peer, provider, backend_file_key)
         server.start("--config", str(file))
@@ -386,6 +391,7 @@ def running_world() -> Iterator[World]:
         audit_key = (server.data_dir / "audit_key").read_text().strip()
         world.plant("audit key", audit_key)
         world.plant("audit key, as bytes", bytes.fromhex(audit_key))
+        world.until_ready()  # the embedding engine starts last
         yield world
 
 
