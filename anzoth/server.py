@@ -33,7 +33,14 @@ from anzoth.account_config import AccountsConfig, OidcConfig
 from anzoth.api.app import App
 from anzoth.api.call import Services
 from anzoth.backend_config import BackendConfig
-from anzoth.config import ConfigError, HttpConfig, JournalConfig, UsageConfig, from_json
+from anzoth.config import (
+    ConfigError,
+    HttpConfig,
+    JournalConfig,
+    UsageConfig,
+    from_json,
+    index_folder,
+)
 from anzoth.db.pool import Database
 from anzoth.errors import CapacityUnavailable
 from anzoth.file_config import FilesConfig
@@ -52,6 +59,9 @@ from anzoth.gateway.generation import Generator
 from anzoth.gateway.health import Health
 from anzoth.gateway.knowledge.store_cleanup import StoreCleanup
 from anzoth.gateway.knowledge.stores import VectorStores
+from anzoth.gateway.knowledge.index_cleanup import IndexCleanup
+from anzoth.gateway.knowledge.indexing import Indexes
+from anzoth.gateway.knowledge.searching import Searcher
 from anzoth.gateway.ledger import Ledger
 from anzoth.gateway.limit_leases import Leases
 from anzoth.gateway.limits import Limiter
@@ -60,7 +70,6 @@ from anzoth.gateway.organization import service as organization_service
 from anzoth.gateway.past_requests import PastRequests
 from anzoth.gateway.past_usage import PastUsage
 from anzoth.gateway.remote_usage import RemoteAccounts
-from anzoth.gateway.retriever_client import RetrieverClient
 from anzoth.gateway.tenant_crypt import TenantKeys
 from anzoth.gateway.uploads import Uploads
 from anzoth.gateway.usage_reports import UsageReports
@@ -189,8 +198,13 @@ async def _build(
     tenant_keys = TenantKeys(database, settings["dsn"], master_key)
     files = Files(database, tenant_keys, from_json(FilesConfig, settings["files"]))
     knowledge = from_json(KnowledgeConfig, settings["knowledge"])
-    store_cleanup = StoreCleanup(database, pepper)
-    retriever = RetrieverClient(Path(settings["retriever_socket"]))
+    indexes = Indexes(database, tenant_keys, Path(settings["retriever_socket"]), ledger.writer)
+    retriever = indexes.client
+    metrics.retriever(lambda: retriever.last_stats if retriever.healthy else None)
+    index_cleanup = IndexCleanup(database, settings["dsn"], indexes, index_folder(data_dir))
+    store_cleanup = StoreCleanup(
+        database, pepper, lambda tenant, store_id: index_cleanup.gone(tenant.id, store_id)
+    )
     parts = (
         authenticator,
         ledger,
@@ -204,7 +218,8 @@ async def _build(
         tenant_keys,
         files.cleanup,
         store_cleanup,
-        retriever,
+        indexes,
+        index_cleanup,
     )
     tasks = [background.create_task(part.run()) for part in parts]
     stack.callback(lambda: [task.cancel() for task in tasks])
@@ -229,7 +244,10 @@ async def _build(
         organization=organization_service.build(database, pepper, models),
         files=files,
         uploads=Uploads(files),
-        stores=VectorStores(database, tenant_keys, models, knowledge, store_cleanup),
+        stores=VectorStores(
+            database, tenant_keys, models, knowledge, store_cleanup, indexes.on_change
+        ),
+        searcher=Searcher(database, tenant_keys, models, indexes, metrics),
     )
 
 

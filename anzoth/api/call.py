@@ -29,6 +29,7 @@ from anzoth.gateway.generation import Generation, Generator
 from anzoth.gateway.generation_request import GenerationRequest
 from anzoth.gateway.health import Health
 from anzoth.gateway.knowledge.stores import VectorStores
+from anzoth.gateway.knowledge.searching import Searcher
 from anzoth.gateway.ledger import Ledger
 from anzoth.gateway.limits import Reservation
 from anzoth.gateway.models import ModelRegistry, ServedModel
@@ -79,6 +80,7 @@ class Services:
     files: Files
     uploads: Uploads
     stores: VectorStores
+    searcher: Searcher
 
 
 @dataclass(slots=True)
