@@ -23,7 +23,12 @@ from functools import partial
 from anzoth.db.pool import Database
 from anzoth.db.store import chunk_rows
 from anzoth.db.store.chunk_rows import ChunkToIndex, IndexedFile
-from anzoth.errors import InvalidValue, NotFound, PayloadTooLarge, RetrieverUnavailable
+from anzoth.errors import (
+    InvalidValue,
+    PayloadTooLarge,
+    RetrieverUnavailable,
+    VectorStoreNotFound,
+)
 from anzoth.gateway.knowledge.chunk_codec import ChunkCodec
 from anzoth.gateway.knowledge.store_attributes import open_attributes
 from anzoth.gateway.principal import TenantHandle
@@ -56,13 +61,13 @@ class Replayer:
         self._keys = keys
 
     async def replay(self, store: ReplayedStore, after: int, apply: Apply) -> int:
-        """See `retriever_client.Replay`. Raises NotFound: the store is gone; KeyRevoked,
+        """See `retriever_client.Replay`. Raises VectorStoreNotFound: it is gone; KeyRevoked,
         DatabaseDown, and what `apply` raises of a retriever that is lost or full."""
         cipher = await self._keys.cipher(store.tenant)
         async with self._database.tenant(store.tenant) as connection:
             found = await chunk_rows.changed_files(connection, store.tenant.id, store.id, after)
         if found is None:
-            raise unknown_store()
+            raise VectorStoreNotFound()
         head, file_ids = found
         for file_id in file_ids:
             await self.tell(store, cipher, file_id, apply)
@@ -145,8 +150,3 @@ class _Opener:
 
     def chunks(self) -> Chunks:
         return Chunks(self._numbers, self._texts, bytes(self._vectors))
-
-
-def unknown_store() -> NotFound:
-    """For every id that is not one of this project's stores, or not granted, whoever's it is."""
-    return NotFound("There is no such vector store.", param="vector_store_id")

@@ -28,13 +28,12 @@ import orjson
 from anzoth.db.pool import Database
 from anzoth.db.store import chunk_rows
 from anzoth.db.store.chunk_rows import FoundRow, IndexedStore
-from anzoth.errors import AnzothError, DeadlineExceeded, InvalidValue
+from anzoth.errors import AnzothError, DeadlineExceeded, InvalidValue, VectorStoreNotFound
 from anzoth.gateway.files import FileOwner, open_name
 from anzoth.gateway.knowledge import spans
 from anzoth.gateway.knowledge.chunk_codec import ChunkCodec, ChunkContent
 from anzoth.gateway.knowledge.indexing import Indexes
 from anzoth.gateway.knowledge.query_vectors import Embed, QueryVectors, embed_queries, uncounted
-from anzoth.gateway.knowledge.replay import unknown_store
 from anzoth.gateway.knowledge.spans import Span
 from anzoth.gateway.knowledge.store_attributes import AttributeValue, open_attributes
 from anzoth.gateway.models import ModelRegistry
@@ -148,8 +147,8 @@ class Searcher:
     ) -> Found:
         """The best chunks of these stores together. `embed` None: by the engine, uncounted.
 
-        Grants are the caller's matter. Raises NotFound (for every store that is not the project's,
-        with the same words), InvalidValue (naming `filters`), RetrieverUnavailable,
+        Grants are the caller's matter. Raises VectorStoreNotFound (for every store that is not the
+        project's), InvalidValue (naming `filters`), RetrieverUnavailable,
         DeadlineExceeded, KeyRevoked, DatabaseDown and what `embed` raises.
         """
         search = _Search(self, owner, list(dict.fromkeys(store_ids)), request, self._metrics)
@@ -174,7 +173,7 @@ class Searcher:
     async def check(
         self, owner: FileOwner, store_ids: Collection[str]
     ) -> tuple[TenantCipher, dict[str, IndexedStore]]:
-        """The stores as they are now. Raises NotFound."""
+        """The stores as they are now. Raises VectorStoreNotFound."""
         cipher = await self._keys.cipher(owner.tenant)
         async with self._database.tenant(owner.tenant) as connection:
             tenant_id = owner.tenant.id
@@ -182,7 +181,7 @@ class Searcher:
                 connection, tenant_id, owner.project_id, store_ids, self._indexes.gateway
             )
             if not store_ids or len(found) < len(store_ids):
-                raise unknown_store()
+                raise VectorStoreNotFound()
             quiet = [store.id for store in found.values() if store.is_quiet]
             if quiet:
                 await chunk_rows.note_activity(connection, tenant_id, quiet)
