@@ -264,6 +264,11 @@ def retriever_socket(run_dir: Path) -> Path:
     return run_dir / "retriever.sock"
 
 
+def index_folder(data_dir: Path) -> Path:
+    """Where the retriever keeps its files."""
+    return data_dir.resolve() / "index"
+
+
 def control_socket(run_dir: Path) -> Path:
     """Where the supervisor takes the requests of commands (see `anzoth.control`)."""
     return run_dir / "control.sock"

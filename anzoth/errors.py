@@ -220,6 +220,13 @@ class ModelNotFound(NotFound):
     rule = "model.unknown"
 
 
+class VectorStoreNotFound(NotFound):
+    """There is no such vector store."""
+
+    def __init__(self, message: str | None = None, *, rule: str | None = None) -> None:
+        super().__init__(message, param="vector_store_id", rule=rule)
+
+
 class MethodNotAllowed(AnzothError):
     """This URL does not support that method."""
 

@@ -335,8 +335,13 @@ def _optional(check: Callable[[Any], Any]) -> Callable[[Any], Any]:
     return lambda value: None if value is None else check(value)
 
 
+def is_name(value: object) -> bool:
+    """Whether a tenant or a store can be called so."""
+    return type(value) is str and _NAME.fullmatch(value) is not None
+
+
 def _name(value: Any) -> str:
-    if type(value) is not str or _NAME.fullmatch(value) is None:
+    if not is_name(value):
         raise ValueError
     return value
 

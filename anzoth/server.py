@@ -33,7 +33,14 @@ from anzoth.account_config import AccountsConfig, OidcConfig
 from anzoth.api.app import App
 from anzoth.api.call import Services
 from anzoth.backend_config import BackendConfig
-from anzoth.config import ConfigError, HttpConfig, JournalConfig, UsageConfig, from_json
+from anzoth.config import (
+    ConfigError,
+    HttpConfig,
+    JournalConfig,
+    UsageConfig,
+    from_json,
+    index_folder,
+)
 from anzoth.db.pool import Database
 from anzoth.errors import CapacityUnavailable
 from anzoth.file_config import FilesConfig
@@ -52,7 +59,10 @@ from anzoth.gateway.generation import Generator
 from anzoth.gateway.health import Health
 from anzoth.gateway.knowledge.claims import Claims
 from anzoth.gateway.knowledge.file_ingestion import Parts, tokenizers_of
+from anzoth.gateway.knowledge.index_cleanup import IndexCleanup
+from anzoth.gateway.knowledge.indexing import Indexes
 from anzoth.gateway.knowledge.ingestion import Ingestion
+from anzoth.gateway.knowledge.searching import Searcher
 from anzoth.gateway.knowledge.store_cleanup import StoreCleanup
 from anzoth.gateway.knowledge.stores import VectorStores
 from anzoth.gateway.ledger import Ledger
@@ -63,7 +73,6 @@ from anzoth.gateway.organization import service as organization_service
 from anzoth.gateway.past_requests import PastRequests
 from anzoth.gateway.past_usage import PastUsage
 from anzoth.gateway.remote_usage import RemoteAccounts
-from anzoth.gateway.retriever_client import RetrieverClient
 from anzoth.gateway.tenant_crypt import TenantKeys
 from anzoth.gateway.uploads import Uploads
 from anzoth.gateway.usage_reports import UsageReports
@@ -195,8 +204,13 @@ async def _build(
     usage = from_json(UsageConfig, settings["usage"])
     tenant_keys = TenantKeys(database, settings["dsn"], master_key)
     files = Files(database, tenant_keys, from_json(FilesConfig, settings["files"]))
-    store_cleanup = StoreCleanup(database, pepper)
-    retriever = RetrieverClient(Path(settings["retriever_socket"]))
+    indexes = Indexes(database, tenant_keys, Path(settings["retriever_socket"]), ledger.writer)
+    retriever = indexes.client
+    metrics.retriever(lambda: retriever.last_stats if retriever.healthy else None)
+    index_cleanup = IndexCleanup(database, settings["dsn"], indexes, index_folder(data_dir))
+    store_cleanup = StoreCleanup(
+        database, pepper, lambda tenant, store_id: index_cleanup.gone(tenant.id, store_id)
+    )
     claims = Claims(database, ledger.writer, pepper)
     ingesting = Parts(database, files, parsers, models, claims, metrics)
     parts = (
@@ -212,8 +226,9 @@ async def _build(
         tenant_keys,
         files.cleanup,
         store_cleanup,
-        retriever,
-        Ingestion(ingesting, settings["dsn"], knowledge.ingestions),
+        Ingestion(ingesting, settings["dsn"], knowledge.ingestions, indexes.on_change),
+        indexes,
+        index_cleanup,
     )
     tasks = [background.create_task(part.run()) for part in parts]
     stack.callback(lambda: [task.cancel() for task in tasks])
@@ -238,7 +253,10 @@ async def _build(
         organization=organization_service.build(database, pepper, models),
         files=files,
         uploads=Uploads(files),
-        stores=VectorStores(database, tenant_keys, models, knowledge, store_cleanup),
+        stores=VectorStores(
+            database, tenant_keys, models, knowledge, store_cleanup, indexes.on_change
+        ),
+        searcher=Searcher(database, tenant_keys, models, indexes, metrics),
     )
 
 

@@ -208,7 +208,7 @@ class Supervisor:
             module="anzoth.index.process",
             settings=lambda: {
                 "socket": str(socket_path),
-                "folder": str(server.data_dir.resolve() / "index"),
+                "folder": str(configuration.index_folder(server.data_dir)),
                 "memory_bytes": config.memory_mib << 20,
                 "log_level": server.log_level,
             },

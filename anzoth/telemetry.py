@@ -9,17 +9,19 @@ Does not know: when anything happens; each owner calls the method that says so.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any, TypeVar
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
+from anzoth import index_frames
 from anzoth.frames import Stats
 
 _LATENCY_BUCKETS_S = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
 _COMMIT_BUCKETS_S = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.5, 1.0, 5.0)
 _TOKEN_GAP_BUCKETS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0)
+_SEARCH_BUCKETS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0, 30.0)
 _ENGINE_GAUGES = (
     ("running", "running", "Sequences in the running batch."),
     ("waiting", "waiting", "Sequences waiting for admission."),
@@ -32,6 +34,17 @@ _ENGINE_GAUGES = (
     ("accepted_tokens", "accepted_draft_tokens", "Of those, the ones that were right."),
 )
 """Field of `Stats`, name, text."""
+_RETRIEVER_GAUGES = (
+    ("stores", "stores", "Stores that the retriever knows."),
+    ("loaded_stores", "loaded_stores", "Of those, in memory."),
+    ("loaded_bytes", "loaded_bytes", "What these take, about."),
+    ("searches", "searches", "Searches since the retriever started."),
+    ("changes", "changes", "Changes of files that it was told since it started."),
+    ("snapshots", "snapshots", "Snapshots that it wrote since it started."),
+    ("evictions", "evictions", "Stores that it put aside for want of memory since it started."),
+    ("quarantines", "quarantines", "Snapshots that it refused since it started."),
+)
+"""Field of `index_frames.Stats`, name, text."""
 
 M = TypeVar("M", Counter, Histogram)
 
@@ -149,6 +162,25 @@ class Metrics:
             field: Gauge(f"anzoth_engine_{name}", text, model, registry=registry)
             for field, name, text in _ENGINE_GAUGES
         }
+        self._retriever_up = Gauge(
+            "anzoth_retriever_up", "1 while the retriever answers.", registry=registry
+        )
+        self._retriever = {
+            field: Gauge(f"anzoth_retriever_{name}", text, registry=registry)
+            for field, name, text in _RETRIEVER_GAUGES
+        }
+        self._search = Histogram(
+            "anzoth_search_seconds",
+            "Duration of a search of vector stores, and of each of its stages.",
+            ("stage",),
+            buckets=_SEARCH_BUCKETS_S,
+            registry=registry,
+        )
+        self._degraded_searches = Counter(
+            "anzoth_degraded_searches",
+            "Searches by words alone, because no embedding model answered.",
+            registry=registry,
+        )
         self._stats: dict[str, Stats] = {}
         """The latest of each engine: its gauges are read from here when somebody looks."""
         self._children: dict[tuple[object, ...], Any] = {}
@@ -226,6 +258,19 @@ class Metrics:
             for field, gauge in self._engine.items():
                 gauge.labels(model).set_function(partial(self._stat, model, field))
         self._stats[model] = stats
+
+    def retriever(self, stats: Callable[[], index_frames.Stats | None]) -> None:
+        """`stats` is asked for whenever the metrics are; None: the retriever is away."""
+        self._retriever_up.set_function(lambda: float(stats() is not None))
+        for field, gauge in self._retriever.items():
+            gauge.set_function(lambda field=field: float(getattr(stats(), field, 0)))
+
+    def searched(self, times_ms: Mapping[str, float], *, is_degraded: bool) -> None:
+        """`times_ms`: by stage, `all` among them."""
+        for stage, spent_ms in times_ms.items():
+            self._of(self._search, stage).observe(spent_ms / 1000)
+        if is_degraded:
+            self._degraded_searches.inc()
 
     def render(self) -> bytes:
         """The text exposition format."""

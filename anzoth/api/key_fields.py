@@ -39,7 +39,7 @@ _MAX_WORD = 200
 _LAST_SECOND = 253_402_300_799
 """Of the year 9999."""
 _MAX_LIFETIME_S = 100 * 365 * 86_400
-_NULL_IS_ALL = ("models", "endpoints", "networks", "expires_at")
+_NULL_IS_ALL = ("models", "endpoints", "networks", "knowledge_bases", "expires_at")
 """`null` takes the restriction away."""
 
 

@@ -154,7 +154,7 @@ def _key(listed: ListedKey) -> dict[str, Any]:
         "models": view.models,
         "endpoints": view.endpoints,
         "networks": None if view.networks is None else [str(network) for network in view.networks],
-        "knowledge_bases": view.knowledge_bases or [],
+        "knowledge_bases": view.knowledge_bases,
         "tools": view.tools or [],
         "limits": shown(dataclasses.asdict(together)),
         "limits_by_model": {

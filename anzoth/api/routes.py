@@ -32,6 +32,7 @@ from anzoth.api import (
     usage,
     vector_store_batches,
     vector_store_files,
+    vector_store_search,
     vector_stores,
 )
 from anzoth.api.call import ANY_KEY, Route
@@ -78,6 +79,14 @@ ROUTES: tuple[Route, ...] = (
     Route("GET", FILES + "/{file_id}", "files:read", files.retrieve),
     Route("DELETE", FILES + "/{file_id}", "files:write", files.delete),
     Route("GET", FILES + "/{file_id}/content", "files:read", files.content),
+    Route(
+        "POST",
+        STORE + "/search",
+        "vector_stores:search",
+        vector_store_search.search,
+        takes_body=True,
+        inference=True,
+    ),
     Route("POST", UPLOADS, "files:write", uploads.create, takes_body=True),
     Route("POST", UPLOADS + "/{upload_id}/parts", "files:write", uploads.add_part),
     Route(

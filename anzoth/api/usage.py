@@ -74,7 +74,12 @@ KINDS = {
         },
         {"input_audio_tokens": 0, "output_audio_tokens": 0},
     ),
-    "embeddings": Kind("embeddings", ("/v1/embeddings",), (*_OF_WHOM, "model"), _INPUT),
+    "embeddings": Kind(
+        "embeddings",
+        ("/v1/embeddings", "/v1/vector_stores/{vector_store_id}/search"),
+        (*_OF_WHOM, "model"),
+        _INPUT,
+    ),
     # OpenAI has no such endpoint.
     "rerank": Kind("rerank", ("/v1/rerank",), (*_OF_WHOM, "model"), _INPUT),
 }

@@ -36,7 +36,7 @@ from anzoth.gateway.directory_checks import DirectoryError
 from anzoth.gateway.key_changes import KeyChange
 
 Words = list[str] | None
-_UNRESTRICTED = ("models", "endpoints", "networks")
+_UNRESTRICTED = ("models", "endpoints", "networks", "knowledge_bases")
 
 
 @command
@@ -60,7 +60,7 @@ async def update(
         Words, words(f"Takes a restriction away: {', '.join(_UNRESTRICTED)}")
     ] = None,
     restrict: Annotated[
-        Words, words("What --add-… then begins from nothing: models, endpoints, networks")
+        Words, words(f"What --add-… then begins from nothing: {', '.join(_UNRESTRICTED)}")
     ] = None,
     expires: Annotated[
         str | None,

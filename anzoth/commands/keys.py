@@ -82,7 +82,9 @@ async def create(
         list[str] | None,
         words("An address or network (10.0.0.0/8) it may be used from. Default: anywhere"),
     ] = None,
-    kb: Annotated[list[str] | None, words("A knowledge base it may read. Default: none")] = None,
+    kb: Annotated[
+        list[str] | None, words("A vector store it may use, by its id. Default: all of its project")
+    ] = None,
     tool: Annotated[list[str] | None, words("A tool it may call. Default: none")] = None,
     rpm: Rpm = None,
     tpm: Tpm = None,
@@ -214,7 +216,7 @@ def _describe(created: CreatedKey) -> dict[str, object]:
         "models": request.models,
         "endpoints": request.endpoints,
         "networks": None if request.networks is None else list(map(str, request.networks)),
-        "knowledge_bases": request.knowledge_bases or (),
+        "knowledge_bases": request.knowledge_bases,
         "tools": request.tools or (),
         **limit_options.fields(request.limits),
         "created_at": created.created_at,

@@ -63,7 +63,7 @@ CREATE TABLE anzoth.api_keys (
     project_id uuid NOT NULL,
     endpoints text[],                       -- patterns of routes; NULL: every one
     networks cidr[],                        -- where it may be used; NULL: anywhere
-    knowledge_bases text[],                 -- NULL: none
+    knowledge_bases text[],                 -- vector stores; NULL: all of its project
     tools text[],                           -- NULL: none
     last_used_ip inet,                      -- of last_used_at, and as coarse
     predecessor_kid text UNIQUE,            -- the secret before the last rotation

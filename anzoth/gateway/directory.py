@@ -70,7 +70,7 @@ class KeyRequest:
     networks: Sequence[Network] | None = None
     """Where it may be used; None: anywhere."""
     knowledge_bases: Sequence[str] | None = None
-    """None: none."""
+    """Ids of vector stores; None: all of its project."""
     tools: Sequence[str] | None = None
     """None: none."""
 

@@ -28,7 +28,7 @@ class Grants:
     models: Sequence[str] | None = None
     endpoints: Sequence[str] | None = None
     networks: Sequence[Network] | None = None
-    knowledge_bases: Collection[str] = ()
+    knowledge_bases: Collection[str] | None = None
     tools: Collection[str] = ()
     expires_at: datetime | None = None
     limits: Mapping[str | None, Limits] = field(default_factory=dict)
@@ -77,6 +77,12 @@ def _is_part(network: Network, of: Network) -> bool:
     )
 
 
+def _knowledge_bases(wanted: Grants, own: Grants) -> bool:
+    if own.knowledge_bases is None or wanted.knowledge_bases is None:
+        return own.knowledge_bases is None
+    return set(wanted.knowledge_bases) <= set(own.knowledge_bases)
+
+
 def _expires_at(wanted: Grants, own: Grants) -> bool:
     if own.expires_at is None or wanted.expires_at is None:
         return own.expires_at is None
@@ -99,7 +105,7 @@ _CHECKS: Mapping[str, Callable[[Grants, Grants], bool]] = {
     "models": lambda wanted, own: _are_within(wanted.models, own.models),
     "endpoints": lambda wanted, own: _are_within(wanted.endpoints, own.endpoints),
     "networks": _networks,
-    "knowledge_bases": lambda wanted, own: set(wanted.knowledge_bases) <= set(own.knowledge_bases),
+    "knowledge_bases": _knowledge_bases,
     "tools": lambda wanted, own: set(wanted.tools) <= set(own.tools),
     "expires_at": _expires_at,
     "limits": _limits,

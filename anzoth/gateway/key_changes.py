@@ -42,7 +42,7 @@ DEFAULT_GRACE = timedelta(hours=24)
 MAX_GRACE = timedelta(days=7)
 LISTS = ("scopes", "models", "endpoints", "networks", "knowledge_bases", "tools")
 """What of a key is a list that can be added to and removed from."""
-_NULL_IS_ALL = ("models", "endpoints", "networks")
+_NULL_IS_ALL = ("models", "endpoints", "networks", "knowledge_bases")
 
 
 @dataclass(slots=True, frozen=True)

@@ -20,6 +20,7 @@ from anzoth.errors import (
     EndpointNotAllowed,
     Forbidden,
     ModelNotAllowed,
+    VectorStoreNotFound,
 )
 from anzoth.gateway import scopes, shadow
 from anzoth.gateway.limit_rules import LimitRule
@@ -61,7 +62,8 @@ class Principal:
     """Patterns of the routes it may use, for example `/v1/chat/*`; None: all."""
     networks: tuple[Network, ...] | None = None
     """Where its requests may come from; None: anywhere."""
-    knowledge_bases: frozenset[str] = frozenset()
+    knowledge_bases: frozenset[str] | None = None
+    """Ids of the vector stores that it may use; None: all of its project."""
     tools: frozenset[str] = frozenset()
     rotating_until: datetime | None = None
     """It was presented by its old secret, which works until then."""
@@ -128,6 +130,12 @@ class Principal:
         """Raises ModelNotAllowed unless the key is granted `model`."""
         if not self.may_use_model(model):
             self.deny(ModelNotAllowed(f"This API key has no access to the model {model!r}."))
+
+    def require_knowledge_base(self, store_id: str) -> None:
+        """Raises VectorStoreNotFound unless the key is granted this vector store: for one that is
+        there and one that is not alike, so to be called before it is looked for."""
+        if self.knowledge_bases is not None and store_id not in self.knowledge_bases:
+            self.deny(VectorStoreNotFound(rule="key.knowledge_base"))
 
 
 def _matches(text: str, patterns: tuple[str, ...]) -> bool:

@@ -132,14 +132,14 @@ class RetrieverClient:
             found = self._stores[key] = Store(self, tenant, spec, replay)
         return found
 
-    async def forget(self, tenant: TenantHandle, store: str | None = None) -> None:
+    async def forget(self, tenant_id: UUID, store: str | None = None) -> None:
         """Deletes a store, or all of a tenant's, from the retriever's memory and disk.
 
         Raises RetrieverUnavailable: then it may or may not have happened.
         """
-        for key in [k for k in self._stores if k[0] == tenant.id and store in (None, k[1])]:
+        for key in [k for k in self._stores if k[0] == tenant_id and store in (None, k[1])]:
             del self._stores[key]
-        answer = await self.ask(lambda request: Forget(request, str(tenant.id), store))
+        answer = await self.ask(lambda request: Forget(request, str(tenant_id), store))
         if not isinstance(answer, Done):
             raise error_of(answer)
 

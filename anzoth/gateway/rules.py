@@ -104,6 +104,11 @@ RULES: Mapping[str, Rule] = {
         "Too many files of the tenant are sent or fetched at the same time.",
         "Retry when one of them is done.",
     ),
+    "key.knowledge_base": Rule(
+        "The key is granted certain vector stores, and not this one, if it is there at all.",
+        "Have the grant widened (anzoth keys update --add-kb), or use another key.",
+        is_policy=True,
+    ),
     "key.management": Rule(
         "A key that manages keys is not used for inference.", "Make another key for inference."
     ),

@@ -14,6 +14,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from http.cookies import SimpleCookie
+from pathlib import Path
 from typing import Any
 
 import orjson
@@ -40,6 +41,8 @@ from anzoth.gateway.embedding import Embedder
 from anzoth.gateway.files import Files
 from anzoth.gateway.generation import Generator
 from anzoth.gateway.keys import Pepper
+from anzoth.gateway.knowledge.indexing import Indexes
+from anzoth.gateway.knowledge.searching import Searcher
 from anzoth.gateway.knowledge.store_cleanup import StoreCleanup
 from anzoth.gateway.knowledge.stores import VectorStores
 from anzoth.gateway.limits import Limiter
@@ -260,7 +263,9 @@ async def running_site(
         unix_s=clock.unix_s,
     )
     usage, models, backends = ListedUsage(), ModelRegistry(), Backends()
-    files = Files(database, TenantKeys(database, dsn, MasterKey(bytes(32))), FilesConfig())
+    tenant_keys = TenantKeys(database, dsn, MasterKey(bytes(32)))
+    files = Files(database, tenant_keys, FilesConfig())
+    indexes = Indexes(database, tenant_keys, Path("/no/retriever"), uuid.UUID(int=7))
     services = Services(
         authenticator=Authenticator(database, dsn, PEPPER),
         accounts=accounts,
@@ -285,6 +290,7 @@ async def running_site(
         stores=VectorStores(
             *(database, files.keys, models, KnowledgeConfig()), StoreCleanup(database, PEPPER)
         ),
+        searcher=Searcher(database, tenant_keys, models, indexes, metrics),
     )
     try:
         yield Site(App(services, 1 << 20), dsn, database, accounts, clock, usage)

@@ -45,6 +45,8 @@ from anzoth.gateway.files import Files
 from anzoth.gateway.generation import Generator
 from anzoth.gateway.health import Component, Health
 from anzoth.gateway.keys import Pepper
+from anzoth.gateway.knowledge.indexing import Indexes
+from anzoth.gateway.knowledge.searching import Searcher
 from anzoth.gateway.knowledge.store_cleanup import StoreCleanup
 from anzoth.gateway.knowledge.stores import VectorStores
 from anzoth.gateway.ledger import Ledger, row_of
@@ -248,6 +250,7 @@ class Api:
     denials: ListedDenials
     aliases: GivenAliases
     services: Services
+    indexes: Indexes
     saying: list[str] = field(default_factory=lambda: ["hello there"])
     """Choice i says entry i (the last one for all further choices)."""
 
@@ -361,8 +364,11 @@ async def running_api(
     price: Price | None = None,
     file_config: FilesConfig | None = None,
     knowledge_config: KnowledgeConfig | None = None,
+    retriever: Path | None = None,
+    gateway: UUID = UUID(int=7),  # noqa: B008  # immutable
 ) -> AsyncIterator[Api]:
-    """An API whose engine is ready. `database`: for what reads one. `price`: the model's."""
+    """An API whose engine is ready. `database`: for what reads one. `price`: the model's.
+    `retriever`: the socket of one."""
     metrics = Metrics()
     engine = EngineClient(MODEL, socket, metrics)
     model = replace(load_model(ModelConfig(MODEL, checkpoint), engine), price=price)
@@ -377,6 +383,8 @@ async def running_api(
     stored_in = database or NoDatabase()
     tenant_keys = TenantKeys(stored_in, "", MasterKey(bytes(32)))
     files = Files(stored_in, tenant_keys, file_config or FilesConfig())
+    no_retriever = socket.with_name("no retriever")
+    indexes = Indexes(stored_in, tenant_keys, retriever or no_retriever, gateway)
     services = Services(
         usage_reports=reports or UsageReports(NoDatabase(), UsageConfig()),
         authenticator=keys,
@@ -404,19 +412,34 @@ async def running_api(
             *(stored_in, tenant_keys, registry, knowledge_config or KnowledgeConfig()),
             StoreCleanup(stored_in, Pepper("pepper", bytes(32))),
         ),
+        searcher=Searcher(stored_in, tenant_keys, registry, indexes, metrics),
     )
     peer = EnginePeer(socket, script or (lambda submit, prompt, choice: []), hello)
-    api = Api(App(services, 8 << 20), peer, model, keys, ledger, metrics, denials, given, services)
+    api = Api(
+        App(services, 8 << 20),
+        peer,
+        model,
+        keys,
+        ledger,
+        metrics,
+        denials,
+        given,
+        services,
+        indexes,
+    )
     if script is None:
         peer.script = api.script
     await peer.start()
-    runner = asyncio.create_task(registry.run())
+    runners = [asyncio.create_task(registry.run())]
+    if retriever is not None:
+        runners.append(asyncio.create_task(indexes.run()))
     try:
         await until(lambda: engine.healthy)
         yield api
     finally:
-        runner.cancel()
-        await asyncio.gather(runner, return_exceptions=True)
+        for runner in runners:
+            runner.cancel()
+        await asyncio.gather(*runners, return_exceptions=True)
         accounts.close()
         await services.backends.close()
         await peer.stop()

@@ -128,6 +128,7 @@ class EnginePeer:
     aborts: list[Abort] = field(default_factory=list)
     purges: list[Purge] = field(default_factory=list)
     answers_purges: bool = True
+    vector_of: Callable[[list[int]], list[float]] = vector_of
 
     def __post_init__(self) -> None:
         self.changed = asyncio.Condition()
@@ -223,7 +224,7 @@ class EnginePeer:
             writer.write(encode(Failed(embed.request)))
         elif self.admits:
             for index in reversed(range(len(texts))):
-                vector = vector_of(texts[index])[: embed.dimensions]
+                vector = self.vector_of(texts[index])[: embed.dimensions]
                 if self.hello.dimensions == 1:
                     vector = [score_of(texts[index])]
                 payload = struct.pack(f"<{len(vector)}f", *vector)

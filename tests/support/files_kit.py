@@ -130,9 +130,11 @@ async def serving(
     checkpoint: Path,
     hello: Hello = HELLO,
     knowledge_config: KnowledgeConfig | None = None,
+    retriever: Path | None = None,
     **settings: Any,
 ) -> AsyncIterator[FileServer]:
-    """`hello`: of the checkpoint's engine; `settings`: of FilesConfig."""
+    """`hello`: of the checkpoint's engine; `retriever`: the socket of one; `settings`: of
+    FilesConfig."""
     database = await Database.open(dsn)
     one, two = await add_tenant(dsn, "one"), await add_tenant(dsn, "two")
     try:
@@ -140,6 +142,7 @@ async def serving(
             checkpoint,
             folder / "engine.sock",
             hello=hello,
+            retriever=retriever,
             database=database,
             file_config=FilesConfig(**settings),
             knowledge_config=knowledge_config,

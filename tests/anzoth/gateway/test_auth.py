@@ -509,7 +509,7 @@ def test_a_principal_says_where_its_key_may_be_used_and_the_last_address_is_kept
         with pytest.raises(EndpointNotAllowed):
             principal.require_endpoint("/v1/models")
         assert principal.tools == {"weather"}
-        assert principal.knowledge_bases == set()
+        assert principal.knowledge_bases is None
         await gateway.authenticator.close()
         (listed,) = await directory.list_keys(dsn)
         assert listed.last_used_ip == ip_address("10.1.2.3")

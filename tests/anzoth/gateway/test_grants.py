@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from principals import make_principal
 
-from anzoth.errors import AddressNotAllowed, EndpointNotAllowed
+from anzoth.errors import AddressNotAllowed, EndpointNotAllowed, NotFound
 from anzoth.gateway.grants import Grants, excess
 from anzoth.gateway.limit_rules import LIMIT_NAMES, Limits
 from anzoth.gateway.scopes import SCOPES, covers
@@ -30,6 +30,7 @@ ADDRESSES = tuple(map(ip_address, ("10.0.0.1", "10.1.2.3", "11.0.0.1", "2001:db8
 NETWORKS = tuple(
     map(ip_network, ("10.0.0.0/8", "10.1.0.0/16", "10.1.2.3", "0.0.0.0/0", "2001:db8::/32", "::/0"))
 )
+STORES = ("a", "b", "c")
 small = st.one_of(st.none(), st.integers(1, 3))
 LIMITS = st.builds(Limits, rpm=small, tpm=small, concurrency=small, tokens_per_day=small)
 
@@ -44,7 +45,7 @@ GRANTS = st.builds(
     st.one_of(st.none(), some(MODEL_PATTERNS)),
     st.one_of(st.none(), some(ENDPOINT_PATTERNS)),
     st.one_of(st.none(), some(NETWORKS)),
-    some(("a", "b", "c")),
+    st.one_of(st.none(), some(STORES)),
     some(("x", "y", "z")),
     st.one_of(st.none(), st.integers(0, 3).map(lambda days: START + timedelta(days=days))),
     st.dictionaries(st.sampled_from([None, "llama"]), LIMITS, max_size=2),
@@ -59,12 +60,15 @@ def allows(grants: Grants) -> dict[str, set]:
         models=None if grants.models is None else tuple(grants.models),
         endpoints=None if grants.endpoints is None else tuple(grants.endpoints),
         networks=None if grants.networks is None else tuple(grants.networks),
+        knowledge_bases=None
+        if grants.knowledge_bases is None
+        else frozenset(grants.knowledge_bases),
     )
 
     def is_fine(check, value) -> bool:
         try:
             check(value)
-        except (AddressNotAllowed, EndpointNotAllowed):
+        except (AddressNotAllowed, EndpointNotAllowed, NotFound):
             return False
         return True
 
@@ -73,7 +77,9 @@ def allows(grants: Grants) -> dict[str, set]:
         "models": {model for model in MODELS if who.may_use_model(model)},
         "endpoints": {e for e in ENDPOINTS if is_fine(who.require_endpoint, e)},
         "networks": {a for a in ADDRESSES if is_fine(who.require_address, a)},
-        "knowledge_bases": set(grants.knowledge_bases),
+        "knowledge_bases": {
+            store for store in STORES if is_fine(who.require_knowledge_base, store)
+        },
         "tools": set(grants.tools),
         "days": {
             day
@@ -107,7 +113,7 @@ def test_what_is_within_allows_nothing_more(own: Grants, other: Grants, fields: 
 @given(GRANTS)
 def test_everything_is_within_itself_and_within_a_key_that_may_do_all(grants: Grants) -> None:
     assert excess(grants, grants) is None
-    whole = Grants(["all", "admin"], knowledge_bases=grants.knowledge_bases, tools=grants.tools)
+    whole = Grants(["all", "admin"], tools=grants.tools)
     assert excess(grants, whole) is None
 
 
@@ -122,7 +128,8 @@ def test_everything_is_within_itself_and_within_a_key_that_may_do_all(grants: Gr
         ({"networks": None}, "networks"),
         ({"networks": [ip_network("10.0.0.0/7")]}, "networks"),
         ({"networks": [ip_network("::/0")]}, "networks"),
-        ({"knowledge_bases": ["a"]}, "knowledge_bases"),
+        ({"knowledge_bases": ["a", "b"]}, "knowledge_bases"),
+        ({"knowledge_bases": None}, "knowledge_bases"),
         ({"tools": ["x"]}, "tools"),
         ({"expires_at": None}, "expires_at"),
         ({"expires_at": START + timedelta(seconds=1)}, "expires_at"),
@@ -137,6 +144,7 @@ def test_each_kind_of_more_is_named(more: dict, field: str) -> None:
         ["llama*"],
         ["/v1/chat/*"],
         [ip_network("10.0.0.0/8")],
+        ["a"],
         expires_at=START,
         limits={None: Limits(rpm=5, tpm=5)},
     )

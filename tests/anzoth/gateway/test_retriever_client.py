@@ -208,7 +208,7 @@ def test_tenants_with_stores_of_one_name_never_meet(retriever: Retriever) -> Non
         thief = client.store(TENANTS[0], StoreSpec("vs_1", DIMENSIONS, "plain", bytes(32)), never)
         with pytest.raises(InvalidValue, match="another data key"):
             await found(thief, Truth(), "canary")
-        await client.forget(TENANTS[0])
+        await client.forget(TENANTS[0].id)
         assert not (retriever.index / str(TENANTS[0].id)).exists()
         assert await found(stores[1], truths[1], "canary") == [2]
 
@@ -225,7 +225,7 @@ def test_a_forgotten_store_that_is_used_again_is_filled_again(retriever: Retriev
         store = client.store(TENANTS[0], spec(TENANTS[0]), truth.replay)
         await store.put(truth.put(1, "word"))
         async with client_of(retriever) as other:
-            await other.forget(TENANTS[0], "vs_1")
+            await other.forget(TENANTS[0].id, "vs_1")
         assert await found(store, truth, "word") == [1]
         assert truth.replays == [0]
 
@@ -273,6 +273,6 @@ def test_without_a_retriever_everything_says_so(tmp_path: Path) -> None:
         with pytest.raises(RetrieverUnavailable):
             await store.search(0, text="word")
         with pytest.raises(RetrieverUnavailable):
-            await client.forget(TENANTS[0])
+            await client.forget(TENANTS[0].id)
 
     asyncio.run(main())

@@ -1,0 +1,209 @@
+"""POST /v1/vector_stores/{vector_store_id}/search: which passages answer a question?
+
+OpenAI's shape, with extensions: `ranking_options.fusion`, and in the answer `chunk` of each result
+(where it stands, and how either leg ranked it), `usage` and `trace`.
+
+`rewrite_query` changes what no model is needed for: composed characters are written as one (NFC),
+characters that nobody sees are taken out, and white space between words is one space. What was
+searched for is in the answer's `search_query`.
+
+Does not know: how anything is found (see `gateway.knowledge.searching`).
+"""
+
+from __future__ import annotations
+
+import time
+import unicodedata
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import orjson
+
+from anzoth.api import files, timeout
+from anzoth.api.call import Answer, Call
+from anzoth.api.fields import (
+    Field,
+    Policy,
+    array,
+    boolean,
+    integer,
+    json_object,
+    nested,
+    number,
+    one_of,
+    parse,
+    string,
+    wrong_type,
+)
+from anzoth.errors import DeadlineExceeded, InvalidValue, ModelUnavailable, UnsupportedParameter
+from anzoth.gateway.knowledge.query_vectors import Embed, Wanted
+from anzoth.gateway.knowledge.searching import Found, FoundChunk, SearchRequest
+from anzoth.http.messages import Response
+from anzoth.index_frames import Fusion
+
+MAX_QUERIES = 32
+MAX_RESULTS = 50
+_MAX_QUERY_CHARACTERS = 16_384
+_MAX_WEIGHT = 1e6
+_UNSEEN = ("Cc", "Cf", "Co", "Cs", "Cn")
+
+
+def _queries(value: Any, param: str) -> tuple[str, ...]:
+    if isinstance(value, str):
+        return (_QUERY(value, param),)
+    if isinstance(value, list):
+        return array(_QUERY, MAX_QUERIES, min_items=1)(value, param)
+    raise wrong_type(param, "a string or an array of strings", value)
+
+
+_QUERY = string(_MAX_QUERY_CHARACTERS, min_characters=1)
+_WEIGHT = number(0, _MAX_WEIGHT)
+_HYBRID = nested(
+    Field("embedding_weight", _WEIGHT, required=True), Field("text_weight", _WEIGHT, required=True)
+)
+_RANKING_FIELDS = (
+    # Which model ranks the results anew: there is none, so that each of these asks for nothing.
+    Field("ranker", one_of("none", "auto", "default-2024-11-15"), Policy.IGNORED),
+    Field("score_threshold", number(0, 1), default=0.0),
+    Field("hybrid_search", _HYBRID),
+    Field("fusion", one_of("calibrated", "convex", "rrf")),
+)
+FIELDS = (
+    Field("query", _queries, required=True),
+    Field("max_num_results", integer(1, MAX_RESULTS), default=10),
+    Field("filters", json_object),
+    Field("ranking_options", nested(*_RANKING_FIELDS)),
+    Field("rewrite_query", boolean, default=False),
+)
+
+
+def parse_search(body: Mapping[str, Any]) -> SearchRequest:
+    """Raises MissingParameter, InvalidValue or UnsupportedParameter."""
+    values = parse(FIELDS, body)
+    asked: tuple[str, ...] = values["query"]
+    ranking: Mapping[str, Any] = values["ranking_options"] or parse(_RANKING_FIELDS, {})
+    return SearchRequest(
+        tuple(map(normalized, asked)) if values["rewrite_query"] else asked,
+        values["max_num_results"],
+        values["filters"],
+        _fusion(ranking["fusion"], ranking["hybrid_search"]),
+        ranking["score_threshold"],
+    )
+
+
+def normalized(query: str) -> str:
+    """What `rewrite_query` makes of it: see the module."""
+    composed = unicodedata.normalize("NFC", query)
+    seen = (c for c in composed if c.isspace() or unicodedata.category(c) not in _UNSEEN)
+    return " ".join("".join(seen).split())
+
+
+def _fusion(method: Any, weights: Mapping[str, float] | None) -> Fusion:
+    """By reciprocal ranks where only weights are given, as OpenAI's are."""
+    if weights is None:
+        return Fusion("calibrated" if method is None else method, *_EQUAL[method or "calibrated"])
+    dense, sparse = weights["embedding_weight"], weights["text_weight"]
+    param = "ranking_options.hybrid_search"
+    if dense + sparse == 0:
+        raise InvalidValue(f"One of the weights of '{param}' must be above 0.", param=param)
+    if method == "calibrated":
+        raise UnsupportedParameter(f"Calibrated fusion has no weights: '{param}'.", param=param)
+    if method == "convex":
+        return Fusion("convex", dense / (dense + sparse), sparse / (dense + sparse))
+    return Fusion("rrf", dense, sparse)
+
+
+_EQUAL = {"calibrated": (1.0, 1.0), "convex": (0.5, 0.5), "rrf": (1.0, 1.0)}
+
+
+async def search(call: Call) -> Answer:
+    store_id = call.request.path_params["vector_store_id"]
+    request = parse_search(call.body)
+    call.principal.require_knowledge_base(store_id)
+    found = await call.services.searcher.search(
+        files.owner_of(call),
+        [store_id],
+        request,
+        key_id=call.principal.key_id,
+        timeout_ms=_timeout_ms(call),
+        embed=_counted(call),
+    )
+    call.record.finish_reason = "stop"
+    content = orjson.dumps(_page(request.queries, found))
+    return Response(200, content, headers=[*call.headers, ("cache-control", "no-store")])
+
+
+def _timeout_ms(call: Call) -> int | None:
+    """What is left of it. Raises InvalidValue and DeadlineExceeded."""
+    deadline_s = timeout.deadline_s(call.request)
+    if deadline_s is None:
+        return None
+    left_ms = int(1000 * (deadline_s - time.monotonic()))
+    if left_ms <= 0:
+        raise DeadlineExceeded()
+    return left_ms
+
+
+def _counted(call: Call) -> Embed:
+    """As an embedding of the queries counts: they are reserved, charged and written down under the
+    store's model. Where that is away the request counts, without tokens."""
+    embedder, usage = call.services.embedder, call.record
+
+    async def embed(wanted: Wanted) -> Sequence[bytes]:
+        usage.model = wanted.name
+        if wanted.model is not None and wanted.request is not None:
+            usage.price = wanted.model.price
+            try:
+                reservation = embedder.reserve(wanted.model, wanted.request, call.principal)
+            except ModelUnavailable:
+                pass
+            else:
+                call.hold(reservation)
+                return await embedder.embed(
+                    wanted.model, wanted.request, call.principal, reservation, usage
+                )
+        call.hold(embedder.reserve_request(wanted.name, call.principal))
+        raise ModelUnavailable()
+
+    return embed
+
+
+# --- the answer -----------------------------------------------------------------------------------
+
+
+def _page(queries: Sequence[str], found: Found) -> dict[str, Any]:
+    return {
+        "object": "vector_store.search_results.page",
+        "search_query": list(queries),
+        "data": list(map(_result, found.chunks)),
+        "has_more": False,
+        "next_page": None,
+        "usage": {"prompt_tokens": found.num_query_tokens, "total_tokens": found.num_query_tokens},
+        "trace": found.trace,
+    }
+
+
+def _result(chunk: FoundChunk) -> dict[str, Any]:
+    content = chunk.content
+    return {
+        "file_id": chunk.file_id,
+        "filename": chunk.filename,
+        "score": chunk.score,
+        "attributes": chunk.attributes,
+        "content": [{"type": "text", "text": content.text}],
+        "chunk": {
+            "id": f"chunk_{chunk.number}",
+            "position": chunk.position,
+            "start": content.start,
+            "end": content.end,
+            "page": content.page,
+            "last_page": content.last_page,
+            "headings": content.headings,
+            "embedding": _rank(chunk.dense_rank, chunk.dense_score),
+            "text": _rank(chunk.sparse_rank, chunk.sparse_score),
+        },
+    }
+
+
+def _rank(rank: int | None, score: float | None) -> dict[str, Any] | None:
+    return None if rank is None else {"rank": rank, "score": score}

@@ -1,0 +1,82 @@
+"""What does a document say from one character to another?
+
+Documents are kept as chunks, which may overlap; between two of them stood white space and nothing
+else. So a span is put together from the chunks that it touches, and is as long as it was.
+
+Does not know: why a span is asked for.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Sequence
+from typing import NamedTuple
+from uuid import UUID
+
+from anzoth.db.pool import Connection
+from anzoth.db.store import chunk_rows
+from anzoth.gateway.knowledge.chunk_codec import ChunkCodec, ChunkContent
+from anzoth.gateway.tenant_crypt import TenantCipher
+
+_PROBES = 32
+"""Chunks looked at in each step of finding where a span begins: files have 50,000 at most, so
+that there are three steps."""
+_PAGE_CHUNKS = 64
+
+
+class Span(NamedTuple):
+    """Characters `start` to `end` of a document's canonical text."""
+
+    store_id: str
+    file_id: str
+    start: int
+    end: int
+
+
+async def read(connection: Connection, cipher: TenantCipher, project_id: UUID, span: Span) -> str:
+    """As long as the span. '': there is no such file. Raises CannotOpen."""
+    tenant_id = cipher.tenant.id
+    of = (tenant_id, span.store_id, span.file_id)
+    last = await chunk_rows.last_position(
+        connection, tenant_id, project_id, span.store_id, span.file_id
+    )
+    if last is None:
+        return ""
+    codec = ChunkCodec(cipher, span.store_id)
+
+    async def contents(positions: Sequence[int]) -> list[tuple[int, ChunkContent]]:
+        rows = await chunk_rows.chunks_at(connection, *of, positions)
+        return [(row.position, codec.open_content(row.number, row.content)) for row in rows]
+
+    # Both ends of chunks rise with their positions. [low, high): where the first one that ends
+    # behind the start of the span stands.
+    low, high = 0, last + 1
+    while high - low > _PROBES:
+        step = -(-(high - low) // _PROBES)
+        probed = await contents(range(low + step - 1, high, step))
+        at = bisect_right([content.end for _, content in probed], span.start)
+        low = probed[at - 1][0] + 1 if at else low
+        high = probed[at][0] + 1 if at < len(probed) else high
+    touched: list[ChunkContent] = []
+    while low <= last:
+        page = await contents(range(low, min(low + _PAGE_CHUNKS, last + 1)))
+        touched += [content for _, content in page if content.start < span.end]
+        if not page or page[-1][1].start >= span.end:
+            break
+        low += _PAGE_CHUNKS
+    return put_together(touched, span.start, span.end)
+
+
+def put_together(contents: Sequence[ChunkContent], start: int, end: int) -> str:
+    """The text from `start` to `end`. `contents`: in order; others than those in it do no harm."""
+    pieces: list[str] = []
+    at = start
+    for content in contents:
+        first, last = max(at, content.start), min(end, content.end)
+        if first < last:
+            pieces += [
+                "\n" * (first - at),
+                content.text[first - content.start : last - content.start],
+            ]
+            at = last
+    return "".join((*pieces, "\n" * (end - at)))
