@@ -99,7 +99,7 @@ WHERE f.tenant_id = $1 AND f.store_id = $2 AND f.file_id = $3 AND f.claimed_by =
     AND f.created_at = $5 AND f.status = 'in_progress' AND f.deleted_at IS NULL
 RETURNING f.file_id;
 
--- name: chunks_at
+-- name: chunks_between
 -- Those of a file at the positions from $4 up to, and without, $5.
 SELECT number, position, digest, content FROM anzoth.chunks
 WHERE tenant_id = $1 AND store_id = $2 AND file_id = $3 AND position >= $4 AND position < $5

@@ -177,7 +177,7 @@ async def chunks_at(
     connection: Connection, claim: ClaimRow, start: int, end: int
 ) -> list[StoredChunk]:
     """Of the positions `start` to `end`."""
-    rows = await connection.fetch(statements.load()["chunks_at"], *claim.key, start, end)
+    rows = await connection.fetch(statements.load()["chunks_between"], *claim.key, start, end)
     return [StoredChunk(**row) for row in rows]
 
 
