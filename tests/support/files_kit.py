@@ -33,7 +33,13 @@ from anzoth.gateway.principal import Principal, TenantHandle
 from anzoth.http.server import HttpServer
 from anzoth.knowledge_config import KnowledgeConfig
 
-SCOPES = ("files:read", "files:write", "vector_stores:read", "vector_stores:write")
+SCOPES = (
+    "files:read",
+    "files:write",
+    "vector_stores:read",
+    "vector_stores:write",
+    "vector_stores:search",
+)
 
 
 async def add_tenant(dsn: str, name: str) -> Principal:
