@@ -30,7 +30,7 @@ from anzoth.gateway.service_tiers import served_tier
 from anzoth.http.messages import Response
 from anzoth.text.answer_format import with_schema
 from anzoth.text.chat_template import ChatTemplateError
-from anzoth.text.passages import with_passages
+from anzoth.text.passages import Laying, with_passages
 from anzoth.text.prompt import chat_prompt
 from anzoth.text.reasoning import Beginning, beginning_after, has_reasoning
 from anzoth.text.tool_calls import ToolCall, ToolCallFormat, ToolCallParser
@@ -68,7 +68,8 @@ async def _generate(call: Call, request: ChatRequest, model: ServedModel) -> Ans
     must_generate(model).engine.require_ready()  # before work that would be for nothing
     make_parser = _parser_of_calls(model, request.tools)
     tier = served_tier(options.service_tier, call.principal)
-    prompt, reasoning, made = await call.off_loop(lambda: _prepare(model, request))
+    laying = Laying(model.passage_layout, call.principal.tenant.cache_salt.encode())
+    prompt, reasoning, made = await call.off_loop(lambda: _prepare(model, request, laying))
     generation = await call.begin(
         model,
         GenerationRequest(
@@ -168,10 +169,10 @@ def _reader_of_calls(
 
 
 def _prepare(
-    model: ServedModel, request: ChatRequest
+    model: ServedModel, request: ChatRequest, laying: Laying
 ) -> tuple[list[int], Beginning | None, Constraint | None]:
     """The prompt, where the reasoning stands behind it (None: nowhere), and the grammar."""
-    prompt = _prompt(model, request)
+    prompt = _prompt(model, request, laying)
     reasoning: Beginning | None = None
     if has_reasoning(model.tokenizer.chat_template or ""):
         end = b"".join(map(model.tokenizer.token_bytes, prompt[-_NUM_END_TOKENS:]))
@@ -179,13 +180,13 @@ def _prepare(
     return prompt, reasoning, constraint(model, request.form, request.tools, reasoning)
 
 
-def _prompt(model: ServedModel, request: ChatRequest) -> list[int]:
+def _prompt(model: ServedModel, request: ChatRequest, laying: Laying) -> list[int]:
     if model.template is None:
         raise InvalidValue(
             f"The model '{model.name}' has no chat template: use /v1/completions.", param="model"
         )
     try:
-        messages = with_passages(request.messages, request.documents)
+        messages = with_passages(request.messages, request.documents, laying)
     except ValueError as error:
         raise InvalidValue(
             "'documents' needs a message with the role 'user': they are shown with it.",
