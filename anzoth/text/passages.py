@@ -68,14 +68,17 @@ class Laying:
         intro = f"{INSTRUCTION} {QUOTED.format(tag=tag)}"
         return "\n\n".join([intro, *blocks, f"Question: {question}"])
 
+    def shown(self, passage: Passage) -> str:
+        """What one passage adds to the message, but for its number and tag: it is as long."""
+        if self.layout == "lines":
+            return f"{_line(99, passage)}\n"
+        return _block(99, passage, "0" * _TAG_DIGITS) + "\n\n"
+
 
 def question_with_passages(question: str, passages: Sequence[Passage]) -> str:
     """The layout `lines`: instruction, one line per passage, then the question."""
-    lines = [INSTRUCTION, ""]
-    for number, passage in enumerate(passages, 1):
-        title = f"{_one_line(passage.title)}: " if passage.title else ""
-        lines.append(f"[{number}] {title}{_one_line(passage.text)}")
-    return "\n".join([*lines, "", f"Question: {question}"])
+    lines = [_line(number, passage) for number, passage in enumerate(passages, 1)]
+    return "\n".join([INSTRUCTION, "", *lines, "", f"Question: {question}"])
 
 
 def with_passages(
@@ -104,6 +107,11 @@ def last_of_user(messages: Sequence[Mapping[str, Any]]) -> int | None:
         if messages[index]["role"] == "user":
             return index
     return None
+
+
+def _line(number: int, passage: Passage) -> str:
+    title = f"{_one_line(passage.title)}: " if passage.title else ""
+    return f"[{number}] {title}{_one_line(passage.text)}"
 
 
 def _block(number: int, passage: Passage, tag: str) -> str:

@@ -186,7 +186,7 @@ def _squeezed(normal: str) -> str:
 class _Claim:
     """What a part of an answer says."""
 
-    __slots__ = ("_codes", "_content", "_names", "_quotations")
+    __slots__ = ("_codes", "_content", "_names", "_quotations", "words")
 
     def __init__(self, text: str) -> None:
         normal = _normal(text)
@@ -196,6 +196,8 @@ class _Claim:
         self._content = [w for w in plain if len(w) >= _MIN_CONTENT or _UNSPACED.fullmatch(w)]
         if not self._content:
             self._content = plain
+        self.words = [*self._content, *codes]
+        """Those that count."""
         self._codes = [_squeezed(code) for code in codes]
         self._names = set(_names(normal))
         spans = (next(filter(None, match)) for match in _QUOTATION.findall(normal))
@@ -267,6 +269,17 @@ class _Words:
 # --- passages -------------------------------------------------------------------------------------
 
 
+@dataclass(slots=True, frozen=True)
+class _Sentence:
+    """One that may be quoted."""
+
+    start: int
+    """In characters of the document."""
+    text: str = field(repr=False)
+    words: str = field(repr=False)
+    """With a space in front of each."""
+
+
 class _Source:
     """One passage."""
 
@@ -284,11 +297,10 @@ class _Source:
         ]
         self.has_capitals = sum(inside) > _MOST_CAPITALS * len(inside)
         self._sentences = [
-            (
+            _Sentence(
                 piece.start + begin,
-                piece.start + end,
                 piece.text[begin:end],
-                _Words(_normal(piece.text[begin:end])),
+                " ".join(["", *_words(_normal(piece.text[begin:end]))]),
             )
             for piece in passage.pieces
             for begin, end in _quotable(piece.text)
@@ -297,11 +309,14 @@ class _Source:
     def cited(self, mark: UnknownMark, claim: _Claim, *, has_support: bool) -> Citation:
         score = claim.support([self.words])
         start, end, quote = self._passage.start, self._passage.end, None
-        best = 0.0
-        for begin, behind, text, words in self._sentences:
-            supports = claim.support([words])
-            if supports > best:
-                best, start, end, quote = supports, begin, behind, text
+        beginnings = [f" {word[: self.words.shared(word)]}" for word in claim.words]
+        beginnings = [beginning for beginning in beginnings if beginning != " "]
+        most = 0
+        for sentence in self._sentences:
+            shares = sum(len(found) for found in beginnings if found in sentence.words)
+            if shares > most:
+                most, start, quote = shares, sentence.start, sentence.text
+                end = start + len(quote)
         return Citation(
             number=mark.number,
             start_index=mark.start_index,

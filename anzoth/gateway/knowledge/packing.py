@@ -20,7 +20,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
-from anzoth.gateway.knowledge.found import FoundChunk, Span
+from anzoth.gateway.knowledge.found import FoundChunk
+from anzoth.gateway.knowledge.spans import Span
 from anzoth.text.passages import Passage
 
 MAX_SECTIONS = 10
@@ -157,7 +158,7 @@ class _Group:
         title = " ".join((first.context or best.filename).split())[:MAX_TITLE]
         pieces = _pieces(in_order)
         if self.whole is not None:
-            pieces = (Piece(self.span[2], self.span[3], self.whole),)
+            pieces = (Piece(self.span.start, self.span.end, self.whole),)
         pages = [(chunk.content, chunk.content.page) for chunk in in_order]
         return PackedPassage(
             best.store_id,
@@ -262,7 +263,7 @@ def _document(chunk: FoundChunk) -> tuple[str, str]:
 
 def _section(chunk: FoundChunk) -> Span:
     at = chunk.content
-    return chunk.store_id, chunk.file_id, at.parent_start, at.parent_end
+    return Span(chunk.store_id, chunk.file_id, at.parent_start, at.parent_end)
 
 
 def _is_part(chunk: FoundChunk) -> bool:

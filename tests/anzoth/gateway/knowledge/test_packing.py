@@ -11,8 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from anzoth.gateway.knowledge.chunk_codec import ChunkContent
-from anzoth.gateway.knowledge.found import FoundChunk, Span
+from anzoth.gateway.knowledge.found import FoundChunk
 from anzoth.gateway.knowledge.packing import GAP, MAX_SECTIONS, Packed, pack, sections
+from anzoth.gateway.knowledge.spans import Span
 from anzoth.text.passages import Passage
 
 
@@ -70,7 +71,7 @@ class Document:
 
     def sections(self) -> dict[Span, str]:
         spans = sections(self.chunks(dict.fromkeys(range(self.num_chunks), 0)))
-        return {span: self.text[span[2] : span[3]] for span in spans}
+        return {span: self.text[span.start : span.end] for span in spans}
 
 
 ONE, TWO = Document("a", 8), Document("b", 8)
