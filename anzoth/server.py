@@ -59,6 +59,7 @@ from anzoth.gateway.generation import Generator
 from anzoth.gateway.health import Health
 from anzoth.gateway.knowledge.claims import Claims
 from anzoth.gateway.knowledge.file_ingestion import Parts, tokenizers_of
+from anzoth.gateway.knowledge.grounding import Grounding
 from anzoth.gateway.knowledge.index_cleanup import IndexCleanup
 from anzoth.gateway.knowledge.indexing import Indexes
 from anzoth.gateway.knowledge.ingestion import Ingestion
@@ -232,6 +233,7 @@ async def _build(
     )
     tasks = [background.create_task(part.run()) for part in parts]
     stack.callback(lambda: [task.cancel() for task in tasks])
+    searcher = Searcher(database, tenant_keys, models, indexes, metrics)
     return Services(
         authenticator=authenticator,
         accounts=accounts,
@@ -256,7 +258,8 @@ async def _build(
         stores=VectorStores(
             database, tenant_keys, models, knowledge, store_cleanup, indexes.on_change
         ),
-        searcher=Searcher(database, tenant_keys, models, indexes, metrics),
+        searcher=searcher,
+        grounding=Grounding(searcher),
     )
 
 

@@ -28,6 +28,7 @@ from anzoth.gateway.files import Files
 from anzoth.gateway.generation import Generation, Generator
 from anzoth.gateway.generation_request import GenerationRequest
 from anzoth.gateway.health import Health
+from anzoth.gateway.knowledge.grounding import Grounding
 from anzoth.gateway.knowledge.searching import Searcher
 from anzoth.gateway.knowledge.stores import VectorStores
 from anzoth.gateway.ledger import Ledger
@@ -81,6 +82,7 @@ class Services:
     uploads: Uploads
     stores: VectorStores
     searcher: Searcher
+    grounding: Grounding
 
 
 @dataclass(slots=True)

@@ -3,8 +3,8 @@
 What goes there is the checked body with the fields that mean something there; what identifies the
 caller's own users stays here. What comes back is taken apart and put together again under our id,
 our time and the name that was asked for: of a choice only what OpenAI's API knows, of usage only
-numbers. A stream begins for the client when the first event is there, so that until then another
-target can still be asked.
+numbers, and the citations are ours. A stream begins for the client when the first event is there,
+so that until then another target can still be asked.
 
 Does not know: HTTP there (see `gateway.backends`), or how a target is chosen.
 """
@@ -23,6 +23,7 @@ from uuid import UUID
 import orjson
 
 from anzoth.api.call import Answer, Call
+from anzoth.api.citing import NO_EXTRAS, Annotate, Extras
 from anzoth.api.fields import Field, unsupported
 from anzoth.api.requests import CHAT_FIELDS, COMPLETION_FIELDS, Options
 from anzoth.api.timeout import deadline_s
@@ -37,9 +38,11 @@ from anzoth.http.messages import Response, Sink, StreamingResponse
 _STAYS_HERE = {
     *("model", "stream", "stream_options", "service_tier"),  # said anew, or ours
     *("user", "safety_identifier", "metadata"),  # who the caller's users are
+    "include",  # what is included is ours
     *("prompt_cache_key", "prompt_cache_retention", "prompt_cache_options"),
 }
 _DELTA = ("role", "content", "reasoning_content", "refusal", "tool_calls")
+_GOES_ON = {"finish_reason": None}
 _INLINE_BYTES = 64 << 10
 Choice = dict[str, Any]
 
@@ -112,6 +115,7 @@ async def generate(
     num_choices: int,
     backend: Backend,
     target: Target,
+    extras: Extras = NO_EXTRAS,
 ) -> Answer:
     """A chat or a completion. `num_choices`: of all prompts together.
 
@@ -124,7 +128,7 @@ async def generate(
     if options.stream:
         sent |= {"stream": True, "stream_options": {"include_usage": True}}
     account = _account(call, sent, options, num_choices, backend, target)
-    made = _Making(call, endpoint, options, num_choices, account)
+    made = _Making(call, endpoint, options, num_choices, account, extras)
     exchange: Exchange | None = None
     try:
         async with _until_deadline(call):
@@ -205,7 +209,11 @@ class _Making:
         options: Options,
         num_choices: int,
         account: RemoteUsage,
+        extras: Extras,
     ) -> None:
+        self._annotate = extras.annotate
+        self._extra = extras.fields
+        self._texts: list[list[str]] = [[] for _ in range(num_choices)]
         self._call = call
         self._endpoint = endpoint
         self._options = options
@@ -227,11 +235,16 @@ class _Making:
             raise exchange.garbage("an answer with too few choices")
         self._account.report(answer.get("usage"))
         self._account.close()
+        if self._annotate is not None:
+            for choice in choices:
+                message = choice["message"]
+                message["annotations"] = self._annotate(message["content"] or "")
         shown = {
             **self._identity,
             "object": self._endpoint.whole,
             "choices": sorted(choices, key=lambda choice: choice["index"]),
             "usage": _usage(self._account),
+            **self._extra,
         }
         return Response(200, orjson.dumps(shown), headers=self._call.headers)
 
@@ -296,10 +309,36 @@ class _Making:
         if not event.get("choices"):
             return b""
         choices = self._choices(exchange, event, self._endpoint.chunk_choice)
-        return self._frame(choices, None) if choices else b""
+        if not choices:
+            return b""
+        annotated = [] if self._annotate is None else self._annotated(choices, self._annotate)
+        if not annotated:
+            return self._frame(choices, None)
+        # Text may come with the end, and its citations between the two.
+        text = [{**choice, **_GOES_ON} for choice in choices]
+        ends = [{**choice, "delta": {}, "logprobs": None} for choice in choices]
+        return b"".join(
+            self._frame(some, None)
+            for some in (text, annotated, [end for end in ends if end["finish_reason"]])
+        )
+
+    def _annotated(self, choices: list[Choice], annotate: Annotate) -> list[Choice]:
+        """The citations of those that are over."""
+        annotated: list[Choice] = []
+        for choice in choices:
+            texts = self._texts[choice["index"]]
+            texts.append(choice["delta"].get("content") or "")
+            if choice["finish_reason"] is not None and (made := annotate("".join(texts))):
+                delta = {"content": "", "annotations": made}
+                annotated.append(
+                    {**choice, "delta": delta, "logprobs": None, "finish_reason": None}
+                )
+        return annotated
 
     def _frame(self, choices: list[Choice], usage: dict[str, Any] | None) -> bytes:
         chunk = {**self._identity, "object": self._endpoint.chunk, "choices": choices}
+        chunk |= self._extra
+        self._extra = {}
         if self._options.include_usage:
             chunk["usage"] = usage
         return sse.data_frame(orjson.dumps(chunk))

@@ -80,6 +80,7 @@ _CHECKS: Mapping[str, Check] = {
     "endpoints": _WORDS,
     "networks": array(_network, _MAX_ITEMS),
     "knowledge_bases": _WORDS,
+    "default_knowledge_bases": _WORDS,
     "tools": _WORDS,
 }
 
@@ -134,7 +135,8 @@ def new_key(given: Mapping[str, Any]) -> tuple[KeyRequest, set[str]]:
     expires_at = expiry(given)
     found = {**given, "expires_at": expires_at}
     values = {name: found[name] for name in INHERITED if found[name] is not None}
-    request = KeyRequest("", given["name"], **values)
+    defaults = given["default_knowledge_bases"] or ()
+    request = KeyRequest("", given["name"], default_knowledge_bases=defaults, **values)
     return request, {*INHERITED} - {*values}
 
 

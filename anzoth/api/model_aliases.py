@@ -28,6 +28,7 @@ from anzoth.api.fields import (
     unsupported,
     wrong_value,
 )
+from anzoth.api.file_search import MAX_STORES
 from anzoth.api.requests import CHAT_FIELDS, MAX_MODEL_NAME
 from anzoth.errors import InvalidValue
 from anzoth.gateway.alias_directory import AliasRequest, AliasView, Caller
@@ -91,8 +92,8 @@ _FIELDS = (
     Field("defaults", _parameters, default={}),
     Field("forced", _parameters, default={}),
     Field("sticky", boolean, default=False),
+    Field("knowledge_bases", array(_name, MAX_STORES), default=()),
     # Names that aliases will have; until then nothing of the kind is promised.
-    Field("knowledge_bases", harmless([]), Policy.REFUSED),
     Field("tools", harmless([]), Policy.REFUSED),
     Field("guard_rules", harmless([]), Policy.REFUSED),
 )
@@ -116,6 +117,7 @@ def parse_alias(body: Mapping[str, Any]) -> AliasRequest:
         values["defaults"],
         values["forced"],
         values["sticky"],
+        values["knowledge_bases"],
     )
 
 
@@ -130,6 +132,7 @@ def describe(alias: AliasView) -> dict[str, Any]:
         "defaults": alias.defaults,
         "forced": alias.forced,
         "sticky": alias.sticky,
+        "knowledge_bases": list(alias.knowledge_bases),
         "created_at": int(alias.created_at.timestamp()),
         "updated_at": int(alias.updated_at.timestamp()),
     }

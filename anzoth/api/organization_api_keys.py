@@ -155,6 +155,7 @@ def _key(listed: ListedKey) -> dict[str, Any]:
         "endpoints": view.endpoints,
         "networks": None if view.networks is None else [str(network) for network in view.networks],
         "knowledge_bases": view.knowledge_bases,
+        "default_knowledge_bases": view.default_knowledge_bases,
         "tools": view.tools or [],
         "limits": shown(dataclasses.asdict(together)),
         "limits_by_model": {

@@ -35,6 +35,7 @@ from anzoth.api.fields import (
     wrong_type,
     wrong_value,
 )
+from anzoth.api.file_search import RESULTS, FileSearch
 from anzoth.api.messages import Message, messages
 from anzoth.api.response_format import (
     AnswerForm,
@@ -42,7 +43,7 @@ from anzoth.api.response_format import (
     response_format,
     structured_outputs,
 )
-from anzoth.api.tools import ToolUse, tool_choice, tool_use, tools
+from anzoth.api.tools import Offered, ToolUse, search_of, tool_choice, tool_use, tools
 from anzoth.errors import InvalidValue
 from anzoth.frames import SamplingParams
 from anzoth.text.passages import Passage
@@ -63,6 +64,7 @@ MAX_METADATA_KEY = 64
 MAX_METADATA_VALUE = 512
 MAX_TEMPLATE_VARIABLES = 32
 MAX_DOCUMENTS = 64
+MAX_INCLUDED = 16
 MAX_DOCUMENT_TITLE = 1024
 MAX_MODEL_NAME = 256
 DEFAULT_COMPLETION_MAX_TOKENS = 16
@@ -171,11 +173,13 @@ CHAT_FIELDS = (
         mapping(_template_variable, MAX_TEMPLATE_VARIABLES, 64),
         default={},
     ),
-    Field("tools", tools, default=()),
+    Field("tools", tools, default=Offered()),
     Field("tool_choice", tool_choice),
     Field("parallel_tool_calls", boolean, default=True),
     # An extension: passages to answer from (`anzoth.text.passages` lays them out).
     Field("documents", array(_document, MAX_DOCUMENTS), default=()),
+    # As in the Responses API; what there is nothing of is not included.
+    Field("include", array(string(64), MAX_INCLUDED), default=()),
     Field("response_format", response_format),
     Field("functions", harmless([]), _REFUSED),
     Field("function_call", harmless("none", "auto"), _REFUSED),
@@ -236,6 +240,10 @@ class ChatRequest:
     documents: Sequence[Passage] = field(repr=False)
     form: AnswerForm | None = None
     """What an answer has to be. None: any text."""
+    file_search: FileSearch | None = None
+    """Knowledge bases that the request itself names."""
+    shows_trace: bool = False
+    """What was found in knowledge bases is to stand in the answer."""
 
 
 @dataclass(slots=True, frozen=True)
@@ -264,6 +272,7 @@ def parse_chat(body: Mapping[str, Any]) -> ChatRequest:
         raise InvalidValue("'top_logprobs' needs 'logprobs' to be true.", param="top_logprobs")
     num_logprobs = (values["top_logprobs"] or 0) if values["logprobs"] else None
     options = _options(values, newer if older is None else older, num_logprobs)
+    search = search_of(values)
     return ChatRequest(
         options,
         values["messages"],
@@ -271,6 +280,8 @@ def parse_chat(body: Mapping[str, Any]) -> ChatRequest:
         tool_use(values),
         values["documents"],
         answer_form(values),
+        search,
+        RESULTS in values["include"] or (search is not None and search.shows_trace),
     )
 
 

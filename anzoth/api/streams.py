@@ -6,7 +6,7 @@ and after the text; an event is then one JSON string between two constants (0.17
 the engine's step loop: no task and no queue per stream.
 
     chat         role chunk per choice · reasoning chunks · text chunks, tool calls (a chunk each) ·
-                 empty delta with finish_reason per choice
+                 annotations, if any · empty delta with finish_reason per choice
     completions  echo chunk per choice · text chunks · empty text with finish_reason per choice
     both         usage chunk with no choices, if asked for · [DONE], only after a whole answer
 
@@ -15,7 +15,8 @@ Does not know: tokens, HTTP, or when a stream ends.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, Protocol, TypeVar
 
 import orjson
@@ -54,6 +55,7 @@ class ChatChunks:
         "_before",
         "_before_reasoning",
         "_calls",
+        "_extra",
         "_has_logprobs",
         "_head",
         "_tail",
@@ -70,7 +72,9 @@ class ChatChunks:
         *,
         include_usage: bool,
         has_logprobs: bool,
+        extra: Mapping[str, Any] = MappingProxyType({}),
     ) -> None:
+        """`extra`: JSON that the first chunk has besides."""
         fields: dict[str, Any] = {
             "id": identity.id,
             "object": "chat.completion.chunk",
@@ -83,6 +87,7 @@ class ChatChunks:
         self._write = write
         self._tokenizer = model.tokenizer
         self._calls = model.tool_calls
+        self._extra = b"," + orjson.dumps(dict(extra))[1:-1] if extra else b""
         self._has_logprobs = has_logprobs
         self._head = orjson.dumps(fields)[:-1] + b',"choices":['
         self._tail = b'],"usage":null}' if include_usage else b"]}"
@@ -95,6 +100,7 @@ class ChatChunks:
     def begin(self) -> None:
         for index in range(len(self._before)):
             self._chunk(index, {"role": "assistant", "content": ""}, None)
+            self._extra = b""
 
     def text(self, choice: int, text: str, logprobs: Sequence[TokenLogprob]) -> None:
         self._piece(self._before[choice], text, logprobs)
@@ -109,6 +115,9 @@ class ChatChunks:
         delta = {"tool_calls": [{"index": number, **answers.tool_call(call, self._calls)}]}
         rendered = answers.chat_logprobs(logprobs, self._tokenizer) if self._has_logprobs else None
         self._chunk(choice, delta, None, rendered)
+
+    def annotated(self, choice: int, annotations: list[dict[str, Any]]) -> None:
+        self._chunk(choice, {"content": "", "annotations": annotations}, None)
 
     def finished(self, choice: int, ending: Ending) -> None:
         self._chunk(choice, {}, ending)
@@ -133,7 +142,8 @@ class ChatChunks:
         body = orjson.dumps(
             {"index": choice, "delta": delta, "logprobs": logprobs, "finish_reason": finish_reason}
         )
-        self._write(sse.data_frame(self._head + body + self._tail))
+        tail = self._tail[:-1] + self._extra + b"}"
+        self._write(sse.data_frame(self._head + body + tail))
 
 
 class CompletionChunks:

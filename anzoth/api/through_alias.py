@@ -56,10 +56,10 @@ def body_without_chat(alias: Alias, body: Mapping[str, Any]) -> dict[str, Any]:
     """The same for an endpoint that has no messages. Raises InvalidValue if the alias needs some:
     what it promises must not be left out silently.
     """
-    if alias.system_prompt is not None:
+    if alias.system_prompt is not None or alias.knowledge_bases:
+        what = "a system prompt" if alias.system_prompt is not None else "knowledge bases"
         raise InvalidValue(
-            f"The model '{alias.name}' has a system prompt: use /v1/chat/completions.",
-            param="model",
+            f"The model '{alias.name}' has {what}: use /v1/chat/completions.", param="model"
         )
     return _with_parameters(alias, body)
 

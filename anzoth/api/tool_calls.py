@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol
 
 from anzoth.gateway.choices import Collector, Consumer, Ending, TokenLogprob
 from anzoth.text.tool_calls import Event, ToolCall, ToolCallParser
@@ -34,11 +34,12 @@ class CallConsumer(Consumer, Protocol):
 class ChatCollector(Collector):
     """The consumer of chat answers that are not streamed."""
 
-    __slots__ = ("_reasoning", "calls")
+    __slots__ = ("_reasoning", "annotations", "calls")
 
     def __init__(self, num_choices: int) -> None:
         super().__init__(num_choices)
         self.calls: list[list[ToolCall]] = [[] for _ in range(num_choices)]
+        self.annotations: list[list[dict[str, Any]]] = [[] for _ in range(num_choices)]
         self._reasoning: list[list[str]] = [[] for _ in range(num_choices)]
 
     def reasoning(self, choice: int, text: str, logprobs: Sequence[TokenLogprob]) -> None:
@@ -50,6 +51,9 @@ class ChatCollector(Collector):
     ) -> None:
         self.calls[choice].append(call)
         self.text(choice, "", logprobs)
+
+    def annotated(self, choice: int, annotations: list[dict[str, Any]]) -> None:
+        self.annotations[choice] = annotations
 
     def reasonings(self) -> list[str]:
         """Of each choice; empty for one without."""

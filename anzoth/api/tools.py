@@ -7,6 +7,7 @@
                           allowed_tools: the model sees all tools, but calls only these
     strict                the arguments follow the schema, to the letter
     parallel_tool_calls   false: an answer ends with its first call
+    file_search           is no tool of the model's: see `file_search`
 
 What is promised here is kept by a grammar (`ToolUse.needs_grammar`), not by asking the model: a
 promise that is usually kept is no promise.
@@ -34,6 +35,7 @@ from anzoth.api.fields import (
     wrong_type,
     wrong_value,
 )
+from anzoth.api.file_search import FileSearch, file_search, only_one
 from anzoth.errors import InvalidValue
 from anzoth.text.grammars import Signature
 
@@ -64,9 +66,19 @@ class ToolChoice:
     """The tools that may be called. None: all."""
     is_named: bool = False
     """It is one function, by its name."""
+    is_search: bool = False
+    """It is `file_search`, which happens anyway."""
 
 
 _AUTO = ToolChoice("auto")
+
+
+@dataclass(slots=True, frozen=True)
+class Offered:
+    """The field `tools`."""
+
+    functions: tuple[OfferedTool, ...] = ()
+    file_search: FileSearch | None = None
 
 
 @dataclass(slots=True, frozen=True)
@@ -118,8 +130,12 @@ class ToolUse:
 def tool_use(values: Mapping[str, Any]) -> ToolUse | None:
     """Of a body whose fields were checked. None: this answer is text and nothing else."""
     choice: ToolChoice = values["tool_choice"] or _AUTO
-    offered: tuple[OfferedTool, ...] = values["tools"]
-    if not offered and (choice.mode == "required" or choice.names is not None):
+    offered: tuple[OfferedTool, ...] = values["tools"].functions
+    is_searched = values["tools"].file_search is not None
+    if choice.is_search and not is_searched:
+        raise wrong_value("tool_choice", "a tool that is among 'tools'")
+    must_call = choice.mode == "required" and not is_searched
+    if not offered and (must_call or choice.names is not None):
         raise InvalidValue("'tool_choice' needs 'tools' to choose from.", param="tool_choice")
     unknown = set(choice.names or ()) - {offer.name for offer in offered}
     if unknown:
@@ -130,18 +146,28 @@ def tool_use(values: Mapping[str, Any]) -> ToolUse | None:
     return ToolUse(offered, choice, values["parallel_tool_calls"] and not choice.is_named)
 
 
+def search_of(values: Mapping[str, Any]) -> FileSearch | None:
+    """The knowledge bases that a body asks for, whose fields were checked."""
+    choice: ToolChoice = values["tool_choice"] or _AUTO
+    return None if choice.mode == "none" else values["tools"].file_search
+
+
 # --- checks ---------------------------------------------------------------------------------------
 
 
-def tools(value: Any, param: str) -> tuple[OfferedTool, ...]:
-    """A check (see `fields`): the tools, each as a template takes it."""
-    checked: tuple[OfferedTool, ...] = array(_tool, MAX_TOOLS)(value, param)
+def tools(value: Any, param: str) -> Offered:
+    """A check (see `fields`): the functions, each as a template takes it, and the search."""
+    checked: tuple[OfferedTool | FileSearch, ...] = array(_tool, MAX_TOOLS)(value, param)
     seen: set[str] = set()
     for index, offer in enumerate(checked):
+        if isinstance(offer, FileSearch):
+            continue
         if offer.name in seen:
             raise wrong_value(f"{param}[{index}].function.name", "a name that no other tool has")
         seen.add(offer.name)
-    return checked
+    searches = [offer for offer in checked if isinstance(offer, FileSearch)]
+    functions = tuple(offer for offer in checked if isinstance(offer, OfferedTool))
+    return Offered(functions, only_one(searches, param))
 
 
 def tool_choice(value: Any, param: str) -> ToolChoice:
@@ -156,16 +182,20 @@ def tool_choice(value: Any, param: str) -> ToolChoice:
         case "allowed_tools":
             allowed = _ALLOWED(value, param)["allowed_tools"]
             return ToolChoice(allowed["mode"], allowed["tools"])
+        case "file_search":
+            return ToolChoice("auto", is_search=True)
         case "custom":
             raise unsupported(param, "of type 'custom' is not supported by this server")
-    raise wrong_value(f"{param}.type", "'function' or 'allowed_tools'")
+    raise wrong_value(f"{param}.type", "'function', 'allowed_tools' or 'file_search'")
 
 
 def _kind(value: Any, param: str) -> str:
     if not isinstance(value, str):
         raise wrong_type(param, "a string", value)
     if value != "function":
-        raise unsupported(param, "other than 'function' is not supported by this server")
+        raise unsupported(
+            param, "other than 'function' and 'file_search' is not supported by this server"
+        )
     return value
 
 
@@ -210,7 +240,9 @@ _TOOL = nested(
 )
 
 
-def _tool(value: Any, param: str) -> OfferedTool:
+def _tool(value: Any, param: str) -> OfferedTool | FileSearch:
+    if isinstance(value, dict) and value.get("type") == "file_search":
+        return file_search(value, param)
     function = _TOOL(value, param)["function"]
     given = ("name", "description", "parameters")
     tool = {

@@ -23,28 +23,23 @@ from anzoth.api import files, timeout
 from anzoth.api.call import Answer, Call
 from anzoth.api.fields import (
     Field,
-    Policy,
     array,
     boolean,
     integer,
     json_object,
-    nested,
-    number,
-    one_of,
     parse,
     string,
     wrong_type,
 )
-from anzoth.errors import DeadlineExceeded, InvalidValue, ModelUnavailable, UnsupportedParameter
+from anzoth.api.ranking_options import Ranking, ranking_options
+from anzoth.errors import DeadlineExceeded, ModelUnavailable
+from anzoth.gateway.knowledge.found import Found, FoundChunk, SearchRequest
 from anzoth.gateway.knowledge.query_vectors import Embed, Wanted
-from anzoth.gateway.knowledge.searching import Found, FoundChunk, SearchRequest
 from anzoth.http.messages import Response
-from anzoth.index_frames import Fusion
 
 MAX_QUERIES = 32
 MAX_RESULTS = 50
 _MAX_QUERY_CHARACTERS = 16_384
-_MAX_WEIGHT = 1e6
 _UNSEEN = ("Cc", "Cf", "Co", "Cs", "Cn")
 
 
@@ -57,22 +52,11 @@ def _queries(value: Any, param: str) -> tuple[str, ...]:
 
 
 _QUERY = string(_MAX_QUERY_CHARACTERS, min_characters=1)
-_WEIGHT = number(0, _MAX_WEIGHT)
-_HYBRID = nested(
-    Field("embedding_weight", _WEIGHT, required=True), Field("text_weight", _WEIGHT, required=True)
-)
-_RANKING_FIELDS = (
-    # Which model ranks the results anew: there is none, so that each of these asks for nothing.
-    Field("ranker", one_of("none", "auto", "default-2024-11-15"), Policy.IGNORED),
-    Field("score_threshold", number(0, 1), default=0.0),
-    Field("hybrid_search", _HYBRID),
-    Field("fusion", one_of("calibrated", "convex", "rrf")),
-)
 FIELDS = (
     Field("query", _queries, required=True),
     Field("max_num_results", integer(1, MAX_RESULTS), default=10),
     Field("filters", json_object),
-    Field("ranking_options", nested(*_RANKING_FIELDS)),
+    Field("ranking_options", ranking_options, default=Ranking()),
     Field("rewrite_query", boolean, default=False),
 )
 
@@ -81,13 +65,13 @@ def parse_search(body: Mapping[str, Any]) -> SearchRequest:
     """Raises MissingParameter, InvalidValue or UnsupportedParameter."""
     values = parse(FIELDS, body)
     asked: tuple[str, ...] = values["query"]
-    ranking: Mapping[str, Any] = values["ranking_options"] or parse(_RANKING_FIELDS, {})
+    ranking: Ranking = values["ranking_options"]
     return SearchRequest(
         tuple(map(normalized, asked)) if values["rewrite_query"] else asked,
         values["max_num_results"],
         values["filters"],
-        _fusion(ranking["fusion"], ranking["hybrid_search"]),
-        ranking["score_threshold"],
+        ranking.fusion,
+        ranking.score_threshold,
     )
 
 
@@ -96,24 +80,6 @@ def normalized(query: str) -> str:
     composed = unicodedata.normalize("NFC", query)
     seen = (c for c in composed if c.isspace() or unicodedata.category(c) not in _UNSEEN)
     return " ".join("".join(seen).split())
-
-
-def _fusion(method: Any, weights: Mapping[str, float] | None) -> Fusion:
-    """By reciprocal ranks where only weights are given, as OpenAI's are."""
-    if weights is None:
-        return Fusion("calibrated" if method is None else method, *_EQUAL[method or "calibrated"])
-    dense, sparse = weights["embedding_weight"], weights["text_weight"]
-    param = "ranking_options.hybrid_search"
-    if dense + sparse == 0:
-        raise InvalidValue(f"One of the weights of '{param}' must be above 0.", param=param)
-    if method == "calibrated":
-        raise UnsupportedParameter(f"Calibrated fusion has no weights: '{param}'.", param=param)
-    if method == "convex":
-        return Fusion("convex", dense / (dense + sparse), sparse / (dense + sparse))
-    return Fusion("rrf", dense, sparse)
-
-
-_EQUAL = {"calibrated": (1.0, 1.0), "convex": (0.5, 0.5), "rrf": (1.0, 1.0)}
 
 
 async def search(call: Call) -> Answer:

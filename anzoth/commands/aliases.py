@@ -69,6 +69,15 @@ Sticky = Annotated[
         show_default=False,
     ),
 ]
+KnowledgeBases = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--kb",
+        help="A knowledge base that its chats are answered from; can be repeated. `none` alone "
+        "takes all away.",
+        show_default=False,
+    ),
+]
 
 
 @app.command("create")
@@ -82,6 +91,7 @@ async def create(
     default: Defaults = None,
     force: Forced = None,
     sticky: Sticky = None,
+    kb: KnowledgeBases = None,
     shadow: Annotated[
         bool, typer.Option("--shadow", help="Even if a model of this name is served.")
     ] = False,
@@ -91,7 +101,7 @@ async def create(
     served = {name for model in installation.config.models for name in model.names}
     if name in served and not shadow:
         raise DirectoryError(f"a model named {name!r} is served; --shadow hides it from the tenant")
-    fields = _fields(installation.config, target, system_prompt, default, force, sticky)
+    fields = _fields(installation.config, target, system_prompt, default, force, sticky, kb)
     request = _parse(installation.config, {"name": name, **fields})
     async with installation.database() as dsn:
         made = await alias_directory.create_for_tenant(dsn, tenant, request)
@@ -111,13 +121,14 @@ async def list_(
     if as_json:
         print_json([describe(alias) for alias in listed])
         return
-    table = Table("Alias", "Targets", "Sticky", "System prompt", "Parameters")
+    table = Table("Alias", "Targets", "Sticky", "System prompt", "Knowledge", "Parameters")
     for alias in listed:
         table.add_row(
             Text(alias.name),
             Text(", ".join(map(_target_text, alias.targets))),
             "yes" if alias.sticky else "-",
             "-" if alias.system_prompt is None else f"{len(alias.system_prompt)} characters",
+            Text(", ".join(alias.knowledge_bases) or "-"),
             Text(", ".join([*alias.defaults, *(f"{name} (forced)" for name in alias.forced)])),
         )
     Console().print(table)
@@ -134,14 +145,15 @@ async def update(
     default: Defaults = None,
     force: Forced = None,
     sticky: Sticky = None,
+    kb: KnowledgeBases = None,
     as_json: AsJson = False,
 ) -> None:
     """Change what is given; the rest stays. An empty system prompt takes it away."""
-    fields = _fields(installation.config, target, system_prompt, default, force, sticky)
+    fields = _fields(installation.config, target, system_prompt, default, force, sticky, kb)
 
     def change(before: AliasView) -> AliasRequest:
-        kept = ("name", "targets", "system_prompt", "defaults", "forced", "sticky")
-        kept_fields = {name: describe(before)[name] for name in kept}
+        own = ("id", "object", "created_at", "updated_at")
+        kept_fields = {name: value for name, value in describe(before).items() if name not in own}
         return _parse(installation.config, kept_fields | fields)
 
     async with installation.database() as dsn:
@@ -205,6 +217,7 @@ def _fields(
     defaults: Sequence[str] | None,
     forced: Sequence[str] | None,
     sticky: bool | None,
+    knowledge_bases: Sequence[str] | None,
 ) -> dict[str, Any]:
     """Those that were given, as the API takes them."""
     given: dict[str, Any] = {}
@@ -217,6 +230,8 @@ def _fields(
             given[name] = dict(map(_parameter, pairs))
     if sticky is not None:
         given["sticky"] = sticky
+    if knowledge_bases:
+        given["knowledge_bases"] = [] if knowledge_bases == ["none"] else knowledge_bases
     return given
 
 

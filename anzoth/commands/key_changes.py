@@ -54,6 +54,10 @@ async def update(
     remove_network: Annotated[Words, words("One that it may be used from no more")] = None,
     add_kb: Annotated[Words, words("A knowledge base it may read")] = None,
     remove_kb: Annotated[Words, words("One that it may read no more")] = None,
+    add_default_kb: Annotated[
+        Words, words("A knowledge base that its chats are answered from where they name none")
+    ] = None,
+    remove_default_kb: Annotated[Words, words("One that they are answered from no more")] = None,
     add_tool: Annotated[Words, words("A tool it may call")] = None,
     remove_tool: Annotated[Words, words("A tool it may call no more")] = None,
     unrestrict: Annotated[
@@ -99,6 +103,7 @@ async def update(
             "endpoints": add_endpoint or (),
             "networks": key_options.networks(add_network) or (),
             "knowledge_bases": add_kb or (),
+            "default_knowledge_bases": add_default_kb or (),
             "tools": add_tool or (),
         },
         removed={
@@ -107,6 +112,7 @@ async def update(
             "endpoints": remove_endpoint or (),
             "networks": key_options.networks(remove_network) or (),
             "knowledge_bases": remove_kb or (),
+            "default_knowledge_bases": remove_default_kb or (),
             "tools": remove_tool or (),
         },
         limits=limit_options.changes(

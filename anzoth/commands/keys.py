@@ -85,6 +85,10 @@ async def create(
     kb: Annotated[
         list[str] | None, words("A vector store it may use, by its id. Default: all of its project")
     ] = None,
+    default_kb: Annotated[
+        list[str] | None,
+        words("A vector store that its chats are answered from where they name none"),
+    ] = None,
     tool: Annotated[list[str] | None, words("A tool it may call. Default: none")] = None,
     rpm: Rpm = None,
     tpm: Tpm = None,
@@ -126,6 +130,7 @@ async def create(
         endpoints=endpoint or None,
         networks=key_options.networks(network),
         knowledge_bases=kb or None,
+        default_knowledge_bases=default_kb or (),
         tools=tool or None,
     )
     async with installation.database() as dsn:
@@ -217,6 +222,7 @@ def _describe(created: CreatedKey) -> dict[str, object]:
         "endpoints": request.endpoints,
         "networks": None if request.networks is None else list(map(str, request.networks)),
         "knowledge_bases": request.knowledge_bases,
+        "default_knowledge_bases": request.default_knowledge_bases,
         "tools": request.tools or (),
         **limit_options.fields(request.limits),
         "created_at": created.created_at,

@@ -76,6 +76,7 @@ CREATE TABLE anzoth.api_keys (
     shadow_rules text[] NOT NULL DEFAULT '{}', -- like its tenant's, and besides those
     user_id uuid,                           -- a member's, or a former member's if it is revoked
     service_account_id uuid,                -- one of the same project
+    default_knowledge_bases text[] NOT NULL DEFAULT '{}', -- what its chats are answered from
     UNIQUE (tenant_id, id),                 -- what foreign keys refer to: always with the tenant
     FOREIGN KEY (tenant_id, project_id) REFERENCES anzoth.projects (tenant_id, id),
     FOREIGN KEY (tenant_id, project_id, service_account_id)
@@ -164,6 +165,7 @@ CREATE TABLE anzoth.model_aliases (
     sticky boolean NOT NULL DEFAULT false,  -- the prefix chooses among weights, not the request id
     created_at timestamptz NOT NULL DEFAULT now(),
     updated_at timestamptz NOT NULL DEFAULT now(),
+    knowledge_bases text[] NOT NULL DEFAULT '{}', -- vector stores that its chats are answered from
     UNIQUE (tenant_id, name)
 );
 
@@ -439,7 +441,8 @@ GRANT INSERT ON anzoth.api_keys TO anzoth_app;
 GRANT UPDATE (last_used_at, last_used_ip, predecessor_uses, name, scopes, models, endpoints,
     networks, knowledge_bases, tools, expires_at, revoked_at, lets_finish, kid, digest, hash_alg,
     pepper_id, redacted, predecessor_kid, predecessor_digest, predecessor_hash_alg,
-    predecessor_pepper_id, predecessor_expires_at) ON anzoth.api_keys TO anzoth_app;
+    predecessor_pepper_id, predecessor_expires_at, default_knowledge_bases) ON anzoth.api_keys
+    TO anzoth_app;
 GRANT UPDATE (name, archived_at) ON anzoth.projects TO anzoth_app;
 GRANT SELECT ON anzoth.service_accounts TO anzoth_app, anzoth_operator;
 GRANT INSERT (id, tenant_id, project_id, name) ON anzoth.service_accounts
@@ -463,7 +466,7 @@ GRANT SELECT, INSERT ON anzoth.audit_log TO anzoth_app, anzoth_operator;
 GRANT SELECT ON anzoth.audit_heads TO anzoth_app;
 GRANT SELECT, INSERT ON anzoth.audit_heads TO anzoth_operator;
 GRANT SELECT, INSERT, DELETE ON anzoth.model_aliases TO anzoth_app, anzoth_operator;
-GRANT UPDATE (name, targets, system_prompt, defaults, forced, sticky, updated_at)
+GRANT UPDATE (name, targets, system_prompt, defaults, forced, sticky, updated_at, knowledge_bases)
     ON anzoth.model_aliases TO anzoth_app, anzoth_operator;
 
 -- Gateways forget what they know about a key when it changes. Not when it is merely used.
@@ -484,6 +487,9 @@ CREATE TRIGGER announce_changed_key
     ON anzoth.api_keys
     FOR EACH ROW EXECUTE FUNCTION anzoth.announce_key_change();
 CREATE TRIGGER announce_changed_shadow_rules AFTER UPDATE OF shadow_rules ON anzoth.api_keys
+    FOR EACH ROW EXECUTE FUNCTION anzoth.announce_key_change();
+CREATE TRIGGER announce_changed_default_knowledge_bases
+    AFTER UPDATE OF default_knowledge_bases ON anzoth.api_keys
     FOR EACH ROW EXECUTE FUNCTION anzoth.announce_key_change();
 
 -- Gateways forget what they know of a tenant's aliases when one changes.

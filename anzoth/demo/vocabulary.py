@@ -163,4 +163,5 @@ def tokenizer_config(max_tokens: int) -> dict[str, Any]:  # Any: JSON
         "unk_token": None,
         "clean_up_tokenization_spaces": False,
         "chat_template": CHAT_TEMPLATE,
+        "passage_layout": "lines",  # see anzoth.text.passages
     }

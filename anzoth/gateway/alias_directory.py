@@ -49,12 +49,14 @@ class AliasRequest:
     defaults: Mapping[str, Any] = field(default_factory=dict, repr=False)  # JSON
     forced: Mapping[str, Any] = field(default_factory=dict, repr=False)
     sticky: bool = False
+    knowledge_bases: tuple[str, ...] = ()
+    """Vector stores; whether they are there, and whose they are, shows when a chat comes."""
 
     def row(self, id: uuid.UUID, tenant_id: uuid.UUID) -> NewAlias:
         targets = [asdict(target) for target in self.targets]
         return NewAlias(
             id, tenant_id, self.name, targets, self.system_prompt, self.defaults, self.forced,
-            self.sticky,
+            self.sticky, self.knowledge_bases,
         )  # fmt: skip
 
 
@@ -197,12 +199,15 @@ def require_one_purpose(
                 "purpose.",
                 param=f"targets[{number}]",
             )
-    if first is not None and first[1] != "generation" and request.system_prompt is not None:
-        raise InvalidValue(
-            f"Invalid value for 'system_prompt': '{first[0].name}' {_PURPOSES[first[1]]}, and "
-            "takes none.",
-            param="system_prompt",
-        )
+    if first is None or first[1] == "generation":
+        return
+    for name in ("system_prompt", "knowledge_bases"):
+        if getattr(request, name):
+            raise InvalidValue(
+                f"Invalid value for '{name}': '{first[0].name}' {_PURPOSES[first[1]]}, and "
+                "takes none.",
+                param=name,
+            )
 
 
 def _uuid(id: str) -> uuid.UUID:
@@ -256,6 +261,7 @@ def _about(event: AuditEvent, new: NewAlias) -> AuditEvent:
             "forced": sorted(new.forced),
             "sticky": new.sticky,
             "has_system_prompt": new.system_prompt is not None,
+            "knowledge_bases": list(new.knowledge_bases),
         },
     )
 

@@ -70,6 +70,8 @@ class Alias:
     """Parameters whatever a request says."""
     sticky: bool = False
     """Requests that begin alike go to the same target, whose prefix cache knows them."""
+    knowledge_bases: tuple[str, ...] = ()
+    """Vector stores that its chats are answered from."""
 
 
 NONE: Mapping[str, Alias] = {}
@@ -160,4 +162,5 @@ def alias_of(row: alias_rows.AliasRow) -> Alias:
         defaults=row.defaults,
         forced=row.forced,
         sticky=row.sticky,
+        knowledge_bases=tuple(row.knowledge_bases),
     )

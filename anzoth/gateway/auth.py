@@ -222,6 +222,7 @@ class Authenticator:
             endpoints=None if row.endpoints is None else tuple(row.endpoints),
             networks=None if row.networks is None else tuple(row.networks),
             knowledge_bases=None if row.knowledge_bases is None else frozenset(row.knowledge_bases),
+            default_knowledge_bases=tuple(row.default_knowledge_bases),
             tools=frozenset(row.tools or ()),
             rotating_until=None if kid == row.kid else row.predecessor_expires_at,
             shadow_rules=tuple(row.shadow_rules),

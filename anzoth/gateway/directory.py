@@ -71,6 +71,8 @@ class KeyRequest:
     """Where it may be used; None: anywhere."""
     knowledge_bases: Sequence[str] | None = None
     """Ids of vector stores; None: all of its project."""
+    default_knowledge_bases: Sequence[str] = ()
+    """What its chats are answered from where they name none."""
     tools: Sequence[str] | None = None
     """None: none."""
 
@@ -287,6 +289,7 @@ async def insert_key(
             expires_at=request.expires_at,
             user_id=owner.user_id,
             service_account_id=owner.service_account_id,
+            default_knowledge_bases=request.default_knowledge_bases,
         )
         created_at = await key_rows.try_insert_key(connection, row)
         if created_at is not None:

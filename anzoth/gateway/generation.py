@@ -123,6 +123,7 @@ class Generation:
                         sampling=sampling,
                         tenant=principal.tenant,
                         key_id=principal.key_id,
+                        tags=self._request.tags,
                         priority=ENGINE_PRIORITIES[self._request.tier],
                         timeout_ms=self._left_ms(),
                     )

@@ -39,6 +39,8 @@ class GenerationRequest:
     """One of `service_tiers.ENGINE_PRIORITIES`."""
     deadline_s: float | None = None
     """On the clock of `time.monotonic`: from here on nobody waits for the answer."""
+    tags: tuple[str, ...] = ()
+    """Ids of the documents in the prompts: what is computed from these can be purged by them."""
 
 
 def check_vocabulary(request: GenerationRequest, hello: Hello) -> None:

@@ -40,7 +40,10 @@ from anzoth.gateway.scopes import ADMIN_SCOPE
 
 DEFAULT_GRACE = timedelta(hours=24)
 MAX_GRACE = timedelta(days=7)
-LISTS = ("scopes", "models", "endpoints", "networks", "knowledge_bases", "tools")
+LISTS = (
+    *("scopes", "models", "endpoints", "networks", "knowledge_bases", "default_knowledge_bases"),
+    "tools",
+)
 """What of a key is a list that can be added to and removed from."""
 _NULL_IS_ALL = ("models", "endpoints", "networks", "knowledge_bases")
 

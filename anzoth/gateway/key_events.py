@@ -24,6 +24,7 @@ _SETTINGS = (
     "endpoints",
     "networks",
     "knowledge_bases",
+    "default_knowledge_bases",
     "tools",
     "expires_at",
 )

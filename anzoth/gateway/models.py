@@ -15,6 +15,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
 
+import orjson
+
 from anzoth.errors import AnzothError, ModelNotFound, ModelUnavailable
 from anzoth.gateway.engine_client import EngineClient
 from anzoth.model_config import ModelConfig
@@ -22,6 +24,7 @@ from anzoth.model_kind import ModelKind, has_token_types, model_kind
 from anzoth.price import Price
 from anzoth.text.chat_template import ChatTemplate, ChatTemplateError
 from anzoth.text.embedding_text import EmbeddingText, EmbeddingTextError
+from anzoth.text.passages import LAYOUTS, Layout
 from anzoth.text.rerank_text import RerankText, RerankTextError
 from anzoth.text.tokenizer import Tokenizer, TokenizerError
 from anzoth.text.tool_calls import ToolCallFormat, format_of
@@ -54,6 +57,8 @@ class ServedModel:
     """Under this name. None: its use costs nothing."""
     target: str | None = None
     """The served model's own name where `name` is an alias of a tenant."""
+    passage_layout: Layout = "marked"
+    """How it is shown passages of documents."""
 
     @property
     def kind(self) -> ModelKind:
@@ -86,7 +91,30 @@ def load_model(config: ModelConfig, engine: EngineClient) -> ServedModel:
     except (TokenizerError, ChatTemplateError, EmbeddingTextError, RerankTextError) as error:
         raise ModelLoadError(f"model {config.name}: {error}") from error
     calls = format_of(source) if source is not None else None
-    return ServedModel(config.name, _created(config.path), tokenizer, template, engine, calls)
+    return ServedModel(
+        config.name,
+        _created(config.path),
+        tokenizer,
+        template,
+        engine,
+        calls,
+        passage_layout=_passage_layout(config),
+    )
+
+
+def _passage_layout(config: ModelConfig) -> Layout:
+    """What the checkpoint was trained on, where it says so. Raises ModelLoadError."""
+    file = config.path / "tokenizer_config.json"
+    try:
+        given = orjson.loads(file.read_bytes()).get("passage_layout", "marked")
+    except FileNotFoundError:
+        return "marked"
+    if given not in LAYOUTS:
+        raise ModelLoadError(
+            f"model {config.name}: passage_layout in {file} is {given!r}; expected one of "
+            f"{', '.join(LAYOUTS)}"
+        )
+    return given
 
 
 def _created(directory: Path) -> int:

@@ -64,6 +64,8 @@ class Principal:
     """Where its requests may come from; None: anywhere."""
     knowledge_bases: frozenset[str] | None = None
     """Ids of the vector stores that it may use; None: all of its project."""
+    default_knowledge_bases: tuple[str, ...] = ()
+    """What its chats are answered from where neither they nor their alias name any."""
     tools: frozenset[str] = frozenset()
     rotating_until: datetime | None = None
     """It was presented by its old secret, which works until then."""

@@ -41,6 +41,7 @@ from anzoth.gateway.embedding import Embedder
 from anzoth.gateway.files import Files
 from anzoth.gateway.generation import Generator
 from anzoth.gateway.keys import Pepper
+from anzoth.gateway.knowledge.grounding import Grounding
 from anzoth.gateway.knowledge.indexing import Indexes
 from anzoth.gateway.knowledge.searching import Searcher
 from anzoth.gateway.knowledge.store_cleanup import StoreCleanup
@@ -266,6 +267,7 @@ async def running_site(
     tenant_keys = TenantKeys(database, dsn, MasterKey(bytes(32)))
     files = Files(database, tenant_keys, FilesConfig())
     indexes = Indexes(database, tenant_keys, Path("/no/retriever"), uuid.UUID(int=7))
+    searcher = Searcher(database, tenant_keys, models, indexes, metrics)
     services = Services(
         authenticator=Authenticator(database, dsn, PEPPER),
         accounts=accounts,
@@ -290,7 +292,8 @@ async def running_site(
         stores=VectorStores(
             *(database, files.keys, models, KnowledgeConfig()), StoreCleanup(database, PEPPER)
         ),
-        searcher=Searcher(database, tenant_keys, models, indexes, metrics),
+        searcher=searcher,
+        grounding=Grounding(searcher),
     )
     try:
         yield Site(App(services, 1 << 20), dsn, database, accounts, clock, usage)

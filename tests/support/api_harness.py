@@ -45,6 +45,8 @@ from anzoth.gateway.files import Files
 from anzoth.gateway.generation import Generator
 from anzoth.gateway.health import Component, Health
 from anzoth.gateway.keys import Pepper
+from anzoth.gateway.knowledge.found import Searches
+from anzoth.gateway.knowledge.grounding import Grounding
 from anzoth.gateway.knowledge.indexing import Indexes
 from anzoth.gateway.knowledge.searching import Searcher
 from anzoth.gateway.knowledge.store_cleanup import StoreCleanup
@@ -366,9 +368,10 @@ async def running_api(
     knowledge_config: KnowledgeConfig | None = None,
     retriever: Path | None = None,
     gateway: UUID = UUID(int=7),  # noqa: B008  # immutable
+    searcher: Searches | None = None,
 ) -> AsyncIterator[Api]:
     """An API whose engine is ready. `database`: for what reads one. `price`: the model's.
-    `retriever`: the socket of one."""
+    `retriever`: the socket of one. `searcher`: what chats are answered from instead."""
     metrics = Metrics()
     engine = EngineClient(MODEL, socket, metrics)
     model = replace(load_model(ModelConfig(MODEL, checkpoint), engine), price=price)
@@ -385,6 +388,7 @@ async def running_api(
     files = Files(stored_in, tenant_keys, file_config or FilesConfig())
     no_retriever = socket.with_name("no retriever")
     indexes = Indexes(stored_in, tenant_keys, retriever or no_retriever, gateway)
+    real_searcher = Searcher(stored_in, tenant_keys, registry, indexes, metrics)
     services = Services(
         usage_reports=reports or UsageReports(NoDatabase(), UsageConfig()),
         authenticator=keys,
@@ -412,7 +416,8 @@ async def running_api(
             *(stored_in, tenant_keys, registry, knowledge_config or KnowledgeConfig()),
             StoreCleanup(stored_in, Pepper("pepper", bytes(32))),
         ),
-        searcher=Searcher(stored_in, tenant_keys, registry, indexes, metrics),
+        searcher=real_searcher,
+        grounding=Grounding(searcher or real_searcher),
     )
     peer = EnginePeer(socket, script or (lambda submit, prompt, choice: []), hello)
     api = Api(

@@ -27,8 +27,9 @@ from tokenizers import models, pre_tokenizers, processors
 from anzoth.db.pool import Database
 from anzoth.gateway.files import FileRequest, Files, new_id
 from anzoth.gateway.knowledge.chunk_codec import ChunkCodec, ChunkContent
+from anzoth.gateway.knowledge.found import Found, SearchRequest
 from anzoth.gateway.knowledge.indexing import Indexes
-from anzoth.gateway.knowledge.searching import Found, Searcher, SearchRequest
+from anzoth.gateway.knowledge.searching import Searcher
 from anzoth.gateway.knowledge.store_attributes import AttributeValue, seal_attributes
 from anzoth.gateway.principal import Principal
 from anzoth.gateway.tenant_crypt import TenantKeys

@@ -8,7 +8,7 @@ SELECT k.id, k.tenant_id, t.name AS tenant_name, k.project_id, k.kid, k.digest, 
     k.expires_at, k.revoked_at, k.predecessor_kid, k.predecessor_digest, k.predecessor_hash_alg,
     k.predecessor_pepper_id, k.predecessor_expires_at,
     t.shadow_rules || k.shadow_rules AS shadow_rules,
-    coalesce(k.user_id, k.service_account_id) AS owner_id
+    coalesce(k.user_id, k.service_account_id) AS owner_id, k.default_knowledge_bases
 FROM anzoth.api_keys AS k
 JOIN anzoth.tenants AS t ON t.id = k.tenant_id
 WHERE k.kid = $1 OR k.predecessor_kid = $1;
@@ -28,9 +28,10 @@ WHERE k.id = used.key_id;
 -- name: insert_key
 INSERT INTO anzoth.api_keys (
     id, tenant_id, project_id, kid, name, digest, hash_alg, pepper_id, redacted, scopes, models,
-    endpoints, networks, knowledge_bases, tools, expires_at, user_id, service_account_id
+    endpoints, networks, knowledge_bases, tools, expires_at, user_id, service_account_id,
+    default_knowledge_bases
 )
-VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19)
 RETURNING created_at;
 
 -- name: list_keys
@@ -39,7 +40,7 @@ SELECT k.id, t.name AS tenant, p.name AS project, k.kid, k.name, k.redacted, k.s
     k.endpoints, k.networks, k.knowledge_bases, k.tools, l.rpm, l.tpm, l.input_tpm, l.output_tpm,
     l.concurrency, l.tokens_per_day, l.budget_per_day, l.budget_per_month, k.created_at,
     k.expires_at, k.revoked_at, k.last_used_at, k.last_used_ip, k.predecessor_expires_at,
-    k.predecessor_uses, coalesce(u.email, a.name) AS owner
+    k.predecessor_uses, coalesce(u.email, a.name) AS owner, k.default_knowledge_bases
 FROM anzoth.api_keys AS k
 JOIN anzoth.tenants AS t ON t.id = k.tenant_id
 JOIN anzoth.projects AS p ON p.id = k.project_id
@@ -59,7 +60,7 @@ SELECT k.id, k.project_id, k.kid, k.name, k.redacted, k.scopes, k.models, k.endp
     k.predecessor_expires_at, k.user_id, u.email AS user_email, u.name AS user_name,
     u.created_at AS user_created_at, coalesce(pm.role, m.role) AS user_role,
     k.service_account_id, a.name AS service_account_name,
-    a.created_at AS service_account_created_at
+    a.created_at AS service_account_created_at, k.default_knowledge_bases
 FROM anzoth.api_keys AS k
 LEFT JOIN anzoth.users AS u ON u.id = k.user_id
 LEFT JOIN anzoth.memberships AS m ON m.tenant_id = k.tenant_id AND m.user_id = k.user_id
@@ -83,7 +84,7 @@ LIMIT $6;
 -- By id or kid, until the end of the transaction.
 SELECT k.id, k.tenant_id, t.name AS tenant, k.project_id, k.kid, k.name, k.scopes, k.models,
     k.endpoints, k.networks, k.knowledge_bases, k.tools, k.expires_at, k.revoked_at, k.user_id,
-    k.service_account_id
+    k.service_account_id, k.default_knowledge_bases
 FROM anzoth.api_keys AS k
 JOIN anzoth.tenants AS t ON t.id = k.tenant_id
 WHERE k.id = $1 OR k.kid = $2 OR k.predecessor_kid = $2
@@ -92,7 +93,7 @@ FOR UPDATE OF k;
 -- name: update_key
 UPDATE anzoth.api_keys
 SET name = $2, scopes = $3, models = $4, endpoints = $5, networks = $6, knowledge_bases = $7,
-    tools = $8, expires_at = $9
+    tools = $8, expires_at = $9, default_knowledge_bases = $10
 WHERE id = $1;
 
 -- name: rotate_key

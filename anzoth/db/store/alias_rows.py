@@ -31,6 +31,7 @@ class AliasRow:
     sticky: bool
     created_at: datetime
     updated_at: datetime
+    knowledge_bases: Sequence[str] = ()
 
 
 @dataclass(slots=True, frozen=True)
@@ -45,6 +46,7 @@ class NewAlias:
     defaults: Mapping[str, Any] = field(repr=False)
     forced: Mapping[str, Any] = field(repr=False)
     sticky: bool
+    knowledge_bases: Sequence[str] = ()
 
 
 async def list_aliases(connection: Connection, tenant_id: uuid.UUID) -> list[AliasRow]:

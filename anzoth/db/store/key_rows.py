@@ -60,6 +60,7 @@ class KeyRow:
     """The key's and its tenant's."""
     owner_id: uuid.UUID | None
     """Of a user or a service account."""
+    default_knowledge_bases: list[str]
 
 
 @dataclass(slots=True, frozen=True)
@@ -84,6 +85,7 @@ class NewKey:
     expires_at: datetime | None
     user_id: uuid.UUID | None = None
     service_account_id: uuid.UUID | None = None
+    default_knowledge_bases: Sequence[str] = ()
 
 
 @dataclass(slots=True, frozen=True)
@@ -120,6 +122,7 @@ class KeyListing:
     predecessor_uses: int
     owner: str | None
     """A user's email or a service account's name."""
+    default_knowledge_bases: list[str]
 
 
 @dataclass(slots=True, frozen=True)
@@ -150,6 +153,7 @@ class KeyView:
     service_account_id: uuid.UUID | None
     service_account_name: str | None
     service_account_created_at: datetime | None
+    default_knowledge_bases: list[str]
 
 
 @dataclass(slots=True, frozen=True)
@@ -172,6 +176,7 @@ class KeySettings:
     revoked_at: datetime | None
     user_id: uuid.UUID | None
     service_account_id: uuid.UUID | None
+    default_knowledge_bases: list[str]
 
     @property
     def owner(self) -> KeyOwner:
@@ -294,6 +299,7 @@ async def update_key(connection: Connection, key: KeySettings) -> None:
         key.knowledge_bases,
         key.tools,
         key.expires_at,
+        key.default_knowledge_bases,
     )
 
 

@@ -23,27 +23,24 @@ from dataclasses import dataclass, field
 from typing import Any
 from uuid import UUID
 
-import orjson
-
 from anzoth.db.pool import Database
 from anzoth.db.store import chunk_rows
 from anzoth.db.store.chunk_rows import FoundRow, IndexedStore
 from anzoth.errors import AnzothError, DeadlineExceeded, InvalidValue, VectorStoreNotFound
 from anzoth.gateway.files import FileOwner, open_name
 from anzoth.gateway.knowledge import spans
-from anzoth.gateway.knowledge.chunk_codec import ChunkCodec, ChunkContent
+from anzoth.gateway.knowledge.chunk_codec import ChunkCodec
+from anzoth.gateway.knowledge.found import Found, FoundChunk, SearchRequest
 from anzoth.gateway.knowledge.indexing import Indexes
 from anzoth.gateway.knowledge.query_vectors import Embed, QueryVectors, embed_queries, uncounted
 from anzoth.gateway.knowledge.spans import Span
-from anzoth.gateway.knowledge.store_attributes import AttributeValue, open_attributes
+from anzoth.gateway.knowledge.store_attributes import open_attributes
 from anzoth.gateway.models import ModelRegistry
 from anzoth.gateway.principal import TenantHandle
 from anzoth.gateway.tenant_crypt import CannotOpen, TenantCipher, TenantKeys
-from anzoth.index_frames import MAX_HITS, MAX_QUERY_BYTES, Fusion, HitRow, Hits
+from anzoth.index_frames import MAX_HITS, HitRow, Hits
 from anzoth.telemetry import Metrics
 
-MAX_FILTER_BYTES = 64 << 10
-"""As JSON. The retriever allows far fewer comparisons than fit; a frame must not be too long."""
 _SPARE = 10
 """Asked for beyond what is wanted: some may have been taken out, or say the same."""
 _MORE = 4
@@ -52,66 +49,6 @@ _INLINE_CHUNKS = 64
 """Opened on the loop, in about a millisecond."""
 
 _log = logging.getLogger(__name__)
-
-
-@dataclass(slots=True, frozen=True)
-class SearchRequest:
-    """What to look for. Raises InvalidValue where it cannot be."""
-
-    queries: tuple[str, ...] = field(repr=False)
-    """Of several, each chunk counts with the one that it answers best."""
-    max_results: int = 10
-    filters: Mapping[str, Any] | None = field(default=None, repr=False)
-    """In OpenAI's form; the retriever checks them."""
-    fusion: Fusion = field(default_factory=Fusion)
-    score_threshold: float = 0.0
-    """Of the method of `fusion`; `calibrated`: a probability."""
-
-    def __post_init__(self) -> None:
-        if not self.queries or not all(query.strip() for query in self.queries):
-            raise InvalidValue("A query must not be empty.", param="query")
-        if any(len(query.encode("utf-8", "replace")) > MAX_QUERY_BYTES for query in self.queries):
-            raise InvalidValue(f"A query has at most {MAX_QUERY_BYTES} bytes.", param="query")
-        if not 1 <= self.max_results <= MAX_HITS:
-            raise InvalidValue(f"1 to {MAX_HITS} results can be asked for.")
-        if self.filters is not None and len(orjson.dumps(self.filters)) > MAX_FILTER_BYTES:
-            raise InvalidValue(f"At most {MAX_FILTER_BYTES} bytes of filters.", param="filters")
-
-
-@dataclass(slots=True, frozen=True)
-class FoundChunk:
-    """A chunk that answers. Ranks count from 1; None: that leg did not list it."""
-
-    store_id: str
-    file_id: str
-    filename: str = field(repr=False)
-    attributes: Mapping[str, AttributeValue] = field(repr=False)
-    number: int
-    """In its store, for ever."""
-    position: int
-    """In its file, from 0."""
-    content: ChunkContent
-    score: float
-    """0 to 1. `calibrated`: the probability that it is relevant."""
-    dense_rank: int | None
-    dense_score: float | None
-    sparse_rank: int | None
-    sparse_score: float | None
-
-
-@dataclass(slots=True, frozen=True)
-class Found:
-    """The answer to a search."""
-
-    chunks: tuple[FoundChunk, ...]
-    """Best first."""
-    is_exact: bool
-    """Nothing was missed; otherwise a graph was used."""
-    num_query_tokens: int
-    """That were embedded."""
-    trace: Mapping[str, Any]
-    """JSON: times, what each store was asked and had, what was left out, why it is `degraded`
-    (None: it is not)."""
 
 
 _Place = tuple[str, int]

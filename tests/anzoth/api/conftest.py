@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import files_kit
 import pytest
 from api_harness import Scenario, running_api
 from checkpoints import write_checkpoint
+from engine_peer import HELLO
 
 
 @pytest.fixture(scope="session")
@@ -24,6 +26,21 @@ def run(checkpoint: Path, tmp_path: Path) -> Callable[[Scenario], None]:
     def run_scenario(scenario: Scenario) -> None:
         async def main() -> None:
             async with running_api(checkpoint, tmp_path / "engine.sock") as api:
+                await scenario(api)
+
+        asyncio.run(main())
+
+    return run_scenario
+
+
+@pytest.fixture
+def wide_run(checkpoint: Path, tmp_path: Path) -> Callable[[Scenario], None]:
+    """The same with a model that reads longer prompts."""
+    hello = replace(HELLO, max_model_tokens=4096)
+
+    def run_scenario(scenario: Scenario) -> None:
+        async def main() -> None:
+            async with running_api(checkpoint, tmp_path / "engine.sock", hello=hello) as api:
                 await scenario(api)
 
         asyncio.run(main())

@@ -25,8 +25,10 @@ def test_an_alias_is_read_with_its_defaults() -> None:
             "defaults": {"temperature": 0.5, "stop": ["x"]},
             "forced": {"max_tokens": 9},
             "sticky": True,
+            "knowledge_bases": ["vs_1", "vs_2"],
         }
     )
+    assert full.knowledge_bases == ("vs_1", "vs_2")
     assert full.targets == (Target("a/b", None, 0), Target("a/b", "far", 1))
     assert (full.defaults, full.sticky) == ({"temperature": 0.5, "stop": ["x"]}, True)
 
@@ -50,7 +52,8 @@ def test_an_alias_is_read_with_its_defaults() -> None:
         ({"forced": {"stream": True}}, "forced", "unsupported_parameter"),
         ({"forced": {"messages": []}}, "forced", "unsupported_parameter"),
         ({"forced": {"max_tokens": 1, "max_completion_tokens": 1}}, "forced", "invalid_value"),
-        ({"knowledge_bases": ["kb"]}, "knowledge_bases", "unsupported_parameter"),
+        ({"knowledge_bases": ["a\0b"]}, "knowledge_bases[0]", "invalid_value"),
+        ({"knowledge_bases": [f"vs_{n}" for n in range(17)]}, "knowledge_bases", "invalid_value"),
         ({"tools": [{}]}, "tools", "unsupported_parameter"),
         ({"guard_rules": ["g"]}, "guard_rules", "unsupported_parameter"),
         ({"base_url": "http://x"}, None, "invalid_value"),

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from anzoth.api.fields import Policy
+from anzoth.api.file_search import FileSearch
 from anzoth.api.requests import (
     CHAT_FIELDS,
     COMPLETION_FIELDS,
@@ -19,6 +20,8 @@ from anzoth.api.requests import (
     parse_completion,
 )
 from anzoth.errors import BadRequest, InvalidValue, MissingParameter, UnsupportedParameter
+from anzoth.gateway.knowledge.grounding import KnowledgeUse
+from anzoth.index_frames import Fusion
 
 MESSAGES = [{"role": "user", "content": "hi"}]
 
@@ -36,6 +39,10 @@ TOOL = {"type": "function", "function": {"name": "f"}}
 
 def tool(**function: Any) -> dict[str, Any]:
     return {"type": "function", "function": {"name": "f", **function}}
+
+
+def file_search(**fields: Any) -> dict[str, Any]:
+    return {"type": "file_search", "vector_store_ids": ["vs_1"], **fields}
 
 
 def json_schema(**fields: Any) -> dict[str, Any]:
@@ -164,6 +171,10 @@ CHAT_ONLY: dict[str, tuple[list[Any], list[Any]]] = {
             [tool(description=None, parameters=None, strict=None)],
             [tool(strict=True)],
             [tool(name=f"f{index}") for index in range(128)],
+            [file_search(), TOOL],
+            [file_search(max_num_results=50, filters={"type": "eq"}, trace=True)],
+            [file_search(ranking_options={"ranker": "auto", "score_threshold": 1})],
+            [file_search(file_search={"on_no_answer": "answer"})],
         ],
         [
             "x",
@@ -183,6 +194,21 @@ CHAT_ONLY: dict[str, tuple[list[Any], list[Any]]] = {
             [tool(strict="no")],
             [TOOL, TOOL],
             [tool(name=f"f{index}") for index in range(129)],
+            [file_search(), file_search()],
+            [{"type": "file_search"}],
+            [file_search(vector_store_ids=[])],
+            [file_search(vector_store_ids="vs_1")],
+            [file_search(vector_store_ids=["vs_1"] * 17)],
+            [file_search(max_num_results=51)],
+            [file_search(filters=[])],
+            [file_search(ranking_options={"score_threshold": 1.1})],
+            [file_search(ranking_options={"hybrid_search": {"text_weight": 1}})],
+            [
+                file_search(
+                    ranking_options={"hybrid_search": {"embedding_weight": 0, "text_weight": 0}}
+                )
+            ],
+            [file_search(file_search={"on_no_answer": "invent"})],
         ],
     ),
     "tool_choice": (
@@ -201,6 +227,7 @@ CHAT_ONLY: dict[str, tuple[list[Any], list[Any]]] = {
             {"type": "allowed_tools", "allowed_tools": {"mode": "auto"}},
         ],
     ),
+    "include": ([[], ["file_search_call.results", "x"]], ["x", [5], ["x"] * 17]),
     "documents": (
         [[], [{"text": "x"}] * 64, [{"text": "x", "title": "t" * 1024, "id": 5}]],
         [
@@ -395,6 +422,41 @@ def test_completions_refuse_beyond_each_limit_and_name_the_field(field: str, val
 def test_what_completions_cannot_do_is_refused(fields: dict[str, Any]) -> None:
     with pytest.raises(UnsupportedParameter):
         completion(**fields)
+
+
+def test_a_file_search_is_no_function_and_none_turns_it_off() -> None:
+    weights = {"embedding_weight": 2, "text_weight": 0.5}
+    tool_of_stores = file_search(
+        vector_store_ids=["vs_1", "vs_2", "vs_1"],
+        max_num_results=3,
+        ranking_options={"hybrid_search": weights, "score_threshold": 0.2},
+        file_search={"on_no_answer": "answer"},
+    )
+    request = chat(tools=[tool_of_stores], tool_choice={"type": "file_search"})
+    assert request.tools is None
+    assert request.file_search == FileSearch(
+        KnowledgeUse(("vs_1", "vs_2"), 3, None, Fusion("rrf", 2.0, 0.5), 0.2), "answer"
+    )
+    assert not request.shows_trace
+    both = chat(tools=[file_search(), TOOL], tool_choice="required")
+    assert both.tools is not None
+    assert both.tools.must_call
+    assert both.tools.names == {"f"}
+    assert chat(tools=[file_search()], tool_choice="required").tools is None
+    assert chat(tools=[file_search()], tool_choice="none").file_search is None
+    assert chat(tools=[file_search(trace=True)]).shows_trace
+    assert chat(include=["file_search_call.results"]).shows_trace
+    for fields in (
+        {"tools": [TOOL], "tool_choice": {"type": "file_search"}},
+        {"tools": [file_search()], "tool_choice": named("f")},
+        {
+            "tools": [
+                file_search(ranking_options={"hybrid_search": weights, "fusion": "calibrated"})
+            ]
+        },
+    ):
+        with pytest.raises(BadRequest):
+            chat(**fields)
 
 
 def test_every_field_of_the_tables_is_tested_here() -> None:

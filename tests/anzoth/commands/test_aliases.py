@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from anzoth.commands.aliases import _parse
+from anzoth.commands.aliases import _fields, _parse
 from anzoth.config import Config
 from anzoth.gateway.directory import DirectoryError
 from anzoth.model_config import ModelConfig
@@ -25,3 +25,13 @@ def test_targets_for_different_purposes_are_refused_by_what_the_configuration_se
         _parse(config, alias_of("anzoth-default", "ada"))
     for fine in (("vectors", "ada"), ("anzoth-default", "loaded-later")):
         assert len(_parse(config, alias_of(*fine)).targets) == 2
+
+
+@pytest.mark.parametrize(
+    ("typed", "given"), [(["vs_1", "vs_2"], ["vs_1", "vs_2"]), (["none"], []), (None, None)]
+)
+def test_knowledge_bases_are_all_that_were_typed_and_none_takes_them_away(
+    typed: list[str] | None, given: list[str] | None
+) -> None:
+    fields = _fields(Config(), None, None, None, None, None, typed)
+    assert fields.get("knowledge_bases") == given

@@ -22,6 +22,7 @@ from anzoth.demo.vocabulary import (
     Encoder,
     texts_of,
     token_id,
+    tokenizer_config,
 )
 
 TOKENIZER = Tokenizer.from_file(str(MODEL_DIR / "tokenizer.json"))
@@ -73,6 +74,7 @@ def test_the_shipped_template_is_the_one_in_the_source() -> None:
     config = json.loads((MODEL_DIR / "tokenizer_config.json").read_text())
     assert config["chat_template"] == CHAT_TEMPLATE
     assert config["eos_token"] == "<|end|>"
+    assert config == tokenizer_config(config["model_max_length"])
 
 
 def test_every_role_is_rendered_between_its_mark_and_the_end() -> None:

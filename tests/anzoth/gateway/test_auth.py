@@ -497,6 +497,7 @@ def test_a_principal_says_where_its_key_may_be_used_and_the_last_address_is_kept
             networks=(ip_network("10.0.0.0/8"), ip_network("2001:db8::/32")),
             endpoints=("/v1/chat/*",),
             tools=("weather",),
+            default_knowledge_bases=("vs_1", "vs_2"),
         )
         header = f"Bearer {created.key.text}"
         principal = await gateway.authenticator.authenticate(header, ip_address("10.1.2.3"))
@@ -510,6 +511,7 @@ def test_a_principal_says_where_its_key_may_be_used_and_the_last_address_is_kept
             principal.require_endpoint("/v1/models")
         assert principal.tools == {"weather"}
         assert principal.knowledge_bases is None
+        assert principal.default_knowledge_bases == ("vs_1", "vs_2")
         await gateway.authenticator.close()
         (listed,) = await directory.list_keys(dsn)
         assert listed.last_used_ip == ip_address("10.1.2.3")

@@ -44,7 +44,12 @@ def test_only_what_is_named_changes(run) -> None:
     async def scenario(dsn: str, created: CreatedKey) -> None:
         change = KeyChange(
             values={"networks": [], "name": "other"},
-            added={"scopes": ["rerank"], "models": ["b"], "networks": [ip_network("::1")]},
+            added={
+                "scopes": ["rerank"],
+                "models": ["b"],
+                "networks": [ip_network("::1")],
+                "default_knowledge_bases": ["vs_1", "vs_2"],
+            },
             removed={"models": ["a"]},
             limits={"rpm": None, "concurrency": 2},
         )
@@ -57,6 +62,7 @@ def test_only_what_is_named_changes(run) -> None:
         assert listed.id == created.id
         assert (listed.name, listed.scopes, listed.models) == ("other", ["chat", "rerank"], ["b"])
         assert listed.networks == [ip_network("::1")]
+        assert listed.default_knowledge_bases == ["vs_1", "vs_2"]
         assert (listed.rpm, listed.tpm, listed.concurrency) == (None, 6, 2)
         limits = await project_directory.list_limits(dsn, "acme")
         assert [(limit.model, limit.rpm, limit.tpm) for limit in limits] == [

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from anzoth.errors import AnzothError, ModelNotFound, ModelUnavailable
 from anzoth.frames import PromptRow, Row, SamplingParams
 from anzoth.gateway.engine_client import EngineClient
 from anzoth.gateway.models import ModelLoadError, ModelRegistry, load_model
-from anzoth.model_config import ModelConfig
+from anzoth.model_config import BUNDLED_MODEL_DIR, ModelConfig
 from anzoth.telemetry import Metrics
 
 
@@ -33,6 +34,19 @@ def test_a_checkpoint_is_loaded_with_its_template_and_date(tmp_path: Path) -> No
 def test_a_checkpoint_without_a_template_is_served_without_chat(tmp_path: Path) -> None:
     model = load_model(ModelConfig("m", write_checkpoint(tmp_path, None)), engine())
     assert model.template is None
+
+
+def test_a_checkpoint_says_how_it_is_shown_passages(tmp_path: Path) -> None:
+    directory = write_checkpoint(tmp_path)
+    assert load_model(ModelConfig("m", directory), engine()).passage_layout == "marked"
+    file = directory / "tokenizer_config.json"
+    config = json.loads(file.read_text())
+    file.write_text(json.dumps({**config, "passage_layout": "lines"}))
+    assert load_model(ModelConfig("m", directory), engine()).passage_layout == "lines"
+    file.write_text(json.dumps({**config, "passage_layout": "rows"}))
+    with pytest.raises(ModelLoadError, match=r"passage_layout .* 'rows'; expected one of marked"):
+        load_model(ModelConfig("m", directory), engine())
+    assert load_model(ModelConfig("m", BUNDLED_MODEL_DIR), engine()).passage_layout == "lines"
 
 
 @pytest.mark.parametrize("missing", ["tokenizer.json", "config.json"])

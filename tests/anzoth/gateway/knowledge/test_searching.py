@@ -25,8 +25,8 @@ from anzoth.errors import (
 )
 from anzoth.frames import Refused
 from anzoth.gateway import project_directory
+from anzoth.gateway.knowledge.found import MAX_FILTER_BYTES, SearchRequest
 from anzoth.gateway.knowledge.query_vectors import Wanted
-from anzoth.gateway.knowledge.searching import MAX_FILTER_BYTES, SearchRequest
 from anzoth.gateway.limit_rules import Limits
 from anzoth.index_frames import Fusion
 

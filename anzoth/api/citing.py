@@ -1,0 +1,110 @@
+"""How do the citations of a generated text reach an answer, streamed or whole?
+
+    Generation ── text ──▶ CitationReader ── text, annotations ──▶ ChatChunks (a stream)
+                                                              └──▶ ChatCollector (a whole answer)
+
+It stands next to the answer, so it sees what the caller reads: no reasoning, no calls. Annotations
+come when a choice is over: only then is known where its last sentence ends.
+
+Does not know: what supports a citation (see `gateway.knowledge.citations`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from anzoth.api.reasoning import ReasoningConsumer
+from anzoth.api.tool_calls import CallConsumer
+from anzoth.gateway.choices import Ending, TokenLogprob
+from anzoth.gateway.knowledge.citations import Citation, Evidence, UnknownMark
+from anzoth.text.tool_calls import ToolCall
+
+Annotation = dict[str, Any]  # JSON
+Annotate = Callable[[str], list[Annotation]]
+
+
+@dataclass(slots=True, frozen=True)
+class Extras:
+    """What an answer has besides what was generated."""
+
+    annotate: Annotate | None = None
+    """None: it cites nothing."""
+    fields: Mapping[str, Any] = field(default_factory=dict)  # JSON
+    """Of the answer, or of the first chunk of a stream."""
+
+
+NO_EXTRAS = Extras()
+
+
+class ChatConsumer(CallConsumer, ReasoningConsumer, Protocol):
+    """Takes text, calls, reasoning and annotations."""
+
+    def annotated(self, choice: int, annotations: list[Annotation]) -> None:
+        """Of all text of this choice, which is over."""
+        ...
+
+
+class CitationReader:
+    """The consumer that annotates the text it hands on."""
+
+    __slots__ = ("_annotate", "_consumer", "_texts")
+
+    def __init__(self, consumer: ChatConsumer, annotate: Annotate, num_choices: int) -> None:
+        self._consumer = consumer
+        self._annotate = annotate
+        self._texts: list[list[str]] = [[] for _ in range(num_choices)]
+
+    def text(self, choice: int, text: str, logprobs: Sequence[TokenLogprob]) -> None:
+        self._texts[choice].append(text)
+        self._consumer.text(choice, text, logprobs)
+
+    def reasoning(self, choice: int, text: str, logprobs: Sequence[TokenLogprob]) -> None:
+        self._consumer.reasoning(choice, text, logprobs)
+
+    def tool_call(
+        self, choice: int, number: int, call: ToolCall, logprobs: Sequence[TokenLogprob]
+    ) -> None:
+        self._consumer.tool_call(choice, number, call, logprobs)
+
+    def annotated(self, choice: int, annotations: list[Annotation]) -> None:
+        self._consumer.annotated(choice, annotations)
+
+    def finished(self, choice: int, ending: Ending) -> None:
+        annotations = self._annotate("".join(self._texts[choice]))
+        if annotations:
+            self._consumer.annotated(choice, annotations)
+        self._consumer.finished(choice, ending)
+
+
+def annotations_by(evidence: Evidence) -> Annotate:
+    """In the shape of OpenAI's chat annotations, with the fields that its Responses API has for a
+    file, and ours behind them."""
+    return lambda text: [_annotation(made) for made in evidence.citations(text)]
+
+
+def _annotation(made: Citation | UnknownMark) -> Annotation:
+    place = {
+        "index": made.start_index,
+        "start_index": made.start_index,
+        "end_index": made.end_index,
+        "number": made.number,
+    }
+    if isinstance(made, UnknownMark):
+        return {"type": "unknown_citation", "unknown_citation": place}
+    return {
+        "type": "file_citation",
+        "file_citation": {
+            "file_id": made.passage.file_id,
+            "filename": made.passage.filename,
+            **place,
+            "vector_store_id": made.passage.store_id,
+            "page": made.page,
+            "start": made.start,
+            "end": made.end,
+            "quote": made.quote,
+            "score": made.score,
+            "verified": made.verified,
+        },
+    }

@@ -1,0 +1,65 @@
+"""`ranking_options`: how a search of knowledge bases orders what it finds.
+
+OpenAI's fields, wherever a search takes them, and `fusion` (an extension): which of the methods of
+the retriever puts its two rankings together.
+
+Does not know: what the methods do (see `anzoth.index.fusion`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from anzoth.api.fields import Field, Policy, nested, number, one_of
+from anzoth.errors import InvalidValue, UnsupportedParameter
+from anzoth.index_frames import Fusion
+
+_MAX_WEIGHT = 1e6
+_EQUAL = {"calibrated": (1.0, 1.0), "convex": (0.5, 0.5), "rrf": (1.0, 1.0)}
+
+
+@dataclass(slots=True, frozen=True)
+class Ranking:
+    """By which method, and from which score on."""
+
+    fusion: Fusion = field(default_factory=Fusion)
+    score_threshold: float = 0.0
+
+
+def ranking_options(value: Any, param: str) -> Ranking:
+    """A check (see `fields`)."""
+    given = _OPTIONS(value, param)
+    fusion = _fusion(given["fusion"], given["hybrid_search"], f"{param}.hybrid_search")
+    return Ranking(fusion, given["score_threshold"])
+
+
+def _fusion(method: Any, weights: Mapping[str, float] | None, param: str) -> Fusion:
+    """By reciprocal ranks where only weights are given, as OpenAI's are."""
+    if weights is None:
+        return Fusion("calibrated" if method is None else method, *_EQUAL[method or "calibrated"])
+    dense, sparse = weights["embedding_weight"], weights["text_weight"]
+    if dense + sparse == 0:
+        raise InvalidValue(f"One of the weights of '{param}' must be above 0.", param=param)
+    if method == "calibrated":
+        raise UnsupportedParameter(f"Calibrated fusion has no weights: '{param}'.", param=param)
+    if method == "convex":
+        return Fusion("convex", dense / (dense + sparse), sparse / (dense + sparse))
+    return Fusion("rrf", dense, sparse)
+
+
+_WEIGHT = number(0, _MAX_WEIGHT)
+_OPTIONS = nested(
+    # Which model ranks the results anew: there is none, so that each of these asks for nothing.
+    Field("ranker", one_of("none", "auto", "default-2024-11-15"), Policy.IGNORED),
+    Field("score_threshold", number(0, 1), default=0.0),
+    Field(
+        "hybrid_search",
+        nested(
+            Field("embedding_weight", _WEIGHT, required=True),
+            Field("text_weight", _WEIGHT, required=True),
+        ),
+    ),
+    Field("fusion", one_of("calibrated", "convex", "rrf")),
+)
