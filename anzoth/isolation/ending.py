@@ -1,0 +1,65 @@
+"""Is nothing left of a tenant that was deleted?
+
+Asked for a while, because what has to follow takes a moment: a gateway hears of it within two
+seconds, and the retriever forgets in the background.
+
+Does not know: how a tenant is deleted (see `gateway.directory`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+from anzoth.db import pool
+from anzoth.db.store import tenant_key_rows
+from anzoth.isolation.belongings import Kind, Owner
+from anzoth.isolation.client import AsksServer
+from anzoth.isolation.report import Check, failed, passed
+
+AREA = "after the deletion"
+_PATIENCE_S = 10.0
+_POLL_S = 0.1
+_UNAUTHORIZED = 401
+
+
+async def gone(server: AsksServer, owner: Owner, dsn: str, data_dir: Path) -> list[Check]:
+    """Its keys and its session open nothing, its data key and its indexes are no more."""
+    index = data_dir / "index" / str(owner.party.id)
+
+    def refused(who: str) -> Callable[[], Awaitable[bool]]:
+        path = "/v1/auth/session" if who == "browser" else "/v1/models"
+
+        async def is_refused() -> bool:
+            answer = await server.ask(getattr(owner, who), "GET", path)
+            return answer.status == _UNAUTHORIZED
+
+        return is_refused
+
+    async def has_no_key() -> bool:
+        async with pool.operator(dsn) as connection:
+            return await tenant_key_rows.find_key(connection, owner.party.id) is None
+
+    async def has_no_index() -> bool:
+        return not index.exists()
+
+    checks = [
+        await _becomes("its key is refused", refused("infers")),
+        await _becomes("its management key is refused", refused("manages")),
+        await _becomes("its member's session is refused", refused("browser")),
+        await _becomes("the key of its documents is destroyed", has_no_key),
+    ]
+    if Kind.STORE in owner.ids:
+        checks.append(await _becomes("its indexes are gone from the disk", has_no_index))
+    return checks
+
+
+async def _becomes(name: str, is_true: Callable[[], Awaitable[bool]]) -> Check:
+    began_at_s = time.monotonic()
+    while not await is_true():
+        if time.monotonic() - began_at_s > _PATIENCE_S:
+            return failed(AREA, name, f"not within {_PATIENCE_S:.0f} s")
+        await asyncio.sleep(_POLL_S)
+    return passed(AREA, name, waited_ms=round(1000 * (time.monotonic() - began_at_s)))
