@@ -132,6 +132,8 @@ class List:
     query: Callable[[], Mapping[str, Any]] = dict
     may_be_empty: bool = False
     """It need not show anything of a tenant: its answer is searched, and nothing else."""
+    of: Kind | None = None
+    """What it shows, where that may be absent."""
 
 
 LISTS: Mapping[Key, List] = {
@@ -139,6 +141,9 @@ LISTS: Mapping[Key, List] = {
         lambda: {"start_time": int(time.time()) - _HOUR_S, "group_by": "api_key_id"},
         may_be_empty=True,  # where no model has a price
     ),
+    ("GET", "/v1/models"): List(of=Kind.ALIAS_NAME),
+    ("GET", _ALIASES): List(of=Kind.ALIAS),
+    ("GET", "/v1/vector_stores"): List(of=Kind.STORE),
     ("GET", "/v1/usage"): List(may_be_empty=True),
     ("GET", "/v1/auth/oidc"): List(may_be_empty=True),
     **{("GET", path): List(may_be_empty=True) for path in ("/healthz", "/readyz", "/metrics")},

@@ -31,7 +31,6 @@ from anzoth.isolation.client import NOBODY, AsksServer
 from anzoth.isolation.places import Places
 from anzoth.isolation.probing import Prober
 from anzoth.isolation.report import Check, Report, failed, passed
-from anzoth.isolation.tenants import Side
 
 _PLANTING, _WITNESS = "having", "witness"
 _CLEAN_UP_S = 60.0
@@ -75,16 +74,16 @@ class Verification:
         return Report(
             metadata.version("anzoth"),
             self.url,
-            tuple(names.values()),
+            names,
             started_at,
             datetime.now(UTC),
             tuple(self._checks),
         )
 
-    async def _verify(self, server: AsksServer, names: dict[Side, str], living: list[str]) -> None:
+    async def _verify(self, server: AsksServer, names: Sequence[str], living: list[str]) -> None:
         places = Places(self.dsn, self.data_dir, self.is_embedded, time.time())
         self.tell("Making two tenants.")
-        a, b = [await self._owner(side, name, living) for side, name in names.items()]
+        a, b = [await self._owner(name, living) for name in names]
         await self._require_same_installation(server, a)
         prober = Prober(server, a, b, self.num_turns)
         try:
@@ -102,9 +101,9 @@ class Verification:
         self._checks += await places.search([a, b], "after the deletion", await _metrics(server))
         await self._require_still_there(server, b)
 
-    async def _owner(self, side: Side, name: str, living: list[str]) -> Owner:
+    async def _owner(self, name: str, living: list[str]) -> Owner:
         living.append(name)
-        party = await tenants.make(self.dsn, self.pepper, self.accounts, side, name)
+        party = await tenants.make(self.dsn, self.pepper, self.accounts, name)
         return Owner(
             party,
             infers=client.with_key(party.infers.key.text),

@@ -76,7 +76,8 @@ async def _list(prober: Prober, route: Route) -> Check:
     }
     if not (own.is_success and other.is_success):
         return failed(LISTS, name, f"it was refused: {message_of(other)}", **found)
-    if not how.may_be_empty and not _num_shown(own, prober.a):
+    can_be_empty = how.may_be_empty or how.of in prober.a.absent
+    if not can_be_empty and not _num_shown(own, prober.a):
         return failed(LISTS, name, "its own tenant finds nothing of its own in it", **found)
     if shown := prober.witness.seen[num_seen:]:
         return failed(LISTS, name, "; ".join(shown), **found)

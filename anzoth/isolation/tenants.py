@@ -19,7 +19,6 @@ import uuid
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from typing import Literal
 
 from anzoth.account_config import AccountsConfig
 from anzoth.db import pool
@@ -39,8 +38,6 @@ from anzoth.gateway.directory import CreatedKey, DirectoryError, KeyRequest
 from anzoth.gateway.keys import Pepper
 from anzoth.gateway.scopes import MANAGEMENT_SCOPES
 
-Side = Literal["a", "b"]
-
 _NAME = re.compile(r"isolation-[0-9a-f]{12}-[ab]")
 _LIFETIME = timedelta(days=1)
 """Of the keys, should this process end without deleting anything."""
@@ -51,7 +48,6 @@ _CLIENT = Client("127.0.0.1", "anzoth verify-isolation")
 class Party:
     """One of the two tenants, and everything that opens something for it."""
 
-    side: Side
     name: str
     id: uuid.UUID
     project_id: uuid.UUID
@@ -61,6 +57,11 @@ class Party:
     """Every management scope."""
     session: StartedSession = field(repr=False)
     """Of a member."""
+
+    @property
+    def side(self) -> str:
+        """`a` or `b`."""
+        return self.name[-1]
 
     @property
     def secrets(self) -> dict[str, str]:
@@ -94,12 +95,13 @@ async def leftovers(dsn: str) -> list[str]:
     ]
 
 
-def new_names() -> dict[Side, str]:
+def new_names() -> tuple[str, str]:
+    """Of the one that has, and of the one that tries to see it."""
     token = secrets.token_hex(6)
-    return {"a": f"isolation-{token}-a", "b": f"isolation-{token}-b"}
+    return f"isolation-{token}-a", f"isolation-{token}-b"
 
 
-async def make(dsn: str, pepper: Pepper, config: AccountsConfig, side: Side, name: str) -> Party:
+async def make(dsn: str, pepper: Pepper, config: AccountsConfig, name: str) -> Party:
     """Raises DirectoryError and DatabaseError."""
     tenant = await directory.create_tenant(dsn, name)
     expires_at = datetime.now(UTC) + _LIFETIME
@@ -111,7 +113,7 @@ async def make(dsn: str, pepper: Pepper, config: AccountsConfig, side: Side, nam
         dsn, pepper, KeyRequest(name, "isolation", scopes=scopes, expires_at=expires_at)
     )
     session = await _begin_session(dsn, pepper, config, tenant)
-    return Party(side, name, tenant.id, infers.project_id, infers, manages, session)
+    return Party(name, tenant.id, infers.project_id, infers, manages, session)
 
 
 async def end(dsn: str, name: str) -> bool:
