@@ -178,7 +178,10 @@ class Prober:
         who = credentials(route, self.b)
         own = {each: self.b.ids[known[each]] for each in names}
         if route.method == "GET":
-            yield await self._own(name, Question(who, "GET", filled(route.pattern, own), content))
+            how = recipes.LISTS.get((route.method, route.pattern), recipes.List())
+            for query in ({}, *how.also):
+                asked = Question(who, "GET", filled(route.pattern, own), Content(query=query))
+                yield await self._own(name, asked)
         for chosen in mixtures(names):
             foreign = {each: self.a.ids[known[each]] for each in chosen}
             unknown = {each: comparing.unknown_like(id) for each, id in foreign.items()}

@@ -134,7 +134,11 @@ class List:
     """It need not show anything of a tenant: its answer is searched, and nothing else."""
     of: Kind | None = None
     """What it shows, where that may be absent."""
+    also: tuple[Mapping[str, Any], ...] = ()
+    """Further queries: what another order shows is read by another statement."""
 
+
+_UP = ({"order": "asc"},)
 
 LISTS: Mapping[Key, List] = {
     ("GET", f"{_ORGANIZATION}/costs"): List(
@@ -143,7 +147,11 @@ LISTS: Mapping[Key, List] = {
     ),
     ("GET", "/v1/models"): List(of=Kind.ALIAS_NAME),
     ("GET", _ALIASES): List(of=Kind.ALIAS),
-    ("GET", "/v1/vector_stores"): List(of=Kind.STORE),
+    ("GET", "/v1/files"): List(also=_UP),
+    ("GET", "/v1/vector_stores"): List(of=Kind.STORE, also=_UP),
+    ("GET", f"{_STORE}/files"): List(also=_UP),
+    ("GET", f"{_STORE}/file_batches/{{batch_id}}/files"): List(also=_UP),
+    ("GET", f"{_ORGANIZATION}/admin_api_keys"): List(also=({"order": "desc"},)),
     ("GET", "/v1/usage"): List(may_be_empty=True),
     ("GET", "/v1/auth/oidc"): List(may_be_empty=True),
     **{("GET", path): List(may_be_empty=True) for path in ("/healthz", "/readyz", "/metrics")},

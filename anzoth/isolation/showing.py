@@ -66,16 +66,21 @@ async def _list(prober: Prober, route: Route) -> Check:
     name = f"GET {route.pattern}"
     how = recipes.LISTS.get(("GET", route.pattern), List())
     content = Content(query=how.query())
+    who = credentials(route, prober.b)
     own = await prober.server.ask(credentials(route, prober.a), "GET", route.pattern, content)
     num_seen = len(prober.witness.seen)
-    other = await prober.ask(Question(credentials(route, prober.b), "GET", route.pattern, content))
+    others = [
+        await prober.ask(Question(who, "GET", route.pattern, asked))
+        for asked in (content, *(Content(query=query) for query in how.also))
+    ]
+    refused = [answer for answer in (own, *others) if not answer.is_success]
     found = {
         "asked": name,
         "own": {"status": own.status, "num_of_own": _num_shown(own, prober.a)},
-        "other": {"status": other.status},
+        "other": {"status": others[0].status},
     }
-    if not (own.is_success and other.is_success):
-        return failed(LISTS, name, f"it was refused: {message_of(other)}", **found)
+    if refused:
+        return failed(LISTS, name, f"it was refused: {message_of(refused[0])}", **found)
     can_be_empty = how.may_be_empty or how.of in prober.a.absent
     if not can_be_empty and not _num_shown(own, prober.a):
         return failed(LISTS, name, "its own tenant finds nothing of its own in it", **found)
