@@ -50,6 +50,12 @@ class Kind(StrEnum):
     BATCH = "file batch"
 
 
+OF_PROJECTS = frozenset(
+    (Kind.FILE, Kind.OTHER_FILE, Kind.UPLOAD, Kind.PART, Kind.STORE, Kind.BATCH)
+)
+"""What a project has for itself, and keys of the tenant's other projects do not see."""
+
+
 class CannotPlant(Exception):
     """The server refuses what any tenant may do: a sentence that says what."""
 

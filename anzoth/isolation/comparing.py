@@ -26,6 +26,8 @@ _ERRORS = 4
 """Of the standard error of the difference: on a noisy machine the bound is wider, and says so."""
 _NORMAL = 1.2533 * 1.4826
 """Standard error of a median from the median absolute deviation, over the root of the number."""
+_LEAST_RANDOM = 8
+"""Characters, so that an unknown id is nobody's."""
 _MADE_ANEW = re.compile(
     rb"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}"
     rb"|(?<=[-_])[0-9a-f]{24,}|anz-\w+(?:\xe2\x80\xa6\w+)?|\b\d{10}\b"
@@ -124,6 +126,8 @@ def unknown_like(id: str) -> str:
         return str(uuid.uuid4())
     local, at, domain = id.partition("@")
     cut = max(local.rfind("-"), local.rfind("_")) + 1
+    if len(local) - cut < _LEAST_RANDOM:
+        cut = 0  # what begins it is no prefix
     tail = local[cut:]
     digits = string.hexdigits[:16]
     alphabet = digits if set(tail) <= set(digits) else string.ascii_letters + string.digits

@@ -15,7 +15,7 @@ from __future__ import annotations
 import itertools
 import re
 import time
-from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 
 from anzoth.api.call import Route
@@ -28,7 +28,7 @@ from anzoth.isolation.comparing import Answer, Timing
 from anzoth.isolation.recipes import Reference
 from anzoth.isolation.report import Check, failed, passed
 
-IDS, REFERENCES, TIMES = "ids in paths", "references", "times"
+IDS, REFERENCES, TIMES, WITNESS = "ids in paths", "references", "times", "witness"
 _REFUSED_BEFORE = frozenset({401, 403, 405, 429})
 _NOT_FOUND = 404
 _MAX_TURNS = 128
@@ -45,6 +45,8 @@ class Witness:
     """Looks at every answer to the second tenant for what is the first one's."""
 
     a: Owner
+    kinds: Collection[Kind]
+    """That are not shared."""
     seen: list[str] = field(default_factory=list)
     """What should not have been shown, one sentence each."""
     num_answers: int = 0
@@ -63,9 +65,17 @@ class Witness:
         for found in self._needles.within(shown):
             if found not in self._needles.within(said):
                 self.seen.append(f"{name} shows {found}")
-        for kind, id in self.a.ids.items():
+        for kind in self.a.ids.keys() & self.kinds:
+            id = self.a.ids[kind]
             if id.encode() in shown and id.encode() not in said:
                 self.seen.append(f"{name} shows the id of the other's {kind}")
+
+    def check(self) -> Check:
+        """Of all that was looked at."""
+        name = "no answer to the other showed anything of the first"
+        if self.seen:
+            return failed(WITNESS, name, "; ".join(dict.fromkeys(self.seen)))
+        return passed(WITNESS, name, num_answers=self.num_answers)
 
 
 @dataclass(slots=True, frozen=True)
@@ -89,10 +99,12 @@ class Prober:
     b: Owner
     num_turns: int
     """Of each probe's timing, at first; 0: times are not compared."""
+    kinds: Collection[Kind] = tuple(Kind)
+    """What the two do not share."""
     witness: Witness = field(init=False)
 
     def __post_init__(self) -> None:
-        self.witness = Witness(self.a)
+        self.witness = Witness(self.a, self.kinds)
 
     async def ask(self, question: Question) -> Answer:
         """As the second tenant."""

@@ -318,6 +318,9 @@ REFERENCES = (
     ),
 )
 
+OF_PROJECTS = ("/v1/files", "/v1/uploads", "/v1/vector_stores")
+"""How the routes begin that are about what a project has for itself."""
+
 WORDS: Mapping[str, str] = {"kind": "completions"}
 """Parameters that are words of the API, filled with one of them."""
 

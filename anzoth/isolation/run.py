@@ -13,7 +13,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
@@ -25,14 +25,15 @@ from anzoth.control import ControlError
 from anzoth.db.errors import DatabaseError
 from anzoth.gateway.directory_checks import DirectoryError
 from anzoth.gateway.keys import Pepper
-from anzoth.isolation import client, ending, probing, showing, tenants
-from anzoth.isolation.belongings import CannotPlant, Owner, Planter
+from anzoth.isolation import client, ending, probing, recipes, showing, tenants
+from anzoth.isolation.belongings import OF_PROJECTS, CannotPlant, Kind, Owner, Planter
 from anzoth.isolation.client import NOBODY, AsksServer
 from anzoth.isolation.places import Places
 from anzoth.isolation.probing import Prober
 from anzoth.isolation.report import Check, Report, failed, passed
+from anzoth.isolation.tenants import Party
 
-_PLANTING, _WITNESS = "having", "witness"
+_PLANTING = "having"
 _CLEAN_UP_S = 60.0
 _UNAUTHORIZED = 401
 
@@ -83,27 +84,29 @@ class Verification:
     async def _verify(self, server: AsksServer, names: Sequence[str], living: list[str]) -> None:
         places = Places(self.dsn, self.data_dir, self.is_embedded, time.time())
         self.tell("Making two tenants.")
-        a, b = [await self._owner(name, living) for name in names]
+        a, b = [await self._tenant(name, living) for name in names]
         await self._require_same_installation(server, a)
-        prober = Prober(server, a, b, self.num_turns)
+        planter = Planter(server, frozenset((r.method, r.pattern) for r in self.routes))
         try:
-            await self._plant(server, prober)
+            owners = [a, b, *await self._plant(planter, a, b)]
         except CannotPlant as error:
             self._checks.append(failed(_PLANTING, "a tenant has one of everything", str(error)))
             return
-        await self._probe(prober)
+        await self._probe(server, owners)
         self.tell("Searching the disk and the database.")
-        self._checks += await places.search([a, b], "while it lives", await _metrics(server))
+        self._checks += await places.search(owners, "while it lives", await _metrics(server))
         self.tell(f"Deleting {a.party.name}.")
         await tenants.end(self.dsn, a.party.name)
         living.remove(a.party.name)
         self._checks += await ending.gone(server, a, self.dsn, self.data_dir)
-        self._checks += await places.search([a, b], "after the deletion", await _metrics(server))
+        self._checks += await places.search(owners, "after the deletion", await _metrics(server))
         await self._require_still_there(server, b)
 
-    async def _owner(self, name: str, living: list[str]) -> Owner:
+    async def _tenant(self, name: str, living: list[str]) -> Owner:
         living.append(name)
-        party = await tenants.make(self.dsn, self.pepper, self.accounts, name)
+        return self._owner(await tenants.make(self.dsn, self.pepper, self.accounts, name))
+
+    def _owner(self, party: Party) -> Owner:
         return Owner(
             party,
             infers=client.with_key(party.infers.key.text),
@@ -119,36 +122,48 @@ class Verification:
                 "installation's?"
             )
 
-    async def _plant(self, server: AsksServer, prober: Prober) -> None:
+    async def _plant(self, planter: Planter, a: Owner, b: Owner) -> list[Owner]:
+        """Returns the first tenant's second project, where it can have one. Raises CannotPlant."""
         self.tell("Filling them: one of everything that a tenant can have.")
-        a, b = prober.a, prober.b
-        planter = Planter(server, frozenset((r.method, r.pattern) for r in self.routes))
         a.model = b.model = await planter.find_model(a)
         await planter.plant(a)
-        self._checks += await showing.prefix_cache(planter, prober)
+        self._checks += await showing.prefix_cache(planter, a, b)
         await planter.plant(b)
         kinds = sorted(a.ids)
         self._checks.append(passed(_PLANTING, "a tenant has one of everything", kinds=kinds))
+        if (project := a.ids.get(Kind.PROJECT_NAME)) is None:
+            return []
+        c = self._owner(await tenants.in_project(self.dsn, self.pepper, a.party, project))
+        routes = frozenset((r.method, r.pattern) for r in self._of_projects())
+        await replace(planter, routes=routes).plant(c)
+        return [c]
 
-    async def _probe(self, prober: Prober) -> None:
-        routes = self.routes
-        before = await showing.seen_by_owner(prober, routes)
-        self._checks += showing.unknown_routes(routes)
-        self.tell("Looking at every list, search and conversation.")
-        self._checks += await showing.lists(prober, routes)
-        self._checks += await showing.searches(prober, routes)
-        self.tell("Asking for every foreign id, in turns with unknown ones.")
-        self._checks += await prober.references(routes)
-        self._checks += await prober.ids_in_paths(routes)
+    def _of_projects(self) -> list[Route]:
+        return [r for r in self.routes if r.pattern.startswith(recipes.OF_PROJECTS)]
+
+    async def _probe(self, server: AsksServer, owners: Sequence[Owner]) -> None:
+        a, b, *projects = owners
+        before = await showing.seen_by_owner(server, a, self.routes)
+        self._checks += showing.unknown_routes(self.routes)
+        for c in projects:
+            self.tell("Asking from another project of the same tenant.")
+            within = Prober(server, a, c, self.num_turns, OF_PROJECTS)
+            await self._ask_for_everything(within, self._of_projects(), " (between projects)")
+        self.tell("Asking from the other tenant, in turns for foreign and for unknown ids.")
+        await self._ask_for_everything(Prober(server, a, b, self.num_turns), self.routes)
         self._checks += probing.together(self._checks)
-        after = await showing.seen_by_owner(prober, routes)
+        after = await showing.seen_by_owner(server, a, self.routes)
         self._checks += showing.untouched(before, after)
-        name = "no answer to the other tenant showed anything of the first"
-        witness = prober.witness
-        if witness.seen:
-            self._checks.append(failed(_WITNESS, name, "; ".join(dict.fromkeys(witness.seen))))
-        else:
-            self._checks.append(passed(_WITNESS, name, num_answers=witness.num_answers))
+
+    async def _ask_for_everything(
+        self, prober: Prober, routes: Sequence[Route], note: str = ""
+    ) -> None:
+        checks = await showing.lists(prober, routes)
+        checks += await showing.searches(prober, routes)
+        checks += await prober.references(routes)
+        checks += await prober.ids_in_paths(routes)
+        checks.append(prober.witness.check())
+        self._checks += [replace(check, name=check.name + note) for check in checks]
 
     async def _require_still_there(self, server: AsksServer, b: Owner) -> None:
         """Everything above was asked by somebody who may ask."""
@@ -163,9 +178,9 @@ class Verification:
         ]
         statuses = [answer.status for answer in answers]
         if all(answer.is_success for answer in answers):
-            self._checks.append(passed(_WITNESS, name, statuses=statuses))
+            self._checks.append(passed(probing.WITNESS, name, statuses=statuses))
         else:
-            self._checks.append(failed(_WITNESS, name, "it was refused", statuses=statuses))
+            self._checks.append(failed(probing.WITNESS, name, "it was refused", statuses=statuses))
 
     async def _end(self, living: Sequence[str]) -> None:
         """Whatever happened, and also when it was cancelled: then it takes a moment longer."""

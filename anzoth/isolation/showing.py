@@ -16,7 +16,7 @@ import orjson
 from anzoth.api.call import Route
 from anzoth.isolation import recipes
 from anzoth.isolation.belongings import Kind, Owner, Planter, message_of
-from anzoth.isolation.client import Content
+from anzoth.isolation.client import AsksServer, Content
 from anzoth.isolation.comparing import Answer
 from anzoth.isolation.probing import (
     Prober,
@@ -97,10 +97,9 @@ def _num_shown(answer: Answer, owner: Owner) -> int:
 # --- searches and conversations -----------------------------------------------------------------
 
 
-async def prefix_cache(planter: Planter, prober: Prober) -> list[Check]:
+async def prefix_cache(planter: Planter, a: Owner, b: Owner) -> list[Check]:
     """What was computed for one tenant is no tenant else's: the first asks twice, then the second
     the same, before it has asked anything else."""
-    a, b = prober.a, prober.b
     name = "the other's whole prompt is computed anew (prefix cache)"
     prompt = a.canaries.text("conversation", PROMPT_WORDS)
     answers = [await planter.converse(owner, prompt) for owner in (a, a, b)]
@@ -149,16 +148,15 @@ async def searches(prober: Prober, routes: Iterable[Route]) -> list[Check]:
 # --- what should be as it was -------------------------------------------------------------------
 
 
-async def seen_by_owner(prober: Prober, routes: Iterable[Route]) -> dict[str, Any]:
-    """Everything that the first tenant can read of its own, by route."""
+async def seen_by_owner(server: AsksServer, a: Owner, routes: Iterable[Route]) -> dict[str, Any]:
+    """Everything that a tenant can read of its own, by route."""
     seen: dict[str, Any] = {}
-    a = prober.a
     for route in routes:
         kinds = {each: kind_in_path(route, each) for each in parameters(route)}
         if route.method != "GET" or not kinds or any(k not in a.ids for k in kinds.values()):
             continue
         path = filled(route.pattern, {each: a.ids[k] for each, k in kinds.items() if k})
-        answer = await prober.server.ask(credentials(route, a), "GET", path)
+        answer = await server.ask(credentials(route, a), "GET", path)
         seen[route.pattern] = (answer.status, _lasting(answer))
     return seen
 

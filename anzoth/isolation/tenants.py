@@ -17,7 +17,7 @@ import re
 import secrets
 import uuid
 from collections.abc import AsyncIterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 
 from anzoth.account_config import AccountsConfig
@@ -46,9 +46,12 @@ _CLIENT = Client("127.0.0.1", "anzoth verify-isolation")
 
 @dataclass(slots=True, frozen=True)
 class Party:
-    """One of the two tenants, and everything that opens something for it."""
+    """One of the two tenants, or a second project of the first; and what opens something for it."""
 
+    side: str
+    """`a` or `b`; `c` is the project."""
     name: str
+    """The tenant's."""
     id: uuid.UUID
     project_id: uuid.UUID
     infers: CreatedKey = field(repr=False)
@@ -57,11 +60,6 @@ class Party:
     """Every management scope."""
     session: StartedSession = field(repr=False)
     """Of a member."""
-
-    @property
-    def side(self) -> str:
-        """`a` or `b`."""
-        return self.name[-1]
 
     @property
     def secrets(self) -> dict[str, str]:
@@ -113,7 +111,16 @@ async def make(dsn: str, pepper: Pepper, config: AccountsConfig, name: str) -> P
         dsn, pepper, KeyRequest(name, "isolation", scopes=scopes, expires_at=expires_at)
     )
     session = await _begin_session(dsn, pepper, config, tenant)
-    return Party(name, tenant.id, infers.project_id, infers, manages, session)
+    return Party(name[-1], name, tenant.id, infers.project_id, infers, manages, session)
+
+
+async def in_project(dsn: str, pepper: Pepper, party: Party, project: str) -> Party:
+    """The same tenant in another of its projects, with a key that infers and none that manages:
+    those stand above projects. Raises DirectoryError and DatabaseError."""
+    expires_at = datetime.now(UTC) + _LIFETIME
+    request = KeyRequest(party.name, "isolation", project, ("all",), expires_at=expires_at)
+    key = await directory.create_key(dsn, pepper, request)
+    return replace(party, side="c", project_id=key.project_id, infers=key, manages=key)
 
 
 async def end(dsn: str, name: str) -> bool:

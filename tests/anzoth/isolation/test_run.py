@@ -71,7 +71,9 @@ def report_of(dsn: str, data_dir: Path, served: tuple[Route, ...] = ROUTES, **mo
 
 
 def bad(report: Report) -> dict[str, str]:
-    return {check.name: check.reason for check in report.checks if not check.is_good}
+    """What is seen from the other tenant. What its own tenant's other project sees has a note."""
+    found = {check.name: check.reason for check in report.checks if not check.is_good}
+    return {name: reason for name, reason in found.items() if not name.endswith("projects)")}
 
 
 def living_tenants(dsn: str) -> list[str]:
@@ -80,7 +82,7 @@ def living_tenants(dsn: str) -> list[str]:
 
 def test_a_gateway_as_it_is_passes_and_keeps_nothing(dsn: str, tmp_path: Path) -> None:
     report = report_of(dsn, tmp_path, routes=ROUTES)
-    assert report.has_passed, bad(report)
+    assert report.has_passed, [check for check in report.checks if not check.is_good]
     assert living_tenants(dsn) == [directory.DEFAULT_TENANT]
     areas = {check.area for check in report.checks}
     assert areas > {"ids in paths", "references", "lists", "data at rest", "after the deletion"}
@@ -139,7 +141,7 @@ def test_a_refusal_that_says_more_of_a_foreign_id_fails(dsn: str, tmp_path: Path
     found = bad(report_of(dsn, tmp_path, with_handler("GET", FILE, retrieve)))
     assert set(found) == {
         f"GET {FILE}",
-        "no answer to the other tenant showed anything of the first",
+        "no answer to the other showed anything of the first",
     }
     assert "shows the id of the other's tenant" in " ".join(found.values())
 

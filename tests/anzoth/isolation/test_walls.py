@@ -82,7 +82,7 @@ class Walls:
         for owner in (a, b):
             await planter.plant(owner)
         prober = Prober(self.server, a, b, num_turns=0)
-        before = await showing.seen_by_owner(prober, ROUTES_HERE)
+        before = await showing.seen_by_owner(self.server, a, ROUTES_HERE)
         with self.patch.context() as patched:
             real: Mapping[str, str] = statements.load()
             changed = {**real, **{name: without_predicates(real[name]) for name in mutated}}
@@ -91,7 +91,7 @@ class Walls:
             checks = await showing.lists(prober, ROUTES_HERE)
             checks += await prober.references(ROUTES_HERE)
             checks += await prober.ids_in_paths(ROUTES_HERE)
-        after = await showing.seen_by_owner(prober, ROUTES_HERE)
+        after = await showing.seen_by_owner(self.server, a, ROUTES_HERE)
         checks += showing.untouched(before, after)
         checks += [Check("witness", seen, "failed") for seen in prober.witness.seen]
         assert len(checks) > 10
