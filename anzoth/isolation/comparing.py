@@ -130,7 +130,8 @@ def unknown_like(id: str) -> str:
         cut = 0  # what begins it is no prefix
     tail = local[cut:]
     digits = string.hexdigits[:16]
-    alphabet = digits if set(tail) <= set(digits) else string.ascii_letters + string.digits
+    letters = string.ascii_lowercase if local.islower() else string.ascii_letters
+    alphabet = digits if set(tail) <= set(digits) else letters + string.digits
     return local[:cut] + "".join(secrets.choice(alphabet) for _ in tail) + at + domain
 
 
