@@ -302,7 +302,7 @@ async def _store(planter: Planter, owner: Owner) -> None:
         "metadata": {"about": owner.canaries.document},
     }
     answer = await planter.server.ask(owner.infers, "POST", "/v1/vector_stores", Content(body))
-    if answer.status == 400 and "embedding" in message_of(answer):
+    if answer.status == 400 and b'"param":"embedding_model"' in answer.body:
         # The one refusal that is foreseen: such an installation has no stores at all.
         owner.absent[Kind.STORE] = message_of(answer)
         return

@@ -25,9 +25,25 @@ _POLL_S = 0.1
 _UNAUTHORIZED = 401
 
 
-async def gone(server: AsksServer, owner: Owner, dsn: str, data_dir: Path) -> list[Check]:
-    """Its keys and its session open nothing, its data key and its indexes are no more."""
-    index = data_dir / "index" / str(owner.party.id)
+async def has_index(owner: Owner, data_dir: Path) -> bool:
+    """Whether the retriever has written something of it: it does so some seconds after a change."""
+    return Kind.STORE in owner.ids and await _is_soon(_exists(_index(owner, data_dir)))
+
+
+async def index_gone(owner: Owner, data_dir: Path, was_there: bool) -> Check:
+    name, index = "its indexes are gone from the disk", _index(owner, data_dir)
+    if not was_there:
+        reason = f"none was ever in {index.parent}: is the retriever's data directory another?"
+        return Check(AREA, name, "left out", reason)
+
+    async def is_gone() -> bool:
+        return not index.exists()
+
+    return await _becomes(name, is_gone)
+
+
+async def gone(server: AsksServer, owner: Owner, dsn: str) -> list[Check]:
+    """Its keys and its session open nothing, and the key of its documents is no more."""
 
     def refused(who: str) -> Callable[[], Awaitable[bool]]:
         path = "/v1/auth/session" if who == "browser" else "/v1/models"
@@ -42,24 +58,33 @@ async def gone(server: AsksServer, owner: Owner, dsn: str, data_dir: Path) -> li
         async with pool.operator(dsn) as connection:
             return await tenant_key_rows.find_key(connection, owner.party.id) is None
 
-    async def has_no_index() -> bool:
-        return not index.exists()
-
-    checks = [
+    return [
         await _becomes("its key is refused", refused("infers")),
         await _becomes("its management key is refused", refused("manages")),
         await _becomes("its member's session is refused", refused("browser")),
         await _becomes("the key of its documents is destroyed", has_no_key),
     ]
-    if Kind.STORE in owner.ids:
-        checks.append(await _becomes("its indexes are gone from the disk", has_no_index))
-    return checks
 
 
 async def _becomes(name: str, is_true: Callable[[], Awaitable[bool]]) -> Check:
     began_at_s = time.monotonic()
-    while not await is_true():
-        if time.monotonic() - began_at_s > _PATIENCE_S:
-            return failed(AREA, name, f"not within {_PATIENCE_S:.0f} s")
-        await asyncio.sleep(_POLL_S)
+    if not await _is_soon(is_true):
+        return failed(AREA, name, f"not within {_PATIENCE_S:.0f} s")
     return passed(AREA, name, waited_ms=round(1000 * (time.monotonic() - began_at_s)))
+
+
+async def _is_soon(is_true: Callable[[], Awaitable[bool]]) -> bool:
+    give_up_at_s = time.monotonic() + _PATIENCE_S
+    while not await is_true():
+        if time.monotonic() > give_up_at_s:
+            return False
+        await asyncio.sleep(_POLL_S)
+    return True
+
+
+def _index(owner: Owner, data_dir: Path) -> Path:
+    return data_dir / "index" / str(owner.party.id)
+
+
+def _exists(path: Path) -> Callable[[], Awaitable[bool]]:
+    return lambda: asyncio.to_thread(path.exists)

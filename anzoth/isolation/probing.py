@@ -124,12 +124,14 @@ class Prober:
             checks += [check async for check in self._path(route)]
         return checks
 
-    async def references(self, routes: Sequence[Route]) -> list[Check]:
-        """Of every place in bodies and queries whose route there is."""
+    async def references(self, routes: Sequence[Route], *, that_make: bool) -> list[Check]:
+        """Of every place in bodies and queries whose route there is. `that_make`: of those that
+        are kept, and come last: what the second tenant keeps it is also shown."""
         found = {(route.method, route.pattern): route for route in routes}
         checks: list[Check] = []
         for reference in recipes.REFERENCES:
-            if (route := found.get(reference.route)) is not None:
+            route = found.get(reference.route)
+            if route is not None and reference.makes is that_make:
                 checks.append(await self._reference(reference, route))
         return checks
 

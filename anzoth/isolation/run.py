@@ -96,9 +96,12 @@ class Verification:
         self.tell("Searching the disk and the database.")
         self._checks += await places.search(owners, "while it lives", await _metrics(server))
         self.tell(f"Deleting {a.party.name}.")
+        had_index = await ending.has_index(a, self.data_dir)
         await tenants.end(self.dsn, a.party.name)
         living.remove(a.party.name)
-        self._checks += await ending.gone(server, a, self.dsn, self.data_dir)
+        self._checks += await ending.gone(server, a, self.dsn)
+        if Kind.STORE in a.ids:
+            self._checks.append(await ending.index_gone(a, self.data_dir, had_index))
         self._checks += await places.search(owners, "after the deletion", await _metrics(server))
         await self._require_still_there(server, b)
 
@@ -160,8 +163,9 @@ class Verification:
     ) -> None:
         checks = await showing.lists(prober, routes)
         checks += await showing.searches(prober, routes)
-        checks += await prober.references(routes)
+        checks += await prober.references(routes, that_make=False)
         checks += await prober.ids_in_paths(routes)
+        checks += await prober.references(routes, that_make=True)
         checks.append(prober.witness.check())
         self._checks += [replace(check, name=check.name + note) for check in checks]
 
