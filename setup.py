@@ -30,6 +30,7 @@ PACKAGES = {
     "anzoth.http": "anzoth/http",
     "anzoth.ingest": "anzoth/ingest",
     "anzoth.ingest.parsers": "anzoth/ingest/parsers",
+    "anzoth.isolation": "anzoth/isolation",
     "anzoth.text": "anzoth/text",
     "anzoth.scheduler": "scheduler",
     "anzoth.scheduler.models": "scheduler/models",

@@ -28,6 +28,7 @@ from anzoth.commands import (
     tenants,
     usage,
     users,
+    verify_isolation,
 )
 
 # Commands by name, and groups of commands by name.
@@ -35,6 +36,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "serve": serve.serve,
     "doctor": doctor.doctor,
     "migrate": migrate.migrate,
+    "verify-isolation": verify_isolation.verify_isolation,
 }
 GROUPS: dict[str, typer.Typer] = {
     "tenants": tenants.app,

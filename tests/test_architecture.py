@@ -28,6 +28,11 @@ MAY_IMPORT = {
     "anzoth.ingest": COMMON,
     "anzoth.gateway": {"anzoth.db", "anzoth.ingest", "anzoth.text", "anzoth.telemetry", *COMMON},
     "anzoth.api": {"anzoth.gateway", "anzoth.text", "anzoth.http", "anzoth.telemetry", *COMMON},
+    # It asks over HTTP; of the API it reads the table of routes and nothing else.
+    "anzoth.isolation": {
+        *("anzoth.api.routes", "anzoth.api.call", "anzoth.gateway", "anzoth.db", "anzoth.control"),
+        *COMMON,
+    },
 }
 FOLDERS = {
     "anzoth.kernels": "kernels",
@@ -35,7 +40,7 @@ FOLDERS = {
     "anzoth.scheduler": "scheduler",
     **{
         f"anzoth.{name}": f"anzoth/{name}"
-        for name in ("http", "text", "db", "ingest", "gateway", "api")
+        for name in ("http", "text", "db", "ingest", "gateway", "api", "isolation")
     },
 }
 NEVER = {"pickle", "cPickle", "marshal", "shelve", "dill", "cloudpickle", "joblib"}

@@ -160,7 +160,7 @@ def verify(
     signed them.
     """
     with foreseen_errors():
-        trusted = None if public_key is None else [_public_key(text) for text in public_key]
+        trusted = None if public_key is None else [parse_public_key(text) for text in public_key]
         try:
             if file is not None:
                 report = audit_export.verify_file(file, trusted, earlier)
@@ -230,7 +230,8 @@ async def _chain(connection: pool.Connection, tenant: str | None) -> UUID | None
     return found.id
 
 
-def _public_key(text: str) -> bytes:
+def parse_public_key(text: str) -> bytes:
+    """What `--public-key` says. Raises DirectoryError."""
     try:
         public_key = bytes.fromhex(text)
     except ValueError:

@@ -1,0 +1,1 @@
+"""Does an installation keep its tenants apart? Asked of a running one, from outside."""
