@@ -36,19 +36,17 @@ from typing import Any, TypeVar
 from uuid import UUID
 
 import httpx2
-import orjson
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path += [str(ROOT / "tests" / "support"), str(ROOT / "bench")]
 
 from anzoth.db import cluster, pool  # noqa: E402
 from anzoth.db.errors import DatabaseDown  # noqa: E402
-from anzoth.db.pool import Connection, Database  # noqa: E402
-from anzoth.db.store import ingestion_rows, project_rows, tenant_rows  # noqa: E402
-from anzoth.gateway.files import new_id  # noqa: E402
+from anzoth.db.pool import Database  # noqa: E402
+from anzoth.db.store import tenant_rows  # noqa: E402
 from anzoth.gateway.knowledge.chunk_codec import ChunkCodec, ChunkContent  # noqa: E402
 from anzoth.gateway.principal import TenantHandle  # noqa: E402
-from anzoth.gateway.tenant_crypt import Label, TenantKeys, load_master_key  # noqa: E402
+from anzoth.gateway.tenant_crypt import TenantKeys, load_master_key  # noqa: E402
 from anzoth.model_config import DEFAULT_EMBEDDING_MODEL  # noqa: E402
 from installation import Installation, installation  # noqa: E402
 from kill_documents import Made, make  # noqa: E402
@@ -73,10 +71,9 @@ T = TypeVar("T")
 
 @dataclass(slots=True, frozen=True)
 class Store:
-    """Where files go, and for whom."""
+    """Where files go, whose it is, and a key for it."""
 
     tenant: TenantHandle
-    project_id: UUID
     secret: str
     id: str
 
@@ -114,34 +111,18 @@ class World:
     """The files that were seen to be completed: by which change, with how many chunks."""
     violations: list[str] = field(default_factory=list)
 
-    # --- what the HTTP routes of vector stores will do -----------------------------------------
-
-    async def make_store(self, tenant: TenantHandle, project_id: UUID) -> str:
-        store_id = new_id("vs_")
-        cipher = await self.keys.cipher(tenant)
-        details = cipher.seal(orjson.dumps({"name": "kill"}), Label("store.details", store_id))
-        async with self.database.tenant(tenant) as connection:
-            await connection.execute(
-                "INSERT INTO anzoth.vector_stores "
-                "(tenant_id, id, project_id, details, model, dimensions, analyzer) "
-                "VALUES ($1, $2, $3, $4, $5, $6, 'english')",
-                *(tenant.id, store_id, project_id, details, DEFAULT_EMBEDDING_MODEL, DIMENSIONS),
-            )
-        return store_id
-
-    async def attach(self, store: Store, file_id: str) -> None:
-        """May be done again when it is not known whether it was done."""
-        async with self.database.tenant(store.tenant) as connection:
-            await connection.execute(
-                "WITH numbered AS (UPDATE anzoth.vector_stores SET last_file = last_file + 1 "
-                "WHERE id = $2 RETURNING last_file) "
-                "INSERT INTO anzoth.vector_store_files "
-                "(tenant_id, store_id, file_id, number, chunking) "
-                'SELECT $1, $2, $3, last_file, \'{"type": "auto"}\' FROM numbered '
-                "ON CONFLICT (tenant_id, store_id, file_id) DO NOTHING",
-                *(store.tenant.id, store.id, file_id),
-            )
-            await ingestion_rows.announce_waiting_file(connection)
+    async def ask(self, secret: str, path: str, **content: Any) -> Any:
+        """POST, again and again until it is answered. Doing any of this twice does no harm."""
+        headers = {"authorization": f"Bearer {secret}"}
+        options: dict[str, Any] = {"headers": headers, "timeout": 30, "trust_env": False}
+        while True:
+            with contextlib.suppress(httpx2.HTTPError):
+                async with httpx2.AsyncClient(base_url=self.server.url, **options) as client:
+                    answer = await client.post(f"/v1/{path}", **content)
+                if answer.status_code < 500:
+                    assert answer.status_code == 200, answer.text
+                    return answer.json()
+            await asyncio.sleep(_RETRY_S)
 
     async def found(self, added: Added) -> list[Chunk]:
         """All that a search could find of a file. Today the database is asked what it holds; where
@@ -167,27 +148,10 @@ class World:
 
     async def add(self, number: int) -> None:
         made, store = make(number, self.chosen), self.chosen.choice(self.stores)
-        file_id = await self._upload(store.secret, made)
-        await insist(lambda: self.attach(store, file_id))
+        form = {"files": {"file": (made.name, made.content)}, "data": {"purpose": "assistants"}}
+        file_id = (await self.ask(store.secret, "files", **form))["id"]
+        await self.ask(store.secret, f"vector_stores/{store.id}/files", json={"file_id": file_id})
         self.added.append(Added(store, file_id, made))
-
-    async def _upload(self, secret: str, made: Made) -> str:
-        headers = {"authorization": f"Bearer {secret}"}
-        options: dict[str, Any] = {"headers": headers, "timeout": 30, "trust_env": False}
-        while True:
-            try:
-                async with httpx2.AsyncClient(base_url=self.server.url, **options) as client:
-                    answer = await client.post(
-                        "/v1/files",
-                        files={"file": (made.name, made.content)},
-                        data={"purpose": "assistants"},
-                    )
-                if answer.status_code < 500:
-                    assert answer.status_code == 200, answer.text
-                    return answer.json()["id"]
-            except httpx2.HTTPError:
-                pass
-            await asyncio.sleep(_RETRY_S)
 
     # --- what became of it ---------------------------------------------------------------------
 
@@ -348,23 +312,21 @@ async def opened(server: Installation, seed: int) -> AsyncIterator[World]:
     server.cli("tenants", "create", TENANTS[1])
     try:
         for name in TENANTS:
-            scopes = ("--scope", "files:write", "--scope", "files:read")
+            scopes = ("--scope", "files:write", "--scope", "vector_stores:write")
             created = server.cli("keys", "create", "--tenant", name, "--name", "kill", *scopes)
-            async with pool.operator(dsn) as connection:
-                tenant_id = await _tenant_id(connection, name)
-                project = await project_rows.find_project(connection, tenant_id, None)
-            assert project is not None
-            tenant = TenantHandle(tenant_id, name, "")
+            tenant = TenantHandle(await _tenant_id(dsn, name), name, "")
             for _ in range(STORES_PER_TENANT):
-                store_id = await world.make_store(tenant, project.id)
-                world.stores.append(Store(tenant, project.id, created["key"], store_id))
+                store = {"name": "kill", "embedding_model": DEFAULT_EMBEDDING_MODEL}
+                made = await world.ask(created["key"], "vector_stores", json=store)
+                world.stores.append(Store(tenant, created["key"], made["id"]))
         yield world
     finally:
         await database.close()
 
 
-async def _tenant_id(connection: Connection, name: str) -> UUID:
-    tenant = await tenant_rows.find_tenant(connection, name)
+async def _tenant_id(dsn: str, name: str) -> UUID:
+    async with pool.operator(dsn) as connection:
+        tenant = await tenant_rows.find_tenant(connection, name)
     assert tenant is not None
     return tenant.id
 

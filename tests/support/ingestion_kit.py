@@ -24,7 +24,7 @@ from tokenizers import processors
 
 from anzoth.db import pool
 from anzoth.db.pool import Connection, Database
-from anzoth.db.store import ingestion_rows
+from anzoth.db.store import store_file_rows
 from anzoth.file_config import FilesConfig
 from anzoth.gateway.engine_client import EngineClient
 from anzoth.gateway.files import FileRequest, Files, new_id
@@ -164,7 +164,7 @@ class World:
                 *(principal.tenant.id, store_id, file_id, number),
                 orjson.dumps(chunking or AUTO).decode(),
             )
-            await ingestion_rows.announce_waiting_file(connection)
+            await store_file_rows.announce_waiting(connection)
 
     async def add(
         self, principal: Principal, store_id: str, name: str, content: bytes, chunking: Any = None

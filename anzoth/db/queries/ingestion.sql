@@ -2,10 +2,6 @@
 -- file, the gateway and the time at which the file was added: a file that was taken out and added
 -- again meanwhile is another.
 
--- name: announce_waiting_file
--- To whom it may concern: a file waits to be read.
-SELECT pg_notify('anzoth_ingestion', '');
-
 -- name: next_waiting_tenant
 -- Reads what the policy shows under app.ingestion: the next tenant in turn that has a file to read.
 SELECT tenant_id FROM anzoth.vector_store_files
@@ -138,17 +134,6 @@ WHERE tenant_id = $1 AND store_id = $2 AND number IN (
     SELECT number FROM anzoth.chunks
     WHERE tenant_id = $1 AND store_id = $2 AND file_id = $3 AND position >= $4
     LIMIT $5
-);
-
--- name: delete_unseen_chunks
--- Some chunks of a file that was cancelled, has failed or was taken out.
-DELETE FROM anzoth.chunks
-WHERE tenant_id = $1 AND store_id = $2 AND number IN (
-    SELECT c.number FROM anzoth.chunks AS c
-    JOIN anzoth.vector_store_files AS f USING (tenant_id, store_id, file_id)
-    WHERE c.tenant_id = $1 AND c.store_id = $2 AND c.file_id = $3
-        AND (f.status IN ('cancelled', 'failed') OR f.deleted_at IS NOT NULL)
-    LIMIT $4
 );
 
 -- name: sum_chunks

@@ -86,11 +86,6 @@ class ChunkSums:
     num_bytes: int
 
 
-async def announce_waiting_file(connection: Connection) -> None:
-    """To every gateway, when the transaction commits."""
-    await connection.execute(statements.load()["announce_waiting_file"])
-
-
 # --- in a transaction that sees what waits -------------------------------------------------------
 
 
@@ -223,18 +218,9 @@ async def delete_chunks_from(
 ) -> int:
     """How many were deleted."""
     statement = statements.load()["delete_chunks_from"]
-    return _count(await connection.execute(statement, *claim.key, position, limit))
-
-
-async def delete_unseen_chunks(connection: Connection, claim: ClaimRow, limit: int) -> int:
-    """Of a file that is in no store any more, or will never be searched: how many were deleted."""
-    statement = statements.load()["delete_unseen_chunks"]
-    return _count(await connection.execute(statement, *claim.key, limit))
+    status = await connection.execute(statement, *claim.key, position, limit)
+    return int(status.rpartition(" ")[2])
 
 
 async def sum_chunks(connection: Connection, claim: ClaimRow) -> ChunkSums:
     return ChunkSums(**await connection.fetchrow(statements.load()["sum_chunks"], *claim.key))
-
-
-def _count(status: str) -> int:
-    return int(status.rpartition(" ")[2])

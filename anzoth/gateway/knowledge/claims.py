@@ -120,8 +120,7 @@ class Claims:
                 raise ClaimLost
 
     async def fail(self, claim: ClaimRow, code: str, message: str) -> None:
-        """It will not be read. Nothing of it is kept."""
-        await self.delete_chunks_from(claim, 0)
+        """It will not be read. What is there of it is deleted soon (see `store_cleanup`)."""
         async with self._database.tenant(self.handle_of(claim)) as connection:
             if not await ingestion_rows.fail_file(connection, claim, code, message):
                 raise ClaimLost
@@ -139,13 +138,4 @@ class Claims:
             async with self.holding(claim) as connection:
                 num_deleted = await ingestion_rows.delete_chunks_from(
                     connection, claim, position, _MAX_DELETED
-                )
-
-    async def delete_unseen(self, claim: ClaimRow) -> None:
-        """What is left of a file that was cancelled or taken out. Raises DatabaseDown."""
-        num_deleted = _MAX_DELETED
-        while num_deleted == _MAX_DELETED:
-            async with self._database.tenant(self.handle_of(claim)) as connection:
-                num_deleted = await ingestion_rows.delete_unseen_chunks(
-                    connection, claim, _MAX_DELETED
                 )

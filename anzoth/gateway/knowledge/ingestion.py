@@ -186,8 +186,7 @@ class Ingestion:
                 await claims.let_go(claim, _MODEL_PAUSE_S)
                 return "postponed"
             case ClaimLost() | KeyRevoked():
-                await claims.delete_unseen(claim)
-                return "dropped"
+                return "dropped"  # what was written of it is deleted soon (see `store_cleanup`)
             case NotFound():
                 await claims.fail(claim, "invalid_file", "The file was deleted, or has expired.")
                 return "failed"
