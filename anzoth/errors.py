@@ -183,6 +183,13 @@ class ModelNotAllowed(Forbidden):
     rule = "key.model"
 
 
+class KnowledgeBaseNotAllowed(Forbidden):
+    """This API key is granted certain vector stores only, and makes no others."""
+
+    code = "knowledge_base_not_allowed"
+    rule = "key.knowledge_base"
+
+
 class EndpointNotAllowed(Forbidden):
     """This API key is not allowed to use this endpoint."""
 

@@ -87,7 +87,11 @@ def files_alike(
 
 
 def store_id(call: Call) -> str:
-    return call.request.path_params["vector_store_id"]
+    """The store that a request is about. Raises VectorStoreNotFound unless the key is granted
+    it."""
+    id = call.request.path_params["vector_store_id"]
+    call.principal.require_knowledge_base(id)
+    return id
 
 
 def file_id(call: Call) -> str:

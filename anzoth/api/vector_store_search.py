@@ -32,6 +32,7 @@ from anzoth.api.fields import (
     wrong_type,
 )
 from anzoth.api.ranking_options import Ranking, ranking_options
+from anzoth.api.vector_store_fields import store_id
 from anzoth.errors import DeadlineExceeded, ModelUnavailable
 from anzoth.gateway.knowledge.found import Found, FoundChunk, SearchRequest
 from anzoth.gateway.knowledge.query_vectors import Embed, Wanted
@@ -83,12 +84,10 @@ def normalized(query: str) -> str:
 
 
 async def search(call: Call) -> Answer:
-    store_id = call.request.path_params["vector_store_id"]
     request = parse_search(call.body)
-    call.principal.require_knowledge_base(store_id)
     found = await call.services.searcher.search(
         files.owner_of(call),
-        [store_id],
+        [store_id(call)],
         request,
         key_id=call.principal.key_id,
         timeout_ms=_timeout_ms(call),

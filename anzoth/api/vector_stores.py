@@ -41,6 +41,7 @@ _CREATE = (
 
 
 async def create(call: Call) -> Answer:
+    call.principal.require_every_knowledge_base()
     values = parse(_CREATE, call.body)
     request = StoreRequest(
         Details(values["name"] or "", values["description"], values["metadata"] or {}),
@@ -55,7 +56,9 @@ async def list_all(call: Call) -> Answer:
     query = Query(call.request.query)
     asked = list_request(query)
     query.done()
-    found = await call.services.stores.list(owner_of(call), asked)
+    found = await call.services.stores.list(
+        owner_of(call), asked, call.principal.granted_knowledge_bases
+    )
     return answer(call, cursor_page(found, _describe))
 
 

@@ -19,6 +19,7 @@ from anzoth.errors import (
     AnzothError,
     EndpointNotAllowed,
     Forbidden,
+    KnowledgeBaseNotAllowed,
     ModelNotAllowed,
     VectorStoreNotFound,
 )
@@ -138,6 +139,17 @@ class Principal:
         there and one that is not alike, so to be called before it is looked for."""
         if self.knowledge_bases is not None and store_id not in self.knowledge_bases:
             self.deny(VectorStoreNotFound(rule="key.knowledge_base"))
+
+    def require_every_knowledge_base(self) -> None:
+        """Raises KnowledgeBaseNotAllowed for a key that is granted certain stores only: of what it
+        made it could use nothing."""
+        if self.knowledge_bases is not None:
+            self.deny(KnowledgeBaseNotAllowed())
+
+    @property
+    def granted_knowledge_bases(self) -> frozenset[str] | None:
+        """Which vector stores it is shown. None: all of its project."""
+        return None if self.watches("key.knowledge_base") else self.knowledge_bases
 
 
 def _matches(text: str, patterns: tuple[str, ...]) -> bool:

@@ -105,7 +105,7 @@ RULES: Mapping[str, Rule] = {
         "Retry when one of them is done.",
     ),
     "key.knowledge_base": Rule(
-        "The key is granted certain vector stores, and not this one, if it is there at all.",
+        "The key is granted certain vector stores: not this one, if it exists, nor to make others.",
         "Have the grant widened (anzoth keys update --add-kb), or use another key.",
         is_policy=True,
     ),

@@ -48,6 +48,19 @@ def stores_come_and_go(world: World, known: Keys) -> None:
     ask("POST", f"{path}/files/{file}", attributes, *of_file)
     shown = ask("GET", f"{path}/files/{file}/content", None, "chunk").json()
     assert "".join(part["text"] for part in shown["data"]) == text
+    query = world.plant("search query", invented("The search query is"))
+    about = {"type": "eq", "key": "about", "value": attribute}
+    asked = {"query": [query, text], "filters": about, "rewrite_query": True}
+    found = ask("POST", f"{path}/search", asked, "search query", "chunk", *of_file).json()
+    assert {result["file_id"] for result in found["data"]} == {file}
+    for wrong in (
+        {"query": query, "filters": {"type": text, "key": attribute}},
+        {"query": query, "filters": {**about, "value": {text: attribute}}},
+        {"query": [query] * 99},
+        {"query": {query: text}},
+        {"query": query, "ranking_options": {"fusion": text}},
+    ):
+        assert world.ask("POST", f"{path}/search", wrong, key=key).status_code == 400
     batch = ask("POST", f"{path}/file_batches", {"file_ids": [file]}).json()["id"]
     ask("GET", f"{path}/file_batches/{batch}")
     ask("GET", f"{path}/file_batches/{batch}/files", None, *of_file)

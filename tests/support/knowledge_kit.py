@@ -25,12 +25,13 @@ from retriever_kit import Retriever
 from tokenizers import models, pre_tokenizers, processors
 
 from anzoth.db.pool import Database
-from anzoth.gateway.files import FileRequest, Files, new_id
+from anzoth.gateway.files import FileRequest, Files
 from anzoth.gateway.knowledge.chunk_codec import ChunkCodec, ChunkContent
 from anzoth.gateway.knowledge.found import Found, SearchRequest
 from anzoth.gateway.knowledge.indexing import Indexes
 from anzoth.gateway.knowledge.searching import Searcher
 from anzoth.gateway.knowledge.store_attributes import AttributeValue, seal_attributes
+from anzoth.gateway.knowledge.stores import StoreRequest
 from anzoth.gateway.principal import Principal
 from anzoth.gateway.tenant_crypt import TenantKeys
 from anzoth.telemetry import Metrics
@@ -163,13 +164,13 @@ class Knowledge:
         model: str = MODEL,
         expires_after_days: int | None = None,
     ) -> str:
-        owner, id = principal or self.one, new_id("vs_")
-        async with self.database.tenant(owner.tenant) as connection:
-            await connection.execute(
-                "INSERT INTO anzoth.vector_stores (tenant_id, id, project_id, details, model, "
-                "dimensions, analyzer, expires_after_days, expires_at) VALUES "
-                "($1, $2, $3, 'x', $4, $5, 'english', $6, now() + make_interval(days => $6))",
-                *(owner.tenant.id, id, owner.project_id, model, DIMENSIONS, expires_after_days),
+        request = StoreRequest(expires_after_days=expires_after_days)
+        owner = owner_of(principal or self.one)
+        id = (await self.server.api.services.stores.create(owner, request)).id
+        if model != MODEL:  # one that was served once
+            await files_kit.as_owner(
+                self.server.dsn,
+                f"UPDATE anzoth.vector_stores SET model = '{model}' WHERE id = '{id}'",
             )
         return id
 

@@ -48,9 +48,9 @@ def chunks_of(text: str, max_words: int = 3, overlap: int = 1) -> list[ChunkCont
     return chunks
 
 
-def vector_of(text: str) -> bytes:
+def vector_of(text: str, dimensions: int = DIMENSIONS) -> bytes:
     """Float32, little-endian: different for different texts."""
-    return struct.pack(f"<{DIMENSIONS}f", len(text), *text.encode().ljust(DIMENSIONS)[1:DIMENSIONS])
+    return struct.pack(f"<{dimensions}f", len(text), *text.encode().ljust(dimensions)[1:dimensions])
 
 
 async def insert_chunks(
@@ -62,9 +62,9 @@ async def insert_chunks(
 ) -> None:
     """As a worker does: numbers of the store, sealed content and vectors."""
     codec, tenant_id = ChunkCodec(cipher, store_id), cipher.tenant.id
-    last = await connection.fetchval(
+    last, dimensions = await connection.fetchrow(
         "UPDATE anzoth.vector_stores SET last_chunk = last_chunk + $3 "
-        "WHERE tenant_id = $1 AND id = $2 RETURNING last_chunk",
+        "WHERE tenant_id = $1 AND id = $2 RETURNING last_chunk, dimensions",
         *(tenant_id, store_id, len(chunks)),
     )
     rows = [
@@ -72,7 +72,7 @@ async def insert_chunks(
             *(tenant_id, store_id, number, file_id, position),
             codec.digest(chunk.indexed),
             codec.seal_content(number, chunk),
-            codec.seal_vector(number, vector_of(chunk.indexed)),
+            codec.seal_vector(number, vector_of(chunk.indexed, dimensions)),
         )
         for position, chunk in enumerate(chunks)
         for number in [last - len(chunks) + 1 + position]

@@ -1,25 +1,15 @@
 -- What of vector stores is searched, and how far each gateway's index of it has come.
 
 -- name: find_indexed_stores
--- Of a project, NULL: of any of the tenant's; those that can be searched.
+-- Of a project, NULL: of any of the tenant's; expired ones among them.
 SELECT s.id, s.model, s.dimensions, s.analyzer, s.head, coalesce(g.generation, 0) AS generation,
+    coalesce(s.expires_at <= now(), false) AS is_expired,
     s.last_active_at < now() - interval '1 minute' AS is_quiet
 FROM anzoth.vector_stores AS s
 LEFT JOIN anzoth.index_generations AS g
     ON g.tenant_id = s.tenant_id AND g.store_id = s.id AND g.gateway = $4
 WHERE s.tenant_id = $1 AND ($2::uuid IS NULL OR s.project_id = $2) AND s.id = ANY ($3::text[])
-    AND s.deleted_at IS NULL AND (s.expires_at IS NULL OR s.expires_at > now());
-
--- name: stores_are_active
--- They expire later. One that is being changed is left out: its next search does it.
-UPDATE anzoth.vector_stores
-SET last_active_at = now(), expires_at = now() + make_interval(days => expires_after_days)
-WHERE tenant_id = $1 AND id IN (
-    SELECT id FROM anzoth.vector_stores
-    WHERE tenant_id = $1 AND id = ANY ($2::text[]) AND deleted_at IS NULL
-        AND (expires_at IS NULL OR expires_at > now())
-    FOR UPDATE SKIP LOCKED
-);
+    AND s.deleted_at IS NULL;
 
 -- name: living_stores
 -- Of these, those that can be searched. None of a tenant that was deleted.

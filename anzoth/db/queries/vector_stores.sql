@@ -35,6 +35,7 @@ FROM anzoth.vector_stores
 WHERE tenant_id = $1 AND project_id = $2 AND deleted_at IS NULL
     AND ($3::timestamptz IS NULL OR (created_at, id) > ($3, $4::text))
     AND ($5::timestamptz IS NULL OR (created_at, id) < ($5, $6::text))
+    AND ($8::text[] IS NULL OR id = ANY ($8))
 ORDER BY created_at, id
 LIMIT $7;
 
@@ -45,6 +46,7 @@ FROM anzoth.vector_stores
 WHERE tenant_id = $1 AND project_id = $2 AND deleted_at IS NULL
     AND ($3::timestamptz IS NULL OR (created_at, id) > ($3, $4::text))
     AND ($5::timestamptz IS NULL OR (created_at, id) < ($5, $6::text))
+    AND ($8::text[] IS NULL OR id = ANY ($8))
 ORDER BY created_at DESC, id DESC
 LIMIT $7;
 

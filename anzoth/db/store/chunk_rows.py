@@ -15,7 +15,7 @@ from anzoth.db.pool import Connection
 
 @dataclass(slots=True, frozen=True)
 class IndexedStore:
-    """A store that can be searched, at one moment."""
+    """A store that is searched, at one moment."""
 
     id: str
     model: str
@@ -25,6 +25,8 @@ class IndexedStore:
     """Its last change."""
     generation: int
     """Of the last snapshot that this gateway's retriever wrote; 0: none was ever reported."""
+    is_expired: bool
+    """It cannot be searched any more."""
     is_quiet: bool
     """Nothing was written down of its use for a minute."""
 
@@ -85,10 +87,6 @@ async def find_stores(
         statements.load()["find_indexed_stores"], tenant_id, project_id, list(ids), gateway
     )
     return {row["id"]: IndexedStore(**row) for row in rows}
-
-
-async def note_activity(connection: Connection, tenant_id: uuid.UUID, ids: Collection[str]) -> None:
-    await connection.execute(statements.load()["stores_are_active"], tenant_id, list(ids))
 
 
 async def living_stores(

@@ -6,7 +6,7 @@ Does not know: what their sealed details say, or how they are searched.
 from __future__ import annotations
 
 import uuid
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -118,12 +118,15 @@ async def list_stores(
     project_id: uuid.UUID,
     between: Between,
     limit: int,
+    only: Collection[str] | None,
 ) -> list[StoreRow]:
+    """`only`: of these ids; None: all."""
     name = "list_stores_up" if between.is_ascending else "list_stores_down"
     rows = await connection.fetch(
         statements.load()[name],
         *(tenant_id, project_id, *(between.low or (None, None)), *(between.high or (None, None))),
         limit,
+        None if only is None else list(only),
     )
     return [StoreRow(**row) for row in rows]
 

@@ -23,11 +23,11 @@ from anzoth.errors import InvalidValue, NotFound, StorageFull
 from anzoth.gateway.files import FileOwner
 from anzoth.gateway.knowledge import store_cleanup
 from anzoth.gateway.knowledge.store_access import require_store
-from anzoth.gateway.tenant_crypt import Label, TenantCipher
+from anzoth.gateway.knowledge.store_attributes import open_attributes, seal_attributes
+from anzoth.gateway.tenant_crypt import TenantCipher
 
 AUTO: Mapping[str, Any] = {"type": "auto"}
 """To be cut where the document's structure says so."""
-_ATTRIBUTES = "store_file.attributes"
 _INLINE_FILES = 50
 """Whose attributes are sealed on the loop: tens of microseconds each."""
 
@@ -133,7 +133,7 @@ async def change_attributes(
     attributes: Mapping[str, Any],
 ) -> bool:
     """Of a file that is locked, in a store that is. Whether searches must hear of it."""
-    if attributes == open_attributes(cipher, store_id, row):
+    if attributes == open_attributes(cipher, store_id, row.id, row.attributes):
         return False
     of = (connection, cipher.tenant.id, store_id)
     is_searched = row.status == "completed"
@@ -141,26 +141,6 @@ async def change_attributes(
     sealed = seal_attributes(cipher, store_id, row.id, attributes)
     await store_file_rows.set_attributes(*of, row.id, sealed, change)
     return is_searched
-
-
-def seal_attributes(
-    cipher: TenantCipher, store_id: str, file_id: str, attributes: Mapping[str, Any] | None
-) -> bytes | None:
-    """None: there are none."""
-    if not attributes:
-        return None
-    return cipher.seal(orjson.dumps(attributes), _label(store_id, file_id))
-
-
-def open_attributes(cipher: TenantCipher, store_id: str, row: StoreFileRow) -> dict[str, Any]:
-    """Raises CannotOpen."""
-    if row.attributes is None:
-        return {}
-    return orjson.loads(cipher.open(row.attributes, _label(store_id, row.id)))
-
-
-def _label(store_id: str, file_id: str) -> Label:
-    return Label(_ATTRIBUTES, f"{store_id}/{file_id}")
 
 
 async def _sealed(

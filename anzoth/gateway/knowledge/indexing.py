@@ -173,10 +173,10 @@ class Indexes:
             found = await chunk_rows.find_stores(
                 connection, tenant.id, None, [store_id], self.gateway
             )
-        if store_id not in found:
+        row = found.get(store_id)
+        if row is None or row.is_expired:
             return
         cipher = await self._keys.cipher(tenant)
-        row = found[store_id]
         async with self.opened(tenant, row) as store:
 
             async def apply(change: PutFile | DeleteFile) -> None:

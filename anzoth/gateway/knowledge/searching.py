@@ -34,6 +34,7 @@ from anzoth.gateway.knowledge.found import Found, FoundChunk, SearchRequest
 from anzoth.gateway.knowledge.indexing import Indexes
 from anzoth.gateway.knowledge.query_vectors import Embed, QueryVectors, embed_queries, uncounted
 from anzoth.gateway.knowledge.spans import Span
+from anzoth.gateway.knowledge.store_access import expired_store, touch
 from anzoth.gateway.knowledge.store_attributes import open_attributes
 from anzoth.gateway.models import ModelRegistry
 from anzoth.gateway.principal import TenantHandle
@@ -85,8 +86,8 @@ class Searcher:
         """The best chunks of these stores together. `embed` None: by the engine, uncounted.
 
         Grants are the caller's matter. Raises VectorStoreNotFound (for every store that is not the
-        project's), InvalidValue (naming `filters`), RetrieverUnavailable,
-        DeadlineExceeded, KeyRevoked, DatabaseDown and what `embed` raises.
+        project's), InvalidValue (naming `filters`, or a store that has expired),
+        RetrieverUnavailable, DeadlineExceeded, KeyRevoked, DatabaseDown and what `embed` raises.
         """
         search = _Search(self, owner, list(dict.fromkeys(store_ids)), request, self._metrics)
         try:
@@ -110,7 +111,7 @@ class Searcher:
     async def check(
         self, owner: FileOwner, store_ids: Collection[str]
     ) -> tuple[TenantCipher, dict[str, IndexedStore]]:
-        """The stores as they are now. Raises VectorStoreNotFound."""
+        """The stores as they are now. Raises VectorStoreNotFound, InvalidValue (expired)."""
         cipher = await self._keys.cipher(owner.tenant)
         async with self._database.tenant(owner.tenant) as connection:
             tenant_id = owner.tenant.id
@@ -119,9 +120,11 @@ class Searcher:
             )
             if not store_ids or len(found) < len(store_ids):
                 raise VectorStoreNotFound()
-            quiet = [store.id for store in found.values() if store.is_quiet]
-            if quiet:
-                await chunk_rows.note_activity(connection, tenant_id, quiet)
+            for store in found.values():
+                if store.is_expired:
+                    raise expired_store()
+                if store.is_quiet:
+                    await touch(connection, tenant_id, store.id)
         return cipher, {id: found[id] for id in store_ids}
 
     async def hits(

@@ -9,7 +9,7 @@ Does not know: why a span is asked for.
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 from uuid import UUID
 
@@ -67,16 +67,11 @@ async def read(connection: Connection, cipher: TenantCipher, project_id: UUID, s
     return put_together(touched, span.start, span.end)
 
 
-def put_together(contents: Sequence[ChunkContent], start: int, end: int) -> str:
+def put_together(contents: Iterable[ChunkContent], start: int, end: int) -> str:
     """The text from `start` to `end`. `contents`: in order; others than those in it do no harm."""
     pieces: list[str] = []
     at = start
     for content in contents:
-        first, last = max(at, content.start), min(end, content.end)
-        if first < last:
-            pieces += [
-                "\n" * (first - at),
-                content.text[first - content.start : last - content.start],
-            ]
-            at = last
-    return "".join((*pieces, "\n" * (end - at)))
+        pieces.append(content.behind(at))
+        at = max(at, content.end)
+    return "".join(pieces)[: end - start].ljust(end - start, "\n")

@@ -9,7 +9,7 @@ from uuid import UUID
 
 from anzoth.db.pool import Connection
 from anzoth.db.store import vector_store_rows
-from anzoth.errors import InvalidValue, NotFound
+from anzoth.errors import InvalidValue, VectorStoreNotFound
 from anzoth.gateway.files import FileOwner
 
 
@@ -22,12 +22,12 @@ async def require_store(
     may_be_expired: bool = False,
 ) -> None:
     """`will_change`: until the end of the transaction nobody else changes the store or what is in
-    it. Raises NotFound, and InvalidValue for one that has expired."""
+    it. Raises VectorStoreNotFound, and InvalidValue for one that has expired."""
     is_expired = await vector_store_rows.is_expired(
         connection, owner.tenant.id, owner.project_id, id, will_change=will_change
     )
     if is_expired is None:
-        raise unknown_store()
+        raise VectorStoreNotFound()
     if is_expired and not may_be_expired:
         raise expired_store()
 
@@ -36,11 +36,6 @@ async def touch(connection: Connection, tenant_id: UUID, id: str) -> None:
     """Says that the store is used: one that expires does so later. Never waits for anybody; writes
     once a minute at most."""
     await vector_store_rows.touch_store(connection, tenant_id, id)
-
-
-def unknown_store() -> NotFound:
-    """For every id that is not one of this project's stores, whoever's it is."""
-    return NotFound("There is no such vector store.", param="vector_store_id")
 
 
 def expired_store() -> InvalidValue:

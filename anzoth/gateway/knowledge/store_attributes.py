@@ -16,7 +16,10 @@ _KIND = "store_file.attributes"
 
 
 def seal_attributes(
-    cipher: TenantCipher, store_id: str, file_id: str, attributes: Mapping[str, AttributeValue]
+    cipher: TenantCipher,
+    store_id: str,
+    file_id: str,
+    attributes: Mapping[str, AttributeValue] | None,
 ) -> bytes | None:
     """None: there are none."""
     if not attributes:

@@ -28,6 +28,7 @@ from anzoth.gateway.knowledge.adding import FileToAdd
 from anzoth.gateway.knowledge.chunk_codec import ChunkCodec
 from anzoth.gateway.knowledge.listing import ListRequest, Page, page_of
 from anzoth.gateway.knowledge.store_access import require_store
+from anzoth.gateway.knowledge.store_attributes import open_attributes
 from anzoth.gateway.principal import TenantHandle
 from anzoth.gateway.tenant_crypt import TenantCipher, TenantKeys
 
@@ -213,6 +214,6 @@ def _view(cipher: TenantCipher, store_id: str, row: StoreFileRow) -> StoreFileVi
         error_code=row.error_code,
         error_message=row.error_message,
         usage_bytes=row.usage_bytes,
-        attributes=adding.open_attributes(cipher, store_id, row),
+        attributes=open_attributes(cipher, store_id, row.id, row.attributes),
         chunking=orjson.loads(row.chunking),
     )

@@ -9,7 +9,7 @@ Does not know: HTTP, what is in a store (see `store_files`), or how it is search
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any, Literal
@@ -19,14 +19,20 @@ import orjson
 from anzoth.db.pool import Database
 from anzoth.db.store import vector_store_rows
 from anzoth.db.store.vector_store_rows import FileSums, NewStore, StoreRow
-from anzoth.errors import InvalidValue, KeyRevoked, ModelNotFound, StorageFull
+from anzoth.errors import (
+    InvalidValue,
+    KeyRevoked,
+    ModelNotFound,
+    StorageFull,
+    VectorStoreNotFound,
+)
 from anzoth.gateway import audit, files
 from anzoth.gateway.files import FileOwner
 from anzoth.gateway.knowledge import adding
 from anzoth.gateway.knowledge.adding import FileToAdd
 from anzoth.gateway.knowledge.file_batches import FileBatches
 from anzoth.gateway.knowledge.listing import ListRequest, Page, page_of
-from anzoth.gateway.knowledge.store_access import expired_store, require_store, unknown_store
+from anzoth.gateway.knowledge.store_access import expired_store, require_store
 from anzoth.gateway.knowledge.store_cleanup import StoreCleanup
 from anzoth.gateway.knowledge.store_files import OnChange, StoreFiles
 from anzoth.gateway.models import ModelRegistry, ServedModel
@@ -161,20 +167,24 @@ class VectorStores:
             scope = (connection, owner.tenant.id, owner.project_id)
             row = await vector_store_rows.find_store(*scope, id)
             if row is None:
-                raise unknown_store()
+                raise VectorStoreNotFound()
             sums = await vector_store_rows.sum_files(connection, owner.tenant.id, [id])
         return _view(cipher, row, sums.get(id, FileSums()))
 
-    async def list(self, owner: FileOwner, asked: ListRequest) -> Page[StoreView]:
-        """Expired ones among them. Raises InvalidValue for a cursor that is no store's id. One that
-        was just deleted is fine: who deletes what a page lists still gets the next page."""
+    async def list(
+        self, owner: FileOwner, asked: ListRequest, only: Collection[str] | None = None
+    ) -> Page[StoreView]:
+        """Expired ones among them. `only`: of these ids; None: all.
+
+        Raises InvalidValue for a cursor that is no store's id. One that was just deleted is fine:
+        who deletes what a page lists still gets the next page."""
         cipher = await self._keys.cipher(owner.tenant)
         async with self._database.tenant(owner.tenant) as connection:
             scope = (connection, owner.tenant.id, owner.project_id)
             page = await page_of(
                 asked,
                 lambda id: vector_store_rows.find_place(*scope, id),
-                lambda between, limit: vector_store_rows.list_stores(*scope, between, limit),
+                lambda between, limit: vector_store_rows.list_stores(*scope, between, limit, only),
             )
             ids = [row.id for row in page.entries]
             sums = await vector_store_rows.sum_files(connection, owner.tenant.id, ids)
@@ -213,7 +223,7 @@ class VectorStores:
         async with self._database.tenant(owner.tenant) as connection:
             scope = (connection, owner.tenant.id, owner.project_id)
             if not await vector_store_rows.delete_store(*scope, id):
-                raise unknown_store()
+                raise VectorStoreNotFound()
             await audit.record(connection, owner.event("vector_store.deleted", id))
         self.cleanup.wake()
 

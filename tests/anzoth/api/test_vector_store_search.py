@@ -14,6 +14,7 @@ from api_harness import MODEL, Reply
 from knowledge_kit import Knowledge, Scenario, run_knowledge
 from principals import make_principal
 
+from anzoth.api.routes import ROUTES
 from anzoth.api.vector_store_search import MAX_QUERIES, normalized, parse_search
 from anzoth.errors import InvalidValue, MissingParameter, UnsupportedParameter
 from anzoth.index_frames import Fusion
@@ -245,6 +246,41 @@ def test_a_store_that_is_unknown_foreign_or_not_granted_is_the_same_404(run: Run
         # Nothing tells whether what is not granted is there.
         rules = {r.rule for r in it.server.api.ledger.records if r.principal is known["one store"]}
         assert rules == {"key.knowledge_base", "request.not_found", None}
+
+    run(scenario)
+
+
+@pytest.mark.slow
+def test_every_route_of_a_store_that_is_not_granted_is_the_same_404(run: Run) -> None:
+    async def scenario(it: Knowledge) -> None:
+        mine, other = await it.add_store(), await it.add_store()
+        file = await it.add_file(other, "red fox")
+        api = it.server.api
+        api.keys.principals["one store"] = dataclasses.replace(
+            it.one, knowledge_bases=frozenset({mine})
+        )
+        bodies = set()
+        for method, tail in (
+            ("GET", ""), ("POST", ""), ("DELETE", ""), ("GET", "/files"), ("POST", "/files"),
+            ("GET", f"/files/{file}"), ("GET", f"/files/{file}/content"),
+            ("POST", f"/files/{file}"), ("DELETE", f"/files/{file}"), ("POST", "/file_batches"),
+            ("GET", "/file_batches/vsfb_1"), ("GET", "/file_batches/vsfb_1/files"),
+            ("POST", "/file_batches/vsfb_1/cancel"), ("POST", "/search"),
+        ):  # fmt: skip
+            body = {"query": "fox", "file_id": file, "file_ids": [file], "attributes": {}}
+            for store in (other, UNKNOWN):
+                reply = await api.call(
+                    *(method, f"/v1/vector_stores/{store}{tail}", body), key="one store"
+                )
+                assert reply.status == 404, (method, tail)
+                bodies.add(reply.body)
+        assert len(bodies) == 1
+        driven = {route.pattern for route in ROUTES if "{vector_store_id}" in route.pattern}
+        assert len(driven) == 9  # a new route of stores is driven here, too
+        listed = await api.call("GET", "/v1/vector_stores", key="one store")
+        assert [store["id"] for store in listed.json["data"]] == [mine]
+        refused = await api.call("POST", "/v1/vector_stores", {}, key="one store")
+        assert (refused.status, refused.error["code"]) == (403, "knowledge_base_not_allowed")
 
     run(scenario)
 

@@ -171,8 +171,8 @@ def test_a_store_of_anybody_else_does_not_exist(run: Run) -> None:
         other = await project_directory.create_project(it.server.dsn, "one", "other", Limits())
         elsewhere = dataclasses.replace(it.one, project_id=other.id)
         asked = [
-            (it.one, foreign), (it.one, UNKNOWN), (it.one, gone), (it.one, expired),
-            (it.two, mine), (elsewhere, mine),
+            (it.one, foreign), (it.one, UNKNOWN), (it.one, gone), (it.two, mine),
+            (elsewhere, mine), (it.two, expired),
         ]  # fmt: skip
         said = set()
         for who, store in asked:
@@ -183,6 +183,9 @@ def test_a_store_of_anybody_else_does_not_exist(run: Run) -> None:
         assert len(said) == 1
         with pytest.raises(NotFound):
             await it.search([], "canary")
+        for ids in ([expired], [mine, expired]):
+            with pytest.raises(InvalidValue, match="has expired"):
+                await it.search(ids, "canary")
         assert texts(await it.search(mine, "canary")) == ["canary one"]
         assert texts(await it.search(foreign, "canary", by=it.two)) == ["canary two"]
 
