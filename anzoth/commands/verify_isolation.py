@@ -155,10 +155,10 @@ def _show(content: Mapping[str, Any]) -> None:
             _say(f"{check['state'].upper():10}  {check['name']}: {check['reason']}")
     times = [check["found"]["time"] for check in checks if "time" in check["found"]]
     if times:
-        widest = max(times, key=lambda time: abs(time["difference_us"]))
+        widest = max(times, key=lambda time: abs(time["difference_us"]) / time["bound_us"])
         _say(
-            f"Times: {len(times)} foreign ids compared with unknown ones; the widest difference of "
-            f"medians is {widest['difference_us']:+,} µs (bound {widest['bound_us']:,} µs)."
+            f"Times: {len(times)} foreign ids compared with unknown ones; the difference that comes "
+            f"nearest to its bound is {widest['difference_us']:+,} µs, of {widest['bound_us']:,}."
         )
     verdict = "Tenants are kept apart" if content["passed"] else "NOT PASSED"
     _say(f"{verdict}: {len(checks)} checks of {content['url']}, {content['ended_at']}.")

@@ -16,7 +16,7 @@ import itertools
 import re
 import time
 from collections.abc import AsyncIterator, Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 
 from anzoth.api.call import Route
 from anzoth.gateway import scopes
@@ -147,28 +147,18 @@ class Prober:
     ) -> Check:
         """`must_be`: the status of both. `makes`: see `comparing.difference`; once is enough."""
         one, other = await self.ask(foreign), await self.ask(unknown)
-        found: dict[str, object] = {
-            "asked": f"{foreign.method} {unknown.path}",
-            "foreign": {"status": one.status},
-            "unknown": {"status": other.status},
-        }
-        told = comparing.difference(one, other, foreign.ids, unknown.ids, makes=makes)
-        if told is not None:
-            return failed(area, name, told, **found)
-        is_right = other.status == must_be if must_be is not None else not _proves_nothing(other)
-        if not is_right:
-            reason = f"it was refused before anybody looked: {message_of(other)}"
-            return failed(area, name, reason, **found)
-        if self.num_turns and not makes:
-            timing = await self._time(foreign, unknown)
-            found["time"] = asdict(timing)
-            if not timing.is_same:
-                reason = (
-                    f"it takes {timing.difference_us:+,} µs more than an unknown id; the bound is "
-                    f"{timing.bound_us:,} µs"
-                )
-                return failed(area, name, reason, **found)
-        return passed(area, name, **found)
+        check = told_apart(area, name, foreign, unknown, one, other, must_be=must_be, makes=makes)
+        if check.state != "passed" or makes or not self.num_turns:
+            return check
+        timing = await self._time(foreign, unknown)
+        check = replace(check, found={**check.found, "time": asdict(timing)})
+        if timing.is_same:
+            return check
+        reason = (
+            f"it takes {timing.difference_us:+,} µs more than an unknown id; the bound is "
+            f"{timing.bound_us:,} µs"
+        )
+        return replace(check, state="failed", reason=reason)
 
     async def _path(self, route: Route) -> AsyncIterator[Check]:
         name = f"{route.method} {route.pattern}"
@@ -270,6 +260,33 @@ class Prober:
             if timing.is_same or wanted >= _MAX_TURNS or time.monotonic() >= give_up_at_s:
                 return timing
             wanted *= 2
+
+
+def told_apart(
+    area: str,
+    name: str,
+    foreign: Question,
+    unknown: Question,
+    one: Answer,
+    other: Answer,
+    *,
+    must_be: int | None = None,
+    makes: bool = False,
+) -> Check:
+    """Whether `one`, the answer to `foreign`, is like `other`. See `Prober.compare`."""
+    found = {
+        "asked": f"{foreign.method} {unknown.path}",
+        "foreign": {"status": one.status},
+        "unknown": {"status": other.status},
+    }
+    told = comparing.difference(one, other, foreign.ids, unknown.ids, makes=makes)
+    if told is not None:
+        return failed(area, name, told, **found)
+    is_right = other.status == must_be if must_be is not None else not _proves_nothing(other)
+    if is_right:
+        return passed(area, name, **found)
+    reason = f"it was refused before anybody looked: {message_of(other)}"
+    return failed(area, name, reason, **found)
 
 
 def together(checks: Iterable[Check]) -> list[Check]:

@@ -25,7 +25,7 @@ from anzoth.control import ControlError
 from anzoth.db.errors import DatabaseError
 from anzoth.gateway.directory_checks import DirectoryError
 from anzoth.gateway.keys import Pepper
-from anzoth.isolation import client, ending, probing, recipes, showing, tenants
+from anzoth.isolation import chats, client, ending, probing, recipes, showing, tenants
 from anzoth.isolation.belongings import OF_PROJECTS, CannotPlant, Kind, Owner, Planter
 from anzoth.isolation.client import NOBODY, AsksServer
 from anzoth.isolation.places import Places
@@ -166,6 +166,7 @@ class Verification:
         checks += await prober.references(routes, that_make=False)
         checks += await prober.ids_in_paths(routes)
         checks += await prober.references(routes, that_make=True)
+        checks += await chats.answers(prober)
         checks.append(prober.witness.check())
         self._checks += [replace(check, name=check.name + note) for check in checks]
 
