@@ -157,8 +157,8 @@ def _show(content: Mapping[str, Any]) -> None:
     if times:
         widest = max(times, key=lambda time: abs(time["difference_us"]) / time["bound_us"])
         _say(
-            f"Times: {len(times)} foreign ids compared with unknown ones; the difference that comes "
-            f"nearest to its bound is {widest['difference_us']:+,} µs, of {widest['bound_us']:,}."
+            f"Times: {len(times)} foreign ids compared with unknown ones; nearest to its bound "
+            f"of {widest['bound_us']:,} µs is a difference of {widest['difference_us']:+,}."
         )
     verdict = "Tenants are kept apart" if content["passed"] else "NOT PASSED"
     _say(f"{verdict}: {len(checks)} checks of {content['url']}, {content['ended_at']}.")

