@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from pathlib import Path
@@ -69,7 +70,7 @@ def test_an_answer_cites_what_was_found_where_it_stands_in_the_file(run: Any) ->
         asked = asking("what does the pump run on", store)
         said = await sdk.chat.completions.create(**asked)
         message = said.choices[0].message
-        (annotation,) = message.annotations or ()
+        (annotation,) = message.annotations or []
         cited = cast(Any, annotation).file_citation
         assert (cited["file_id"], cited["filename"]) == (file, "pump.md")
         assert (cited["quote"], cited["start"], cited["end"]) == (lines[0], 0, len(lines[0]))
@@ -116,7 +117,7 @@ def test_another_tenants_store_is_none_and_a_retriever_that_is_away_is_no_answer
         assert foreign.value.body == unknown.value.body
         own = await it.add_store()
         await it.add_file(own, "the pump runs on salt water")
-        it.first.retriever.end(9)
+        it.first.retriever.end(signal.SIGKILL)
         await until(lambda: not it.first.indexes.client.healthy)
         with pytest.raises(openai.InternalServerError) as away:
             await sdk.chat.completions.create(**asking("pump water salt runs", own))
