@@ -12,13 +12,15 @@ import asyncio
 from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import Annotated, Any, Self
+from typing import TYPE_CHECKING, Annotated, Any, Self
 from urllib.parse import urlsplit
 
-import httpx2
 import typer
 
 from anzoth.control import ControlError, NotReached
+
+if TYPE_CHECKING:
+    import httpx2
 
 Json = dict[str, Any]
 
@@ -39,7 +41,7 @@ Key = Annotated[
 ]
 DEFAULT_URL = "http://127.0.0.1:8000/v1"
 
-_TIMEOUT = httpx2.Timeout(120, connect=5)
+_TIMEOUT_S, _CONNECT_TIMEOUT_S = 120, 5
 _TRIES = 5
 _RETRIED = frozenset({429, 500, 502, 503, 504})
 _MAX_WAIT_S = 30.0
@@ -59,12 +61,15 @@ class ApiClient:
     """A server's API with one key. Use it as a context manager."""
 
     def __init__(self, url: str, key: str) -> None:
+        import httpx2  # here, because few commands have use for it
+
         is_near = urlsplit(url).hostname in _LOOPBACK
         self._url = url
+        self._failures = httpx2.HTTPError
         self._client = httpx2.AsyncClient(
             base_url=url.rstrip("/"),
             headers={"authorization": f"Bearer {key}"},
-            timeout=_TIMEOUT,
+            timeout=httpx2.Timeout(_TIMEOUT_S, connect=_CONNECT_TIMEOUT_S),
             trust_env=not is_near,  # a proxy is for what is far away
         )
 
@@ -122,7 +127,7 @@ class ApiClient:
                 stream.seek(0)
             try:
                 response = await self._client.request(method, path, **content)
-            except httpx2.HTTPError as error:
+            except self._failures as error:
                 raise NotReached(
                     f"no server answers at {self._url} ({type(error).__name__}); "
                     "is it running, and is the address right?"

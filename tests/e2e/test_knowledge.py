@@ -16,12 +16,9 @@ from installation import Installation
 pytestmark = pytest.mark.slow
 
 MODEL = "anzoth-default"
-# Sentences and questions as the small bundled model knows them; the values are made up here.
-LIBRARY = [
-    "The opening time of the library is 9:40.",
-    "The capacity of the library is 137 people.",
-]
-HARBOUR = "The manager of the harbour is Mara Velten."
+# Sentences and questions of the kind that the small bundled model was taught; the values are new.
+BOAT = "The owner of the boat is Mara Velten."
+PRINTER = "The serial number of the printer is KX-4471."
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +32,7 @@ def client(whole_server: Installation) -> Iterator[openai.OpenAI]:
 def store(client: openai.OpenAI) -> Iterator[str]:
     """A vector store with a pdf and a docx, made with the SDK's own helpers."""
     handbook = docx.Document()
-    handbook.add_paragraph(HARBOUR)
+    handbook.add_paragraph(PRINTER)
     saved = io.BytesIO()
     handbook.save(saved)
     saved.seek(0)
@@ -43,8 +40,8 @@ def store(client: openai.OpenAI) -> Iterator[str]:
     batch = client.vector_stores.file_batches.upload_and_poll(
         made.id,
         files=[
-            ("library.pdf", pdf([[(line, 12)] for line in LIBRARY])),
-            ("harbour.docx", saved),
+            ("boat.pdf", pdf([[(BOAT, 12)]])),
+            ("printer.docx", saved),
         ],
     )
     assert (batch.status, batch.file_counts.completed) == ("completed", 2)
@@ -67,9 +64,8 @@ def ask(client: openai.OpenAI, store: str, question: str, **more: Any) -> Any:
 @pytest.mark.parametrize(
     ("question", "value", "sentence", "filename", "page"),
     [
-        ("What is the opening time of the library?", "9:40", LIBRARY[0], "library.pdf", 1),
-        ("What is the capacity of the library?", "137 people", LIBRARY[1], "library.pdf", 2),
-        ("Who is the manager of the harbour?", "Mara Velten", HARBOUR, "harbour.docx", None),
+        ("Who is the owner of the boat?", "Mara Velten", BOAT, "boat.pdf", 1),
+        ("What is the serial number of the printer?", "KX-4471", PRINTER, "printer.docx", None),
     ],
 )
 def test_the_right_value_comes_with_a_verified_citation(
