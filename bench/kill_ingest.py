@@ -8,7 +8,7 @@ which cannot be read, into several stores of two tenants. At random moments the 
 of embeddings, the retriever, the process that parsers are forked from or Postgres is killed with
 SIGKILL, also while it is starting again. At the end, for every file:
 
-    can be read               completed, and its words are in its chunks
+    can be read               completed; its words are in its chunks, and a search finds them there
     cannot be read            failed, for a reason that is told
     completed                 each of its chunks once, with a vector; one change in the store's log
     was ever seen completed   completed still, by the same change and with the same chunks
@@ -89,7 +89,7 @@ class Added:
 
 @dataclass(slots=True, frozen=True)
 class Chunk:
-    """What could be found of a file."""
+    """What is stored of a file."""
 
     number: int
     content: ChunkContent
@@ -124,9 +124,8 @@ class World:
                     return answer.json()
             await asyncio.sleep(_RETRY_S)
 
-    async def found(self, added: Added) -> list[Chunk]:
-        """All that a search could find of a file. Today the database is asked what it holds; where
-        there is a search, it is the search that has to be asked as well."""
+    async def stored(self, added: Added) -> list[Chunk]:
+        """What the database holds of a file."""
         store = added.store
         codec = ChunkCodec(await self.keys.cipher(store.tenant), store.id)
         async with self.database.tenant(store.tenant) as connection:
@@ -180,7 +179,7 @@ class World:
         """Adds what is not as it must be to `violations`."""
         rows = {row["file_id"]: row for row in await self.files()}
         for added in self.added:
-            row, chunks = rows[added.id], await self.found(added)
+            row, chunks = rows[added.id], await self.stored(added)
             where = f"{added.id} ({added.made.name})"
             if not added.made.marks:
                 if row["status"] != "failed" or not row["error_message"] or chunks:
@@ -189,7 +188,8 @@ class World:
                 told = row["error_message"]
                 self.violations.append(f"{where}: is {row['status']}, {told}")
             else:
-                self.violations += [f"{where}: {what}" for what in _wrong(added, row, chunks)]
+                wrong = [*_wrong(added, row, chunks), *await self._not_found(added, chunks)]
+                self.violations += [f"{where}: {what}" for what in wrong]
         async with pool.operator(self.dsn) as connection:
             for store in self.stores:
                 head = await connection.fetchval(
@@ -202,6 +202,18 @@ class World:
                 )
                 if changes != list(range(1, head + 1)):
                     self.violations.append(f"{store.id}: {head} changes, files have {changes}")
+
+    async def _not_found(self, added: Added, chunks: list[Chunk]) -> list[str]:
+        """A search for words of a completed file finds the chunks that hold them, each once."""
+        mark = self.chosen.choice(added.made.marks)
+        store = added.store
+        query = {"query": mark, "max_num_results": 50}
+        page = await self.ask(store.secret, f"vector_stores/{store.id}/search", json=query)
+        found = Counter(
+            hit["chunk"]["id"] for hit in page["data"] if mark in hit["content"][0]["text"]
+        )
+        expected = {f"chunk_{chunk.number}": 1 for chunk in chunks if mark in chunk.content.text}
+        return [] if found == expected else [f"{mark} is in {expected}, and {found} were found"]
 
 
 def _wrong(added: Added, row: Any, chunks: list[Chunk]) -> list[str]:
@@ -313,6 +325,7 @@ async def opened(server: Installation, seed: int) -> AsyncIterator[World]:
     try:
         for name in TENANTS:
             scopes = ("--scope", "files:write", "--scope", "vector_stores:write")
+            scopes += ("--scope", "vector_stores:search")
             created = server.cli("keys", "create", "--tenant", name, "--name", "kill", *scopes)
             tenant = TenantHandle(await _tenant_id(dsn, name), name, "")
             for _ in range(STORES_PER_TENANT):
