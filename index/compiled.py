@@ -4,7 +4,7 @@
 instructions that not every processor of its family has asks for them first. Arrays are handed over
 as addresses.
 
-Does not know: what the kernels compute (see bm25.py, coded.py), or when to use them.
+Does not know: what the kernels compute (see bm25.py, coded.py, fusion.py), or when to use them.
 """
 
 from __future__ import annotations
@@ -40,6 +40,15 @@ _NEAREST = [
     *(_BYTES, _ADDRESS, _ADDRESS, _SINGLE, _SINGLE, _SINGLE, _SINGLE),
     *(_INT, _ADDRESS, _INT, _INT, _ADDRESS, _ADDRESS, _ADDRESS),
 ]
+# As native/fusion.cpp.
+_EVIDENCE = [
+    *(_ADDRESS, _ADDRESS, _INT, _ADDRESS, _ADDRESS, _INT, _REAL, _REAL, _REAL, _INT),
+    *(_ADDRESS, _ADDRESS, _ADDRESS, _ADDRESS, _ADDRESS),
+]
+_BEST = [
+    *(_ADDRESS, _INT, _ADDRESS, _INT, _ADDRESS, _INT, _REAL, _REAL, _REAL, _REAL),
+    *(_ADDRESS, _INT, _ADDRESS),
+]
 
 
 class Kernel:
@@ -50,6 +59,8 @@ class Kernel:
         # Any: ctypes has no type for what it makes.
         self.scores: Any = _function(library.anzoth_bm25_scores, _SCORES, None)
         self.top_k: Any = _function(library.anzoth_bm25_top_k, _TOP_K, _INT)
+        self.evidence: Any = _function(library.anzoth_fusion_evidence, _EVIDENCE, _INT)
+        self.best: Any = _function(library.anzoth_fusion_best, _BEST, None)
         self.has_dense = bool(_function(library.anzoth_dense_usable, [], _INT)())
         """Whether this processor can run those that follow."""
         self.products: Any = _function(library.anzoth_dense_scores, _PRODUCTS, None)
