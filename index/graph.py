@@ -37,8 +37,8 @@ EF_STEPS = (128, 160, 200, 256, 320, 400, 512, 640, 800, 1024, 1280, 1600, 2048)
 """The least is what a leg of a hybrid search asks for and some more."""
 
 # What a search costs in rows that a scan reads in that time. Measured on one slow AVX-512 core with
-# 30,000 × 384, 2026-11-27: a scanned row 0.3 µs, a unit of `ef` 4 µs
-# (clustered) to 12 µs (high intrinsic dimension), times rows / allowed rows under a filter.
+# 30,000 × 384, 2026-11-27: a scanned row 0.3 µs, a unit of `ef` 4 µs (clustered) to 12 µs (high
+# intrinsic dimension), times rows / allowed rows under a filter.
 ROWS_PER_EF = 30
 
 

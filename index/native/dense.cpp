@@ -5,7 +5,9 @@
 // nothing here may be called but `anzoth_dense_usable`. Nothing is checked: rows are below the number of rows.
 
 #include <algorithm>
+#include <cmath>
 #include <cstdint>
+#include <functional>
 #include <limits>
 #include <vector>
 
