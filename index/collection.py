@@ -133,7 +133,7 @@ class Collection:
         return (
             behind > DELTA_CHUNKS
             or num_dead > DEAD_SHARE * max(state.num_rows, MIN_CANDIDATES)
-            or any(part.segment.vectors.graph_pending for part in state.parts)
+            or any(part.segment.vectors.index_pending for part in state.parts)
         )
 
     def merge(self, threads: int = 1) -> None:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from functools import reduce
 from itertools import pairwise
 from operator import add
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 from pyroaring import BitMap
@@ -26,7 +26,7 @@ from anzoth.index.fusion import (
     Fused,
     Leg,
     Rrf,
-    background,
+    background_of_sum,
     fuse,
     union,
 )
@@ -40,8 +40,7 @@ MIN_CANDIDATES = 64
 Fusion = Literal["calibrated"] | Convex | Rrf
 
 
-@dataclass(slots=True, frozen=True)
-class Hit:
+class Hit(NamedTuple):
     """A chunk that was found, by which leg, and how well. Ranks count from 1."""
 
     number: int
@@ -165,20 +164,13 @@ class Search:
     def _calibrated(self, statistics: Statistics) -> Calibrated:
         usual = 0.0
         if self._vector is not None and self._state.parts:
-            usual = background(self._state.sample @ self._vector)
+            total, size = self._state.sample
+            usual = background_of_sum(float(total @ self._vector), size)
         return Calibrated(usual, statistics.ceiling(self._terms), self._state.vectors)
 
     def _hit(self, fused: Fused) -> Hit:
         part, row = self._state.place(fused.row)
-        return Hit(
-            int(part.segment.numbers[row]),
-            int(part.segment.files[row]),
-            fused.score,
-            fused.dense_rank,
-            fused.dense_score,
-            fused.sparse_rank,
-            fused.sparse_score,
-        )
+        return Hit(int(part.segment.numbers[row]), int(part.segment.files[row]), *fused[1:])
 
 
 def _leg(found: list[tuple[Rows, Floats]], k: int) -> Leg:

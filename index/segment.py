@@ -17,10 +17,11 @@ import numpy as np
 from numpy.typing import NDArray
 from pyroaring import BitMap
 
-from anzoth.index.dense import Floats, GraphVectors, Vectors, build_vectors
+from anzoth.index.dense import Floats, Vectors
 from anzoth.index.filters import AttributeIndex, Attributes, Filter
 from anzoth.index.rows import Rows, as_bitmap, as_rows
 from anzoth.index.sparse import SparseSegment
+from anzoth.index.vectors import build_vectors
 
 Numbers = NDArray[np.int64]
 
@@ -60,8 +61,7 @@ class Segment:
     @property
     def nbytes(self) -> int:
         """What it holds in memory, about."""
-        copies = 2 if isinstance(self.vectors, GraphVectors) else 1
-        return self.vectors.matrix.nbytes * copies + self.sparse.nbytes + 32 * len(self)
+        return self.vectors.nbytes + self.sparse.nbytes + 32 * len(self)
 
     @cached_property
     def rows_of_file(self) -> Mapping[int, Rows]:

@@ -1,12 +1,12 @@
 """How is a collection kept on disk, and read again?
 
 Each generation of a collection is a set of sealed files (sealed.py) in the collection's folder: for
-each part `rows` (numbers, files, live rows, attributes), `sparse`, `vectors` and, where there is
-one, `graph`; and a manifest, written last, that names the others by their salts. So a generation is
-complete or absent, and no file of another generation, collection or tenant can stand in for one.
-Whoever opens a collection says which generation it must be (Postgres knows): an older one that was
-put back is refused like a damaged one. Nothing is parsed that was not authenticated first, because
-hnswlib crashes on damaged files.
+each part `rows` (numbers, files, live rows, attributes), `sparse`, `vectors` and, where there are
+some, their `codes` or `graph`; and a manifest, written last, that names the others by their salts.
+So a generation is complete or absent, and no file of another generation, collection or tenant can
+stand in for one. Whoever opens a collection says which generation it must be (Postgres knows): an
+older one that was put back is refused like a damaged one. Nothing is parsed that was not
+authenticated first, because hnswlib crashes on damaged files.
 
 hnswlib reads and writes files only; here that is a memfd, which has no place on disk. Where the
 system has none, the graph is left out, searches are exact, and the next merge builds one again.
@@ -33,8 +33,11 @@ import numpy as np
 import orjson
 from pyroaring import BitMap
 
+from anzoth.index.coded import CodedVectors, Codes
 from anzoth.index.collection import MAX_CHUNKS, Collection
-from anzoth.index.dense import FlatVectors, GraphVectors, Vectors, load_hnswlib
+from anzoth.index.compiled import load_dense
+from anzoth.index.dense import FlatVectors, Floats, Vectors
+from anzoth.index.graph import GraphVectors, load_hnswlib
 from anzoth.index.sealed import Label, SnapshotRefused, read_sealed, sync_folder, write_sealed
 from anzoth.index.segment import Part, Segment
 from anzoth.index.sparse import DamagedSegment, SparseSegment
@@ -53,7 +56,7 @@ log = logging.getLogger(__name__)
 
 MANIFEST = "manifest"
 QUARANTINE = "quarantine"
-FORMAT = 1
+FORMAT = 2
 
 
 @dataclass(slots=True, frozen=True)
@@ -190,11 +193,18 @@ def _write_part(folder: _Folder, name: str, part: Part) -> dict[str, Any]:
         "rows": folder.write(f"{name}.rows", rows),
         "sparse": folder.write(f"{name}.sparse", segment.sparse.to_bytes()),
         "vectors": folder.write(f"{name}.vectors", matrix.reshape(-1)),
+        "codes": None,
         "graph": None,
-        "graph_pending": segment.vectors.graph_pending,
+        "index_pending": segment.vectors.index_pending,
     }
-    if isinstance(segment.vectors, GraphVectors):
-        described |= _write_graph(folder, f"{name}.graph", segment.vectors)
+    match segment.vectors:
+        case CodedVectors(codes=codes):
+            described["codes"] = folder.write(f"{name}.codes", _joined(codes.sections()))
+            described["spread"] = codes.spread
+        case GraphVectors() as vectors:
+            described |= _write_graph(folder, f"{name}.graph", vectors)
+        case _:
+            pass
     return described
 
 
@@ -207,7 +217,7 @@ def _read_part(folder: _Folder, name: str, described: dict[str, Any], dimensions
         np.frombuffer(numbers, np.int64),
         np.frombuffer(files, np.int64),
         SparseSegment.from_bytes(folder.read(f"{name}.sparse", described["sparse"])),
-        _read_graph(folder, f"{name}.graph", described, FlatVectors(matrix)),
+        _read_vectors(folder, name, described, matrix),
     )
     lengths = {num_rows, len(segment.numbers), len(segment.files), len(segment.sparse)}
     if len(lengths) > 1:
@@ -219,7 +229,7 @@ def _read_part(folder: _Folder, name: str, described: dict[str, Any], dimensions
 def _write_graph(folder: _Folder, kind: str, vectors: GraphVectors) -> dict[str, Any]:
     if not hasattr(os, "memfd_create"):
         log.warning("this system has no memfd: the graph is left out of the snapshot")
-        return {"graph_pending": True}
+        return {"index_pending": True}
     with _memfd() as (descriptor, path):
         vectors.graph.save_index(path)
         with mmap.mmap(descriptor, 0, access=mmap.ACCESS_READ) as saved, memoryview(saved) as view:
@@ -233,11 +243,26 @@ def _write_graph(folder: _Folder, kind: str, vectors: GraphVectors) -> dict[str,
     }
 
 
-def _read_graph(
-    folder: _Folder, kind: str, described: dict[str, Any], flat: FlatVectors
-) -> Vectors:
-    if described["graph"] is None:
-        return FlatVectors(flat.matrix, graph_pending=described["graph_pending"])
+def _read_vectors(folder: _Folder, name: str, described: dict[str, Any], matrix: Floats) -> Vectors:
+    if described["codes"] is not None:
+        return _read_codes(folder, f"{name}.codes", described, matrix)
+    if described["graph"] is not None:
+        return _read_graph(folder, f"{name}.graph", described, matrix)
+    return FlatVectors(matrix, index_pending=described["index_pending"])
+
+
+def _read_codes(folder: _Folder, kind: str, described: dict[str, Any], matrix: Floats) -> Vectors:
+    sections = _divided(folder.read(kind, described["codes"]))
+    kernel = load_dense()
+    if kernel is None:
+        log.warning("codes cannot be read here: searches are exact until the next merge")
+        return FlatVectors(matrix, index_pending=True)
+    return CodedVectors(
+        matrix, Codes.from_sections(sections, described["spread"], *matrix.shape), kernel
+    )
+
+
+def _read_graph(folder: _Folder, kind: str, described: dict[str, Any], matrix: Floats) -> Vectors:
     payload = folder.read(kind, described["graph"])
     hnswlib = load_hnswlib()
     if (
@@ -246,8 +271,8 @@ def _read_graph(
         or not hasattr(os, "memfd_create")
     ):
         log.warning("a graph cannot be read here: searches are exact until the next merge")
-        return FlatVectors(flat.matrix, graph_pending=True)
-    num_rows, dimensions = flat.matrix.shape
+        return FlatVectors(matrix, index_pending=True)
+    num_rows, dimensions = matrix.shape
     graph = hnswlib.Index("ip", dimensions)
     with _memfd() as (descriptor, path):
         with open(descriptor, "wb", closefd=False) as file:
@@ -255,7 +280,7 @@ def _read_graph(
         graph.load_index(path, max_elements=num_rows)
     if graph.get_current_count() != num_rows:
         raise ValueError(f"{kind} has {graph.get_current_count()} rows, not {num_rows}")
-    return GraphVectors(flat, graph, described["ef"], described["sampled_recall"])
+    return GraphVectors(FlatVectors(matrix), graph, described["ef"], described["sampled_recall"])
 
 
 @contextmanager

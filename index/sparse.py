@@ -211,9 +211,11 @@ class SparseSegment:
         """
         if len(rows) and int(rows.max()) >= len(self):
             raise IndexError(f"row {rows.max()} of {len(self)}")
-        ascending, inverse = np.unique(rows.astype(np.uint32, copy=False), return_inverse=True)
-        exact = self._scorer.scores(self._query(terms, statistics), ascending)
-        return exact.astype(np.float32)[inverse]
+        query, rows = self._query(terms, statistics), np.ascontiguousarray(rows, np.uint32)
+        if (rows[1:] > rows[:-1]).all():
+            return self._scorer.scores(query, rows).astype(np.float32)
+        ascending, inverse = np.unique(rows, return_inverse=True)
+        return self._scorer.scores(query, ascending).astype(np.float32)[inverse]
 
     def check_integrity(self) -> None:
         """Reads everything. Raises DamagedSegment: what was not built so."""

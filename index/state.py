@@ -43,12 +43,14 @@ class State:
         return sum(len(part.live) for part in self.parts)
 
     @cached_property
-    def sample(self) -> Floats:
-        """Vectors of live chunks, the same ones as long as the same chunks live."""
+    def sample(self) -> tuple[Floats, int]:
+        """The sum of some live chunks' vectors, and of how many; the same ones as long as the same
+        chunks live."""
         live = [as_rows(p.live) + np.uint32(at) for p, at in zip(self.parts, self.offsets)]  # noqa: B905  # one more offset
         rows = np.concatenate([np.empty(0, np.uint32), *live])
         size = min(SAMPLED_CHUNKS, len(rows))
-        return self.vectors(rows[np.random.default_rng(0).choice(len(rows), size, replace=False)])
+        chosen = rows[np.random.default_rng(0).choice(len(rows), size, replace=False)]
+        return self.vectors(chosen).sum(axis=0, dtype=np.float64).astype(np.float32), size
 
     def part_of(self, file: int) -> int | None:
         """The position of the part where this file lives."""

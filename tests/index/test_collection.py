@@ -16,12 +16,14 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from anzoth.index import collection as collection_module
-from anzoth.index import dense
+from anzoth.index import vectors
 from anzoth.index.bm25 import K1, B
+from anzoth.index.coded import CodedVectors
 from anzoth.index.collection import BadChunks, Collection, CollectionFull
-from anzoth.index.dense import BadVector, GraphVectors, unit_vectors
+from anzoth.index.dense import BadVector, Floats, unit_vectors
 from anzoth.index.filters import BadAttributes, parse_filter
 from anzoth.index.fusion import Convex, Rrf
+from anzoth.index.graph import GraphVectors
 from anzoth.index.search import Hit
 from anzoth.index.segment import Segment
 from anzoth.index.snapshot import Owner, open_collection, save_collection
@@ -231,7 +233,7 @@ TestModel.settings = settings(max_examples=40, stateful_step_count=25, deadline=
 # --- single properties --------------------------------------------------------------------------
 
 
-def units(count: int, seed: int) -> dense.Floats:
+def units(count: int, seed: int) -> Floats:
     return unit_vectors(
         np.random.default_rng(seed).standard_normal((count, DIMENSIONS)), DIMENSIONS
     )
@@ -336,20 +338,21 @@ def test_nothing_is_found_in_an_empty_collection() -> None:
         made.search([0.0] * DIMENSIONS)
 
 
-@pytest.fixture
-def graphs(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Graphs from 500 rows on, and searches use them."""
-    pytest.importorskip("hnswlib")
-    monkeypatch.setattr(dense, "GRAPH_FROM", 500)
-    monkeypatch.setattr(GraphVectors, "exact_is_cheaper", lambda *_: False)
-
-
 @pytest.mark.slow
-@pytest.mark.usefixtures("graphs")
-def test_no_deleted_chunk_comes_out_of_a_graph() -> None:
+@pytest.mark.parametrize("form", [CodedVectors, GraphVectors])
+def test_no_deleted_chunk_comes_out_of_codes_or_a_graph(
+    monkeypatch: pytest.MonkeyPatch, form: type[CodedVectors | GraphVectors]
+) -> None:
+    monkeypatch.setattr(vectors, "FLAT_TO", 500)
+    monkeypatch.setattr(form, "exact_is_cheaper", lambda *_: False)
+    if form is GraphVectors:
+        pytest.importorskip("hnswlib")
+        monkeypatch.setattr(vectors, "load_dense", lambda: None)
+    elif vectors.load_dense() is None:
+        pytest.skip("this processor has no kernel for codes")
     made = filled(300, 5)
     made.merge()
-    assert isinstance(made.state.parts[0].segment.vectors, GraphVectors)
+    assert isinstance(made.state.parts[0].segment.vectors, form)
     for file in range(0, 300, 6):
         made.delete(file)
     made.put(999, [9000], ["wing"], units(1, 999))

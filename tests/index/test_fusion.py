@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,6 +19,7 @@ from anzoth.index.fusion import (
     Leg,
     Rrf,
     background,
+    background_of_sum,
     fuse,
     union,
 )
@@ -33,6 +35,105 @@ def rows(fused: list[Fused]) -> list[int]:
 
 METHODS = [Calibrated(background=0.1, ceiling=12.0), Convex(0.3), Rrf(), Rrf(0.2, 3.0)]
 scored = st.dictionaries(st.integers(0, 30), st.floats(-1, 1, width=16), max_size=12).map(leg)
+
+
+def as_it_was(dense: Leg, sparse: Leg, k: int, method: Calibrated) -> list[tuple[Any, ...]]:
+    """The calibrated fusion as it was before there was a kernel, kept to compare with."""
+    sparse = Leg(sparse.rows[sparse.scores > 0], sparse.scores[sparse.scores > 0])
+    all_rows = np.union1d(dense.rows, sparse.rows)
+    legs, positions = [], []
+    for one, otherwise in ((dense, method.background), (sparse, 0.0)):
+        at = np.full(len(all_rows), -1)
+        at[np.searchsorted(all_rows, one.rows)] = np.arange(len(one.rows))
+        positions.append(at)
+        legs.append(np.append(one.scores.astype(np.float64), otherwise)[at])
+    says: list[NDArray[np.float64]] = []
+    if len(dense.rows):
+        says.append((legs[0] - method.background) / max(1e-6, 1 - method.background))
+    if len(sparse.rows) and method.ceiling > 0:
+        says.append(legs[1] * (2.5 / method.ceiling))
+    evidence = sum(says, np.zeros(len(all_rows))) / max(1, len(says))
+    if method.vectors is not None and len(all_rows) > 1:
+        best = np.lexsort((all_rows, -evidence))[:64]
+        vectors = method.vectors(all_rows[best])
+        like = vectors @ vectors.T
+        np.fill_diagonal(like, -np.inf)
+        count = min(5, len(best) - 1)
+        nearest = np.argpartition(-like, count - 1, axis=1)[:, :count]
+        weights = np.take_along_axis(like, nearest, axis=1).clip(1e-6).astype(float)
+        around = np.average(evidence[best][nearest], axis=1, weights=weights)
+        evidence = evidence.copy()
+        evidence[best] += (around - evidence[best]) / 3
+    scores = 1 / (1 + np.exp(-5.0 * (evidence - 0.73)))
+    return [
+        (
+            int(all_rows[at]),
+            float(scores[at]),
+            *(
+                value
+                for one, where in zip((dense, sparse), positions, strict=True)
+                for value in (
+                    (int(where[at]) + 1, float(one.scores[where[at]]))
+                    if where[at] >= 0
+                    else (None, None)
+                )
+            ),
+        )
+        for at in np.lexsort((all_rows, -scores))[:k].tolist()
+    ]
+
+
+few_scores = st.sampled_from([-0.5, 0.0, 0.25, 0.5, 0.75, 1.0])
+many_scored = st.dictionaries(st.integers(0, 199), few_scores | st.floats(0, 9, width=32)).map(leg)
+
+
+@settings(deadline=None)
+@given(
+    dense=many_scored | st.integers(0, 150).map(lambda n: leg({r: 1 - r / 200 for r in range(n)})),
+    sparse=many_scored,
+    k=st.integers(0, 250),
+    background=st.floats(-0.2, 0.9),
+    ceiling=st.sampled_from([0.0, 3.0, 50.0]),
+    seed=st.none() | st.integers(0, 9),
+    use_compiled=st.booleans(),
+)
+def test_calibrated_fusion_is_what_it_was_before_it_was_compiled_ties_included(
+    dense: Leg,
+    sparse: Leg,
+    k: int,
+    background: float,
+    ceiling: float,
+    seed: int | None,
+    use_compiled: bool,
+) -> None:
+    vectors = None
+    if seed is not None:
+        drawn = np.random.default_rng(seed).standard_normal((200, 20)).astype(np.float32)
+        vectors = (drawn / np.linalg.norm(drawn, axis=1, keepdims=True)).__getitem__
+    method = Calibrated(background, ceiling, vectors)
+    found = fuse(dense, sparse, k, method, use_compiled=use_compiled)
+    expected = as_it_was(dense, sparse, k, method)
+    assert [(row, *rest) for row, _, *rest in found] == [(row, *rest) for row, _, *rest in expected]
+    np.testing.assert_allclose([one[1] for one in found], [one[1] for one in expected], rtol=1e-11)
+
+
+@settings(deadline=None)
+@given(
+    dense=many_scored,
+    sparse=many_scored,
+    corners=st.lists(st.integers(0, 15), min_size=200, max_size=200),
+)
+def test_of_equally_near_neighbours_both_ways_to_compute_take_the_same(
+    dense: Leg, sparse: Leg, corners: list[int]
+) -> None:
+    # Four halves: inner products are exact, and many are equal.
+    vectors = np.array(
+        [[0.5 if corner >> bit & 1 else -0.5 for bit in range(4)] for corner in corners], np.float32
+    )
+    method = Calibrated(0.1, 12.0, vectors.__getitem__)
+    compiled, plain = (fuse(dense, sparse, 50, method, use_compiled=one) for one in (True, False))
+    assert [one[0] for one in compiled] == [one[0] for one in plain]
+    np.testing.assert_allclose([one[1] for one in compiled], [one[1] for one in plain], rtol=1e-11)
 
 
 def test_a_leg_is_best_first_with_ties_by_row() -> None:
@@ -116,6 +217,13 @@ def test_neighbours_lift_a_chunk_in_company_over_a_lonely_one() -> None:
 def test_one_chunk_has_no_neighbours() -> None:
     method = Calibrated(0.1, 1.0, vectors=lambda rows: np.ones((len(rows), 1), np.float32))
     assert fuse(leg({9: 0.6}), leg({}), 5, method) == fuse(leg({9: 0.6}), leg({}), 5, METHODS[0])
+
+
+def test_the_background_is_the_same_from_the_sum_of_the_sample() -> None:
+    drawn = np.random.default_rng(3).standard_normal((50, 8)).astype(np.float32)
+    query = drawn[0]
+    from_sum = background_of_sum(float(drawn.sum(axis=0) @ query), 50)
+    assert from_sum == pytest.approx(background(drawn @ query), abs=1e-6)
 
 
 def test_the_background_of_few_chunks_is_mostly_the_usual_one() -> None:

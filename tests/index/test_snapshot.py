@@ -12,10 +12,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from anzoth.index import dense, sealed, snapshot
+from anzoth.index import sealed, snapshot, vectors
+from anzoth.index.coded import CodedVectors
 from anzoth.index.collection import Collection
-from anzoth.index.dense import FlatVectors, GraphVectors, unit_vectors
+from anzoth.index.dense import FlatVectors, Floats, unit_vectors
 from anzoth.index.fusion import Rrf
+from anzoth.index.graph import GraphVectors
 from anzoth.index.sealed import Label, read_sealed, write_sealed
 from anzoth.index.snapshot import (
     Owner,
@@ -31,7 +33,7 @@ OWNER = Owner("tenant-a", "store-a", KEY)
 CANARY = "zanzibarcanary"
 
 
-def units(count: int, seed: int) -> dense.Floats:
+def units(count: int, seed: int) -> Floats:
     rng = np.random.default_rng(seed)
     return unit_vectors(rng.standard_normal((count, DIMENSIONS)), DIMENSIONS)
 
@@ -272,14 +274,40 @@ def test_a_key_of_another_length_is_a_mistake_of_the_caller(tmp_path: Path) -> N
         write_sealed(tmp_path / "x", memoryview(b""), b"short", LABEL)
 
 
-# --- graphs -------------------------------------------------------------------------------------
+# --- codes and graphs ---------------------------------------------------------------------------
+
+
+def test_codes_come_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(vectors, "FLAT_TO", 300)
+    monkeypatch.setattr(CodedVectors, "exact_is_cheaper", lambda *_: False)
+    if vectors.load_dense() is None:
+        pytest.skip("this processor has no kernel for codes")
+    before = large()
+    save_collection(before, tmp_path, OWNER, 1)
+    after = open_collection(tmp_path, OWNER, 1)
+    assert isinstance(after.state.parts[0].segment.vectors, CodedVectors)
+    for query in units(20, 3):
+        found = after.search(query, None, fusion=Rrf())
+        assert found.hits == before.search(query, None, fusion=Rrf()).hits
+        assert not found.exact
+
+    with monkeypatch.context() as patched:
+        patched.setattr(snapshot, "load_dense", lambda: None)
+        opened = open_collection(tmp_path, OWNER, 1)
+    assert isinstance(opened.state.parts[0].segment.vectors, FlatVectors)
+    assert opened.merge_due
+
+    codes = tmp_path / f"{1:016d}.0.codes.sealed"
+    codes.write_bytes(codes.read_bytes()[:-1])
+    refused(tmp_path, generation=1)
 
 
 @pytest.fixture
 def graphs(monkeypatch: pytest.MonkeyPatch) -> None:
     """Graphs from 300 rows on, and searches use them."""
     pytest.importorskip("hnswlib")
-    monkeypatch.setattr(dense, "GRAPH_FROM", 300)
+    monkeypatch.setattr(vectors, "FLAT_TO", 300)
+    monkeypatch.setattr(vectors, "load_dense", lambda: None)
     monkeypatch.setattr(GraphVectors, "exact_is_cheaper", lambda *_: False)
 
 
