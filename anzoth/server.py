@@ -209,9 +209,7 @@ async def _build(
     retriever = indexes.client
     metrics.retriever(lambda: retriever.last_stats if retriever.healthy else None)
     index_cleanup = IndexCleanup(database, settings["dsn"], indexes, index_folder(data_dir))
-    store_cleanup = StoreCleanup(
-        database, pepper, lambda tenant, store_id: index_cleanup.gone(tenant.id, store_id)
-    )
+    store_cleanup = StoreCleanup(database, index_cleanup.gone)
     claims = Claims(database, ledger.writer, pepper)
     ingesting = Parts(database, files, parsers, models, claims, metrics)
     parts = (

@@ -290,7 +290,7 @@ async def running_site(
         files=files,
         uploads=Uploads(files),
         stores=VectorStores(
-            *(database, files.keys, models, KnowledgeConfig()), StoreCleanup(database, PEPPER)
+            *(database, files.keys, models, KnowledgeConfig()), StoreCleanup(database)
         ),
         searcher=searcher,
         grounding=Grounding(searcher),

@@ -414,7 +414,7 @@ async def running_api(
         uploads=Uploads(files),
         stores=VectorStores(
             *(stored_in, tenant_keys, registry, knowledge_config or KnowledgeConfig()),
-            StoreCleanup(stored_in, Pepper("pepper", bytes(32))),
+            StoreCleanup(stored_in),
         ),
         searcher=real_searcher,
         grounding=Grounding(searcher or real_searcher),

@@ -247,10 +247,19 @@ def _minted(world: World, field: str, name: str, *arguments: str) -> str:
 
 
 def child_pid(world: World, module: str) -> int:
-    for pid in world.server.pids():
-        if module in Path(f"/proc/{pid}/cmdline").read_bytes().decode().split("\0"):
-            return pid
-    raise AssertionError(f"no process runs {module}")
+    """Of several engines that of the chat model, which is started first."""
+    running = [
+        pid
+        for pid in world.server.pids()
+        if module in Path(f"/proc/{pid}/cmdline").read_bytes().decode().split("\0")
+    ]
+    assert running, f"no process runs {module}"
+    return min(running, key=_started_at)
+
+
+def _started_at(pid: int) -> int:
+    """In ticks since the machine's start (proc(5): field 22, and the third is behind the name)."""
+    return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[22 - 3])
 
 
 def parts_die(world: World, known: Keys) -> None:

@@ -57,7 +57,7 @@ def files_come_and_go(world: World, known: Keys) -> None:
     ):
         assert refused.status_code == 400
     world.plant("master key", (world.server.data_dir / "master_key").read_text().strip())
-    world.plant("data key", asyncio.run(data_key(world))[1])
+    world.plant("data key", asyncio.run(_data_key(world)))
     ask("DELETE", path)
     announced = {
         "bytes": len(content), "filename": name, "mime_type": "text/plain", "purpose": "user_data"
@@ -75,11 +75,10 @@ def files_come_and_go(world: World, known: Keys) -> None:
         ask("POST", f"{path}/complete", body={"part_ids": [part["id"]]})
 
 
-async def data_key(world: World) -> tuple[UUID, bytes]:
-    """The default tenant, and its."""
+async def _data_key(world: World) -> bytes:
     master = tenant_crypt.load_master_key(world.server.data_dir)
     async with pool.operator(world.dsn) as connection:
         tenant_id: UUID = (await directory.find_tenant(connection, "default")).id
         wrapped = await tenant_key_rows.find_key(connection, tenant_id)
     assert wrapped is not None
-    return tenant_id, master.unwrap(wrapped, tenant_id)
+    return master.unwrap(wrapped, tenant_id)

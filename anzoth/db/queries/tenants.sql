@@ -7,9 +7,6 @@ SELECT pg_advisory_xact_lock(hashtext('anzoth.directory'));
 -- name: any_tenant
 SELECT EXISTS (SELECT FROM anzoth.tenants);
 
--- name: tenant_name
-SELECT name FROM anzoth.tenants WHERE id = $1;
-
 -- name: insert_tenant
 -- No row when the name is taken.
 INSERT INTO anzoth.tenants (id, name) VALUES ($1, $2)

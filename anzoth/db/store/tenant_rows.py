@@ -54,11 +54,6 @@ async def find_tenant(connection: Connection, name: str) -> TenantRow | None:
     return None if row is None else TenantRow(**row)
 
 
-async def find_name(connection: Connection, id: uuid.UUID) -> str | None:
-    """Of a deleted tenant, too."""
-    return await connection.fetchval(statements.load()["tenant_name"], id)
-
-
 async def list_tenants(connection: Connection) -> list[TenantListing]:
     return [
         TenantListing(**row) for row in await connection.fetch(statements.load()["list_tenants"])

@@ -105,9 +105,15 @@ async def find_store(
 
 
 async def find_place(
-    connection: Connection, tenant_id: uuid.UUID, project_id: uuid.UUID, id: str
+    connection: Connection,
+    tenant_id: uuid.UUID,
+    project_id: uuid.UUID,
+    id: str,
+    only: Collection[str] | None,
 ) -> datetime | None:
-    """Where a list goes on after this store, also if it was just deleted."""
+    """Where a list goes on after this store, also if it was just deleted. `only`: as there."""
+    if only is not None and id not in only:
+        return None
     statement = statements.load()["store_place"]
     return await connection.fetchval(statement, tenant_id, project_id, id)
 

@@ -101,10 +101,10 @@ async def add(
     there = await store_file_rows.lock_files(*of, ids)
     new = [sealed[id] for id in ids if id not in there]
     again = [sealed[id] for id, row in there.items() if not _stays(row)]
-    num_returning = sum(row.is_taken_out for row in there.values())
-    if await store_file_rows.count_files(*of) + len(new) + num_returning > max_files:
+    num_more = len(new) + sum(row.is_taken_out for row in there.values())
+    if num_more and await store_file_rows.count_files(*of) + num_more > max_files:
         raise StorageFull(
-            f"A vector store can hold {max_files} files, and not so many more.",
+            f"A vector store can hold {max_files} files, and with these it would have more.",
             rule="stores.full",
         )
     if batch_id is not None:

@@ -25,11 +25,9 @@ import asyncpg
 
 from anzoth.db.errors import DatabaseDown
 from anzoth.db.pool import Connection, Database, act_in_tenant
-from anzoth.db.store import store_file_rows, tenant_rows, vector_store_rows
+from anzoth.db.store import store_file_rows, vector_store_rows
 from anzoth.db.store.vector_store_rows import OutdatedStore
 from anzoth.errors import AnzothError
-from anzoth.gateway.keys import Pepper
-from anzoth.gateway.principal import TenantHandle
 
 REMEMBERED_S = 3600
 """For how long the row of a deleted store stays."""
@@ -42,22 +40,21 @@ _MAX_CHUNKS = 500
 _OVERLAP_S = 60.0
 """A transaction may be that old when its deletion is seen."""
 
-OnGone = Callable[[TenantHandle, str], Awaitable[None]]
-"""Told a store that nobody searches any more. May be told twice. Raises AnzothError to be told
-again."""
+OnGone = Callable[[UUID, str], Awaitable[None]]
+"""Told a tenant and a store of it that nobody searches any more. May be told twice. Raises
+AnzothError to be told again."""
 
 _log = logging.getLogger(__name__)
 
 
-async def _nothing(_tenant: TenantHandle, _store_id: str) -> None: ...
+async def _nothing(_tenant_id: UUID, _store_id: str) -> None: ...
 
 
 class StoreCleanup:
     """One per gateway. `run` must be running."""
 
-    def __init__(self, database: Database, pepper: Pepper, on_gone: OnGone = _nothing) -> None:
+    def __init__(self, database: Database, on_gone: OnGone = _nothing) -> None:
         self._database = database
-        self._pepper = pepper
         self._on_gone = on_gone
         self._wanted = asyncio.Event()
         self._told_at_s: float | None = None
@@ -140,11 +137,7 @@ class StoreCleanup:
         async with self._database.outdated_stores() as connection:
             ended = set(await vector_store_rows.ended_stores(connection, last_s))
         for tenant_id, id in ended - self._told:
-            async with self._acting_for(tenant_id) as connection:
-                name = await tenant_rows.find_name(connection, tenant_id)
-            assert name is not None, "tenants stay"
-            handle = TenantHandle(tenant_id, name, self._pepper.cache_salt(tenant_id))
-            await self._on_gone(handle, id)
+            await self._on_gone(tenant_id, id)
             self._told.add((tenant_id, id))
         self._told_at_s, self._told = now_s, ended
 

@@ -183,7 +183,7 @@ class VectorStores:
             scope = (connection, owner.tenant.id, owner.project_id)
             page = await page_of(
                 asked,
-                lambda id: vector_store_rows.find_place(*scope, id),
+                lambda id: vector_store_rows.find_place(*scope, id, only),
                 lambda between, limit: vector_store_rows.list_stores(*scope, between, limit, only),
             )
             ids = [row.id for row in page.entries]

@@ -237,6 +237,47 @@ def test_scopes_tell_readers_from_writers(run_stores) -> None:
     run_stores(scenario)
 
 
+def test_a_key_that_is_granted_certain_stores_finds_and_makes_no_others(run_stores) -> None:
+    async def scenario(server: FileServer) -> None:
+        [id] = await add_files(server, "a")
+        stores = server.sdk().vector_stores
+        granted, other = [(await stores.create(file_ids=[id])).id for _ in range(2)]
+        batch = (await stores.file_batches.create(other, file_ids=[id])).id
+        principals = server.api.keys.principals
+        principals["granted"] = replace(server.one, knowledge_bases=frozenset({granted}))
+        assert [store.id async for store in server.sdk("granted").vector_stores.list()] == [granted]
+        assert (await server.sdk("granted").vector_stores.retrieve(granted)).id == granted
+        unknown = "vs_" + "0" * 32
+        async with server.client("granted") as client:
+            assert (await client.get(f"/vector_stores?before={granted}")).is_success
+            for method, path in (
+                *(("GET", ""), ("POST", ""), ("DELETE", ""), ("GET", "/files"), ("POST", "/files")),
+                *((method, f"/files/{id}") for method in ("GET", "POST", "DELETE")),
+                *(("GET", f"/files/{id}/content"), ("POST", "/file_batches")),
+                *(("GET", f"/file_batches/{batch}{of}") for of in ("", "/files")),
+                ("POST", f"/file_batches/{batch}/cancel"),
+            ):
+                body = {"file_id": id, "file_ids": [id], "attributes": {}}
+                answers = [
+                    await client.request(method, f"/vector_stores/{store}{path}", json=body)
+                    for store in (other, unknown)
+                ]
+                assert [answer.status_code for answer in answers] == [404, 404]
+                assert answers[0].content == answers[1].content
+            cursors = [await client.get(f"/vector_stores?after={o}") for o in (other, unknown)]
+            assert [answer.status_code for answer in cursors] == [400, 400]
+            assert cursors[0].content == cursors[1].content
+            refused = await client.post("/vector_stores", json={})
+            assert refused.status_code == 403
+        assert server.api.denials.noted[-1][0] == "key.knowledge_base"
+        principals["watched"] = replace(principals["granted"], shadow_rules=("key.knowledge_base",))
+        watched = server.sdk("watched").vector_stores
+        made = await watched.create()
+        assert {store.id async for store in watched.list()} == {granted, other, made.id}
+
+    run_stores(scenario)
+
+
 def test_a_tenant_has_so_many_stores_and_no_more(run_stores) -> None:
     async def scenario(server: FileServer) -> None:
         client = server.sdk()
