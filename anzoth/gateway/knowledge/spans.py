@@ -9,7 +9,7 @@ Does not know: why a span is asked for.
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import NamedTuple
 from uuid import UUID
 
@@ -22,6 +22,10 @@ _PROBES = 32
 """Chunks looked at in each step of finding where a span begins: files have 50,000 at most, so
 that there are three steps."""
 _PAGE_CHUNKS = 64
+
+
+Contents = Callable[[Sequence[int]], Awaitable[list[tuple[int, ChunkContent]]]]
+"""Chunks by their positions, in order, with these."""
 
 
 class Span(NamedTuple):
@@ -48,15 +52,7 @@ async def read(connection: Connection, cipher: TenantCipher, project_id: UUID, s
         rows = await chunk_rows.chunks_at(connection, *of, positions)
         return [(row.position, codec.open_content(row.number, row.content)) for row in rows]
 
-    # Both ends of chunks rise with their positions. [low, high): where the first one that ends
-    # behind the start of the span stands.
-    low, high = 0, last + 1
-    while high - low > _PROBES:
-        step = -(-(high - low) // _PROBES)
-        probed = await contents(range(low + step - 1, high, step))
-        at = bisect_right([content.end for _, content in probed], span.start)
-        low = probed[at - 1][0] + 1 if at else low
-        high = probed[at][0] + 1 if at < len(probed) else high
+    low = await _first_touched(contents, last, span.start)
     touched: list[ChunkContent] = []
     while low <= last:
         page = await contents(range(low, min(low + _PAGE_CHUNKS, last + 1)))
@@ -65,6 +61,20 @@ async def read(connection: Connection, cipher: TenantCipher, project_id: UUID, s
             break
         low += _PAGE_CHUNKS
     return put_together(touched, span.start, span.end)
+
+
+async def _first_touched(contents: Contents, last: int, start: int) -> int:
+    """The position of the first chunk that ends behind `start`, or one of the 32 before it. Both
+    ends of chunks rise with their positions."""
+    low, high = 0, last + 1  # it stands in [low, high), or nowhere
+    while high - low > _PROBES:
+        step = -(-(high - low) // _PROBES)
+        probed = await contents(range(low + step - 1, high, step))
+        at = bisect_right([content.end for _, content in probed], start)
+        before: int = probed[at - 1][0] if at else low - 1
+        high = probed[at][0] + 1 if at < len(probed) else high
+        low = before + 1
+    return low
 
 
 def put_together(contents: Iterable[ChunkContent], start: int, end: int) -> str:

@@ -56,7 +56,7 @@ BEHIND = frozenset(
         *("cancel_file_batch",),
         # Of searches: an index is opened for who asks, and filled by what these find of theirs.
         *("find_indexed_stores", "changed_files", "find_indexed_file", "chunks_to_index"),
-        *("found_chunks", "last_position", "chunks_at", "stores_are_active", "set_generation"),
+        *("found_chunks", "last_position", "chunks_at", "set_generation"),
         # Of what reads files, and of what removes them: no client names anything there.
         *("claim_waiting_file", "drop_claims", "hold_claim", "let_go_of_claim"),
         *("fail_claimed_file", "complete_claimed_file", "chunks_between", "known_vectors"),
