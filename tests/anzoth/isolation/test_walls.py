@@ -60,7 +60,7 @@ BEHIND = frozenset(
         # Of what reads files, and of what removes them: no client names anything there.
         *("claim_waiting_file", "drop_claims", "hold_claim", "let_go_of_claim"),
         *("fail_claimed_file", "complete_claimed_file", "chunks_between", "known_vectors"),
-        *("take_chunk_numbers", "delete_chunks", "delete_chunks_from", "delete_unseen_chunks"),
+        *("take_chunk_numbers", "delete_chunks", "delete_chunks_from"),
         *("sum_chunks", "lock_left_over_file", "delete_chunks_of_file", "file_is_emptied"),
         *("delete_chunks_of_store", "delete_files_of_store", "store_is_empty", "forget_store"),
         "living_stores",
