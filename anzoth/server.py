@@ -57,15 +57,7 @@ from anzoth.gateway.endings import Endings
 from anzoth.gateway.files import Files
 from anzoth.gateway.generation import Generator
 from anzoth.gateway.health import Health
-from anzoth.gateway.knowledge.claims import Claims
-from anzoth.gateway.knowledge.file_ingestion import Parts, tokenizers_of
-from anzoth.gateway.knowledge.grounding import Grounding
-from anzoth.gateway.knowledge.index_cleanup import IndexCleanup
-from anzoth.gateway.knowledge.indexing import Indexes
-from anzoth.gateway.knowledge.ingestion import Ingestion
-from anzoth.gateway.knowledge.searching import Searcher
-from anzoth.gateway.knowledge.store_cleanup import StoreCleanup
-from anzoth.gateway.knowledge.stores import VectorStores
+from anzoth.gateway.knowledge import service as knowledge_service
 from anzoth.gateway.ledger import Ledger
 from anzoth.gateway.limit_leases import Leases
 from anzoth.gateway.limits import Limiter
@@ -80,7 +72,6 @@ from anzoth.gateway.usage_reports import UsageReports
 from anzoth.gateway.usage_retention import UsageRetention
 from anzoth.http.client_address import parse_networks
 from anzoth.http.server import HttpServer
-from anzoth.ingest.host import ParserHost
 from anzoth.knowledge_config import KnowledgeConfig
 from anzoth.model_changes import ModelChanges
 from anzoth.telemetry import Metrics
@@ -185,9 +176,15 @@ async def _build(
     stack.push_async_callback(ledger.close, _LEDGER_FLUSH_S)
     denials = Denials(database)
     stack.push_async_callback(denials.close)
-    knowledge = from_json(KnowledgeConfig, settings["knowledge"])
-    parsers = ParserHost(tokenizers_of(models), knowledge.ingestions)
-    stack.push_async_callback(parsers.close)
+    tenant_keys = TenantKeys(database, settings["dsn"], master_key)
+    files = Files(database, tenant_keys, from_json(FilesConfig, settings["files"]))
+    knowledge = knowledge_service.build(
+        *(database, settings["dsn"], files, models, ledger, pepper, metrics),
+        from_json(KnowledgeConfig, settings["knowledge"]),
+        retriever_socket=Path(settings["retriever_socket"]),
+        index_folder=index_folder(data_dir),
+    )
+    stack.push_async_callback(knowledge.parsers.close)
     background = await stack.enter_async_context(asyncio.TaskGroup())
     backends = Backends(
         Backend(from_json(BackendConfig, made), metrics, environ=settings["backend_keys"])
@@ -203,15 +200,6 @@ async def _build(
     past_usage = PastUsage(database, limiter, lambda: ledger.is_caught_up)
     aliases = Aliases(database, settings["dsn"])
     usage = from_json(UsageConfig, settings["usage"])
-    tenant_keys = TenantKeys(database, settings["dsn"], master_key)
-    files = Files(database, tenant_keys, from_json(FilesConfig, settings["files"]))
-    indexes = Indexes(database, tenant_keys, Path(settings["retriever_socket"]), ledger.writer)
-    retriever = indexes.client
-    metrics.retriever(lambda: retriever.last_stats if retriever.healthy else None)
-    index_cleanup = IndexCleanup(database, settings["dsn"], indexes, index_folder(data_dir))
-    store_cleanup = StoreCleanup(database, index_cleanup.gone)
-    claims = Claims(database, ledger.writer, pepper)
-    ingesting = Parts(database, files, parsers, models, claims, metrics)
     parts = (
         authenticator,
         ledger,
@@ -224,14 +212,10 @@ async def _build(
         aliases,
         tenant_keys,
         files.cleanup,
-        store_cleanup,
-        Ingestion(ingesting, settings["dsn"], knowledge.ingestions, indexes.on_change),
-        indexes,
-        index_cleanup,
+        *knowledge.parts,
     )
     tasks = [background.create_task(part.run()) for part in parts]
     stack.callback(lambda: [task.cancel() for task in tasks])
-    searcher = Searcher(database, tenant_keys, models, indexes, metrics)
     return Services(
         authenticator=authenticator,
         accounts=accounts,
@@ -240,7 +224,7 @@ async def _build(
         embedder=Embedder(limiter, ledger, metrics),
         ledger=ledger,
         metrics=metrics,
-        health=Health(models, database, ledger, backends, retriever),
+        health=Health(models, database, ledger, backends, knowledge.retriever),
         audit=AuditReader(database),
         denials=denials,
         usage_reports=UsageReports(database, usage),
@@ -253,11 +237,9 @@ async def _build(
         organization=organization_service.build(database, pepper, models),
         files=files,
         uploads=Uploads(files),
-        stores=VectorStores(
-            database, tenant_keys, models, knowledge, store_cleanup, indexes.on_change
-        ),
-        searcher=searcher,
-        grounding=Grounding(searcher),
+        stores=knowledge.stores,
+        searcher=knowledge.searcher,
+        grounding=knowledge.grounding,
     )
 
 
