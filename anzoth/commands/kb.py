@@ -79,7 +79,8 @@ async def list_(key: Key, url: Url = DEFAULT_URL, as_json: AsJson = False) -> No
     if as_json:
         print_json(stores)
         return
-    table = Table("Name", "Files", "Being read", "Failed", "MiB", "State", "Id")
+    table = Table("Name", "Files", "Being read", "Failed", "MiB", "State")
+    table.add_column("Id", overflow="fold")
     for store in stores:
         counts = store["file_counts"]
         table.add_row(
@@ -104,7 +105,8 @@ async def files(kb: Kb, key: Key, url: Url = DEFAULT_URL, as_json: AsJson = Fals
     if as_json:
         print_json(found)
         return
-    table = Table("Document", "State", "Id")
+    table = Table("Document", "State")
+    table.add_column("Id", overflow="fold")
     for file in found:
         error = file.get("last_error")
         state = file["status"] if error is None else f"{file['status']}: {error['message']}"

@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import io
+import json
+import os
+import subprocess
+import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import docx
@@ -109,3 +114,44 @@ def test_a_document_that_is_taken_out_answers_no_more(client: openai.OpenAI, sto
     client.files.delete(file.id)
     found = client.vector_stores.search(store, query=question).data
     assert file.id not in [hit.file_id for hit in found]
+
+
+def kb(server: Installation, key: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-P", "-m", "anzoth.cli", "kb", *arguments],
+        env={**os.environ, "ANZOTH_URL": f"{server.url}/v1", "ANZOTH_API_KEY": key},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def test_a_folder_is_added_again_and_again_from_the_command_line(
+    whole_server: Installation, tmp_path: Path
+) -> None:
+    key = whole_server.create_key("kb")
+    folder = tmp_path / "town"
+    (folder / "port").mkdir(parents=True)
+    (folder / "boat.txt").write_text(BOAT)
+    (folder / "port" / "printer.md").write_text(f"# Office\n\n{PRINTER}\n")
+    (folder / "damaged.pdf").write_bytes(b"%PDF-1.7 and nothing else")
+    made = json.loads(kb(whole_server, key, "create", "town", "--json").stdout)
+    first = kb(whole_server, key, "add", "town", str(folder))
+    assert first.returncode == 1
+    assert "town/damaged.pdf: " in first.stdout
+    assert "2 added, 1 failed, 0 were there already" in first.stdout
+    (folder / "damaged.pdf").unlink()
+    (folder / "boat.txt").write_text(BOAT.replace("Mara Velten", "Ilse Brandt"))
+    again = kb(whole_server, key, "add", "town", str(folder))
+    assert (again.returncode, again.stdout) == (
+        0,
+        "1 added, 0 failed, 1 were there already, 0 of other kinds left out.\n",
+    )
+    found = kb(whole_server, key, "search", "town", "Who is the owner of the boat?", "--json")
+    texts = [part["text"] for hit in json.loads(found.stdout)["data"] for part in hit["content"]]
+    assert any("Ilse Brandt" in text for text in texts)
+    assert not any("Mara Velten" in text for text in texts)
+    assert "no knowledge base 'village'" in kb(whole_server, key, "files", "village").stderr
+    deleted = kb(whole_server, key, "delete", made["id"], "--with-files")
+    assert "and 3 documents" in deleted.stdout
+    assert json.loads(kb(whole_server, key, "list", "--json").stdout) == []
