@@ -127,7 +127,8 @@ class Fused(NamedTuple):
 
 def union(dense: Leg, sparse: Leg) -> NDArray[np.uint32]:
     """The rows of either list, ascending."""
-    return np.union1d(dense.rows, sparse.rows)
+    rows = np.sort(np.concatenate((dense.rows, sparse.rows)))
+    return rows[np.append(True, rows[1:] != rows[:-1])] if len(rows) else rows
 
 
 def background(similarities: NDArray[np.float32], usual: float = USUAL_SIMILARITY) -> float:
@@ -229,8 +230,7 @@ def _fused_by_kernel(
     num_best = min(num_rows, NUM_SMOOTHED)
     similarities: NDArray[np.float32] | None = None
     if method.vectors is not None and num_rows > 1:
-        vectors_ND = method.vectors(rows[best[:num_best]])
-        similarities = np.ascontiguousarray(vectors_ND @ vectors_ND.T, np.float32)
+        similarities = _similarities(kernel, method.vectors(rows[best[:num_best]]))
     k = min(k, num_rows)
     probabilities, order = np.empty(num_rows, np.float64), np.empty(k, np.int32)
     kernel.best(
@@ -249,6 +249,16 @@ def _fused_by_kernel(
         address(order),
     )
     return _listed(rows, probabilities, order, dense, in_dense, sparse, in_sparse)
+
+
+def _similarities(kernel: Kernel, vectors_ND: NDArray[np.float32]) -> NDArray[np.float32]:
+    vectors_ND = np.ascontiguousarray(vectors_ND, np.float32)
+    if not kernel.has_dense:
+        return np.ascontiguousarray(vectors_ND @ vectors_ND.T)
+    similarities_NN = np.empty((len(vectors_ND), len(vectors_ND)), np.float32)
+    # numpy's product of so small a matrix takes three times as long.
+    kernel.similarities(address(vectors_ND), *vectors_ND.shape, address(similarities_NN))
+    return similarities_NN
 
 
 def _contiguous(leg: Leg) -> Leg:
