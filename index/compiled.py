@@ -35,7 +35,6 @@ _TOP_K = [
 ]
 # As native/dense.cpp.
 _PRODUCTS = [_ADDRESS, _INT, _ADDRESS, _ADDRESS, _INT, _ADDRESS]
-_SIMILARITIES = [_ADDRESS, _INT, _INT, _ADDRESS]
 _ESTIMATES = [_BYTES, _ADDRESS, _SINGLE, _INT, _ADDRESS, _INT, _ADDRESS]
 _NEAREST = [
     *(_BYTES, _ADDRESS, _ADDRESS, _SINGLE, _SINGLE, _SINGLE, _SINGLE),
@@ -65,7 +64,6 @@ class Kernel:
         self.has_dense = bool(_function(library.anzoth_dense_usable, [], _INT)())
         """Whether this processor can run those that follow."""
         self.products: Any = _function(library.anzoth_dense_scores, _PRODUCTS, None)
-        self.similarities: Any = _function(library.anzoth_dense_similarities, _SIMILARITIES, None)
         self.estimates: Any = _function(library.anzoth_dense_estimates, _ESTIMATES, None)
         self.nearest: Any = _function(library.anzoth_dense_nearest, _NEAREST, _INT)
 

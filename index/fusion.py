@@ -211,7 +211,7 @@ def _listed(
 def _fused_by_kernel(
     kernel: Kernel, dense: Leg, sparse: Leg, k: int, method: Calibrated
 ) -> list[Fused]:
-    """What `_probabilities` and `_smoothed` compute, in a tenth of the time (native/fusion.cpp)."""
+    """What `_probabilities` and `_smoothed` compute, faster (native/fusion.cpp)."""
     dense, sparse = _contiguous(dense), _contiguous(sparse)
     most = len(dense.rows) + len(sparse.rows)
     rows, evidence = np.empty(most, np.uint32), np.empty(most, np.float64)
@@ -230,7 +230,8 @@ def _fused_by_kernel(
     num_best = min(num_rows, NUM_SMOOTHED)
     similarities: NDArray[np.float32] | None = None
     if method.vectors is not None and num_rows > 1:
-        similarities = _similarities(kernel, method.vectors(rows[best[:num_best]]))
+        vectors_ND = method.vectors(rows[best[:num_best]])
+        similarities = np.ascontiguousarray(vectors_ND @ vectors_ND.T, np.float32)
     k = min(k, num_rows)
     probabilities, order = np.empty(num_rows, np.float64), np.empty(k, np.int32)
     kernel.best(
@@ -249,16 +250,6 @@ def _fused_by_kernel(
         address(order),
     )
     return _listed(rows, probabilities, order, dense, in_dense, sparse, in_sparse)
-
-
-def _similarities(kernel: Kernel, vectors_ND: NDArray[np.float32]) -> NDArray[np.float32]:
-    vectors_ND = np.ascontiguousarray(vectors_ND, np.float32)
-    if not kernel.has_dense:
-        return np.ascontiguousarray(vectors_ND @ vectors_ND.T)
-    similarities_NN = np.empty((len(vectors_ND), len(vectors_ND)), np.float32)
-    # numpy's product of so small a matrix takes three times as long.
-    kernel.similarities(address(vectors_ND), *vectors_ND.shape, address(similarities_NN))
-    return similarities_NN
 
 
 def _contiguous(leg: Leg) -> Leg:

@@ -228,31 +228,6 @@ EXPORT AVX2 void anzoth_dense_scores(const float* matrix, int64_t dimensions, co
     }
 }
 
-// The inner products of vectors with each other: (num_rows, num_rows).
-EXPORT AVX2 void anzoth_dense_similarities(const float* vectors, int64_t num_rows, int64_t dimensions, float* similarities) {
-    constexpr int64_t SIDE = 3;  // of a tile: its nine sums stay in registers
-    for (int64_t top = 0; top < num_rows; top += SIDE)
-        for (int64_t left = 0; left <= top; left += SIDE) {
-            const float *x[SIDE], *y[SIDE];
-            for (int64_t i = 0; i < SIDE; ++i) {
-                x[i] = vectors + std::min(top + i, num_rows - 1) * dimensions;
-                y[i] = vectors + std::min(left + i, num_rows - 1) * dimensions;
-            }
-            __m256 sums[SIDE][SIDE] = {};
-            int64_t at = 0;
-            for (; at + 8 <= dimensions; at += 8)
-                for (int64_t i = 0; i < SIDE; ++i)
-                    for (int64_t j = 0; j < SIDE; ++j)
-                        sums[i][j] = _mm256_fmadd_ps(_mm256_loadu_ps(x[i] + at), _mm256_loadu_ps(y[j] + at), sums[i][j]);
-            for (int64_t i = 0; i < SIDE && top + i < num_rows; ++i)
-                for (int64_t j = 0; j < SIDE && left + j < num_rows; ++j) {
-                    float product = sum(sums[i][j]);
-                    for (int64_t rest = at; rest < dimensions; ++rest) product += x[i][rest] * y[j][rest];
-                    similarities[(top + i) * num_rows + left + j] = similarities[(left + j) * num_rows + top + i] = product;
-                }
-        }
-}
-
 EXPORT AVX2 void anzoth_dense_estimates(const Codes* codes, const float* turned, float base, int64_t num_rows,
                                         const uint32_t* allowed, int64_t num_allowed, float* room) {
     Estimates(*codes, turned, base, num_rows, allowed, num_allowed, room);
@@ -293,7 +268,6 @@ EXPORT AVX2 int64_t anzoth_dense_nearest(const Codes* codes, const float* query,
 
 EXPORT int64_t anzoth_dense_usable() { return 0; }
 EXPORT void anzoth_dense_scores() {}
-EXPORT void anzoth_dense_similarities() {}
 EXPORT void anzoth_dense_estimates() {}
 EXPORT void anzoth_dense_nearest() {}
 

@@ -13,7 +13,7 @@ from pyroaring import BitMap
 
 from anzoth.index import coded
 from anzoth.index.coded import CodedVectors, Codes, turned
-from anzoth.index.compiled import address, load_dense
+from anzoth.index.compiled import load_dense
 from anzoth.index.dense import FlatVectors, Floats, unit_vectors
 
 pytestmark = pytest.mark.skipif(
@@ -146,17 +146,6 @@ def test_with_an_endless_margin_the_answer_is_exact_ties_included(
     truth = flat.search(query, k, allow)
     assert found.rows.tolist() == truth.rows.tolist()
     assert found.scores.tolist() == truth.scores.tolist()
-
-
-@pytest.mark.parametrize("count", [1, 2, 3, 10, 64])
-@pytest.mark.parametrize("dimensions", [1, 8, 384, 100])
-def test_similarities_are_inner_products(count: int, dimensions: int) -> None:
-    kernel = load_dense()
-    assert kernel is not None
-    vectors = even(count, 15, dimensions)
-    found = np.full((count, count), np.nan, np.float32)
-    kernel.similarities(address(vectors), *vectors.shape, address(found))
-    np.testing.assert_allclose(found, vectors @ vectors.T, atol=1e-6)
 
 
 @pytest.mark.usefixtures("never_exact")
