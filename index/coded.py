@@ -16,7 +16,8 @@ at the vectors of those with the 2k best estimates; what the k-th best of them r
 the rows which are sought must reach. Then it looks at every other row whose estimate, raised by
 `MARGIN` standard deviations, reaches the bar, best estimates first, while the bar rises. So scores
 are exact, and a row that belongs to the k nearest is missing only where its estimate is that far
-off: of those that just belong one in 44, of the others fewer. That holds for any k and any filter.
+off: of those that just belong one in 44 (one in 15 where a long list is asked for), of the others
+fewer. That holds for any k and any filter.
 
 There is no search here without the compiled kernel (`native/dense.cpp`).
 
@@ -44,6 +45,9 @@ MIXED = 64
 """Coordinates that are mixed with each other at a time; codes have a multiple of that many bits."""
 NUM_TURNS = 3
 MARGIN = 2.0
+LONG_MARGIN = 1.5
+LONG = 32
+"""From so many on, rows at the end of the list matter less than the time to be sure of them."""
 ROUNDING = 1e-5
 """Above what float32 loses in an estimate."""
 MAX_DIMENSIONS = 4096
@@ -96,7 +100,8 @@ class CodedVectors:
             return self._flat.search(query, k, allow)
         query = np.ascontiguousarray(query, np.float32)
         direction, base = self._turned(query)
-        margin = MARGIN * float(np.sqrt(direction @ direction)) * self.codes.spread
+        num_deviations = MARGIN if k < LONG else LONG_MARGIN
+        margin = num_deviations * float(np.sqrt(direction @ direction)) * self.codes.spread
         rows, scores = np.empty(k, np.uint32), np.empty(k, np.float32)
         allowed = None if allow is None else as_rows(allow)
         if allowed is not None and int(allowed[-1]) >= len(self.matrix):

@@ -62,6 +62,9 @@ class State:
 
     def split(self, rows: Rows) -> Iterable[tuple[Part, Rows, slice]]:
         """Ascending rows by part: the part, its own rows, and where they stand among these."""
+        if len(self.parts) == 1 and len(rows):
+            yield self.parts[0], rows, slice(len(rows))
+            return
         bounds = np.searchsorted(rows, self.offsets).tolist()
         for part, offset, start, end in zip(
             self.parts, self.offsets, bounds, bounds[1:], strict=False
