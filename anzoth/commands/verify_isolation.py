@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
 import signal
 from collections import Counter
 from collections.abc import Iterator, Mapping
@@ -111,11 +110,23 @@ async def _verify(installation: Installation, url: str, turns: int) -> SignedRep
 
 @contextlib.contextmanager
 def _terminated_as_interrupted() -> Iterator[None]:
-    """SIGTERM is like Ctrl-C: what was made is deleted first."""
-    loop = asyncio.get_running_loop()
-    loop.add_signal_handler(signal.SIGTERM, os.kill, os.getpid(), signal.SIGINT)
+    """SIGTERM is like Ctrl-C, also where that is ignored: what was made is deleted first."""
+    loop, task = asyncio.get_running_loop(), asyncio.current_task()
+    assert task is not None
+    is_terminated = False
+
+    def terminate() -> None:
+        nonlocal is_terminated
+        is_terminated = True
+        task.cancel()
+
+    loop.add_signal_handler(signal.SIGTERM, terminate)
     try:
         yield
+    except asyncio.CancelledError:
+        if is_terminated:
+            raise typer.Exit(128 + signal.SIGTERM) from None
+        raise
     finally:
         loop.remove_signal_handler(signal.SIGTERM)
 

@@ -94,7 +94,9 @@ def test_a_key_passes_from_its_addresses_and_to_its_endpoints(route: Route, run:
 
 
 def test_every_inference_route_is_tested_against_the_limits() -> None:
-    assert {route.pattern for route in ROUTES if route.inference} == set(GOOD_REQUESTS)
+    inference = {route.pattern for route in ROUTES if route.inference}
+    # A search needs a store: `test_vector_store_search` has its limits.
+    assert inference - {"/v1/vector_stores/{vector_store_id}/search"} == set(GOOD_REQUESTS)
 
 
 @pytest.mark.parametrize("pattern", GOOD_REQUESTS)
