@@ -19,7 +19,7 @@ pytestmark = [
 ]
 
 HARNESS = Path(__file__).parents[2] / "bench" / "kill_ingest.py"
-FILES, KILLS = 20, 5
+FILES, KILLS = 40, 10
 
 
 def test_whatever_is_killed_each_file_is_read_whole_and_once(tmp_path: Path) -> None:
