@@ -43,8 +43,8 @@ class IndexedFile:
 
 
 @dataclass(slots=True, frozen=True)
-class ChunkToIndex:
-    """Content and vector are sealed."""
+class ChunkRow:
+    """A chunk, whole. Content and vector are sealed."""
 
     number: int
     position: int
@@ -67,8 +67,8 @@ class FoundRow:
 
 
 @dataclass(slots=True, frozen=True)
-class ChunkAt:
-    """A chunk by its position in its file. The content is sealed."""
+class ChunkText:
+    """What a chunk says, and where in its file. The content is sealed."""
 
     number: int
     position: int
@@ -122,12 +122,12 @@ async def chunks_to_index(
     file_id: str,
     after: int,
     limit: int,
-) -> Sequence[ChunkToIndex]:
+) -> Sequence[ChunkRow]:
     """Those behind the position `after`, in order."""
     rows = await connection.fetch(
         statements.load()["chunks_to_index"], tenant_id, store_id, file_id, after, limit
     )
-    return [ChunkToIndex(**row) for row in rows]
+    return [ChunkRow(**row) for row in rows]
 
 
 async def found_chunks(
@@ -163,12 +163,12 @@ async def chunks_at(
     store_id: str,
     file_id: str,
     positions: Collection[int],
-) -> Sequence[ChunkAt]:
+) -> Sequence[ChunkText]:
     """In order. For a file that `last_position` has found in the same transaction."""
     rows = await connection.fetch(
         statements.load()["chunks_at"], tenant_id, store_id, file_id, list(positions)
     )
-    return [ChunkAt(**row) for row in rows]
+    return [ChunkText(**row) for row in rows]
 
 
 async def set_generation(

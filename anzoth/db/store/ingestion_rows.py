@@ -15,6 +15,7 @@ import orjson
 
 from anzoth.db import statements
 from anzoth.db.pool import Connection
+from anzoth.db.store.chunk_rows import ChunkRow
 
 CHANNEL = "anzoth_ingestion"
 """Where it is announced that a file waits."""
@@ -55,17 +56,6 @@ class StoredChunk:
     position: int
     digest: bytes
     content: bytes = field(repr=False)
-
-
-@dataclass(slots=True, frozen=True)
-class NewChunk:
-    """One on its way into the database."""
-
-    number: int
-    position: int
-    digest: bytes
-    content: bytes = field(repr=False)
-    vector: bytes = field(repr=False)
 
 
 @dataclass(slots=True, frozen=True)
@@ -195,7 +185,7 @@ async def try_take_chunk_numbers(
 
 
 async def insert_chunks(
-    connection: Connection, claim: ClaimRow, chunks: Sequence[NewChunk]
+    connection: Connection, claim: ClaimRow, chunks: Sequence[ChunkRow]
 ) -> None:
     await connection.execute(
         statements.load()["insert_chunks"],

@@ -13,6 +13,7 @@ from typing import Literal
 
 from anzoth.db import statements
 from anzoth.db.pool import Connection
+from anzoth.db.store.chunk_rows import ChunkText
 from anzoth.db.store.vector_store_rows import Between
 
 Status = Literal["in_progress", "completed", "cancelled", "failed"]
@@ -49,15 +50,6 @@ class StoreFileFilter:
 
     batch_id: str | None = None
     status: str | None = None
-
-
-@dataclass(slots=True, frozen=True)
-class ChunkRow:
-    """A chunk, without its vector. `content` is sealed."""
-
-    number: int
-    position: int
-    content: bytes = field(repr=False)
 
 
 @dataclass(slots=True, frozen=True)
@@ -206,13 +198,13 @@ async def chunks(
     *,
     behind: int,
     limit: int,
-) -> list[ChunkRow]:
+) -> list[ChunkText]:
     """Those behind the position `behind`; none once it is not this completed file any more."""
     rows = await connection.fetch(
         statements.load()["chunks_of_file"],
         *(tenant_id, store_id, file.id, file.created_at, behind, limit),
     )
-    return [ChunkRow(**row) for row in rows]
+    return [ChunkText(**row) for row in rows]
 
 
 async def cancel_files(connection: Connection, tenant_id: uuid.UUID, store_id: str) -> None:

@@ -21,7 +21,8 @@ from typing import Any
 
 from anzoth.db.pool import Database
 from anzoth.db.store import ingestion_rows
-from anzoth.db.store.ingestion_rows import ChunkSums, ClaimRow, NewChunk, StoredChunk
+from anzoth.db.store.chunk_rows import ChunkRow
+from anzoth.db.store.ingestion_rows import ChunkSums, ClaimRow, StoredChunk
 from anzoth.gateway import audit
 from anzoth.gateway.files import FileOwner, Files
 from anzoth.gateway.knowledge.chunk_codec import ChunkCodec, ChunkContent
@@ -225,9 +226,9 @@ def _sealed(
     numbers: Sequence[int],
     vectors: Mapping[bytes, bytes],
     codec: ChunkCodec,
-) -> list[NewChunk]:
+) -> list[ChunkRow]:
     return [
-        NewChunk(
+        ChunkRow(
             number,
             one.position,
             one.digest,

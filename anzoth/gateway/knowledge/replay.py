@@ -22,7 +22,7 @@ from functools import partial
 
 from anzoth.db.pool import Database
 from anzoth.db.store import chunk_rows
-from anzoth.db.store.chunk_rows import ChunkToIndex, IndexedFile
+from anzoth.db.store.chunk_rows import ChunkRow, IndexedFile
 from anzoth.errors import (
     InvalidValue,
     PayloadTooLarge,
@@ -134,7 +134,7 @@ class _Opener:
         self._texts: list[str] = []
         self._vectors = bytearray()
 
-    def open(self, page: Sequence[ChunkToIndex]) -> None:
+    def open(self, page: Sequence[ChunkRow]) -> None:
         """Raises CannotOpen."""
         for row in page:
             if row.digest in self._digests:
