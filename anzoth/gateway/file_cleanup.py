@@ -13,32 +13,26 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
 from collections import deque
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
-import asyncpg
-
-from anzoth.db.errors import DatabaseDown
 from anzoth.db.pool import Connection, Database, act_in_tenant
 from anzoth.db.store import file_rows
 from anzoth.db.store.file_rows import OutdatedFile
 from anzoth.gateway import audit
 from anzoth.gateway.audit import AuditEvent
 from anzoth.gateway.principal import TenantHandle
+from anzoth.gateway.sweeping import sweep_for_ever
 
 REMEMBERED_S = 3600
 """For how long the row of a deleted file stays."""
 _INTERVAL_S = 60.0
-_RETRY_S = 1.0
 _MAX_FILES = 100
 """Looked at together."""
 _MAX_PIECES = 64
 """In one transaction: tens of milliseconds."""
 _MAX_GIVEN_UP = 10_000
-
-_log = logging.getLogger(__name__)
 
 
 @dataclass(slots=True, frozen=True)
@@ -76,19 +70,9 @@ class FileCleanup:
 
     async def run(self) -> None:
         """Cleans up for ever."""
-        while True:
-            pause_s = _INTERVAL_S
-            self._wanted.clear()
-            try:
-                await self.sweep()
-            except (DatabaseDown, asyncpg.PostgresError) as error:
-                _log.warning("deleted files were not removed: %s", type(error).__name__)
-                pause_s = _RETRY_S
-            try:
-                async with asyncio.timeout(pause_s):
-                    await self._wanted.wait()
-            except TimeoutError:
-                pass
+        await sweep_for_ever(
+            self.sweep, self._wanted, every_s=_INTERVAL_S, if_not="deleted files were not removed"
+        )
 
     async def sweep(self) -> None:
         """All that there is to do now. Raises DatabaseDown."""

@@ -14,26 +14,20 @@ Does not know: what an index is, or when a store is deleted.
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections import defaultdict
 from pathlib import Path
 from uuid import UUID
 
-import asyncpg
-
-from anzoth.db.errors import DatabaseDown
 from anzoth.db.listen import listen
 from anzoth.db.pool import Database, act_in_tenant
 from anzoth.db.store import chunk_rows
 from anzoth.errors import AnzothError
 from anzoth.gateway.knowledge.indexing import Indexes
+from anzoth.gateway.sweeping import RETRY_S, sweep_for_ever
 from anzoth.gateway.tenant_crypt import TENANTS_CHANNEL
 from anzoth.index_frames import is_name
 
 _INTERVAL_S = 300.0
-_RETRY_S = 1.0
-
-_log = logging.getLogger(__name__)
 
 _Gone = tuple[UUID, str | None]
 
@@ -65,7 +59,14 @@ class IndexCleanup:
         """Hears, looks and forgets, for ever."""
         async with asyncio.TaskGroup() as group:
             group.create_task(self._forget())
-            group.create_task(self._look())
+            group.create_task(
+                sweep_for_ever(
+                    self.sweep,
+                    self._must_look,
+                    every_s=_INTERVAL_S,
+                    if_not="indexes of deleted stores are not looked for",
+                )
+            )
             group.create_task(
                 listen(
                     self._dsn,
@@ -87,25 +88,10 @@ class IndexCleanup:
                 try:
                     await self._indexes.forget(*gone)
                 except AnzothError:  # the retriever is away, or its disk fails
-                    await asyncio.sleep(_RETRY_S)
+                    await asyncio.sleep(RETRY_S)
                 else:
                     self._gone.pop(gone, None)
             self._has_gone.clear()
-
-    async def _look(self) -> None:
-        while True:
-            pause_s = _INTERVAL_S
-            try:
-                await self.sweep()
-            except (DatabaseDown, asyncpg.PostgresError, OSError) as error:
-                _log.warning("indexes of deleted stores are not looked for: %s", error)
-                pause_s = _RETRY_S
-            try:
-                async with asyncio.timeout(pause_s):
-                    await self._must_look.wait()
-            except TimeoutError:
-                pass
-            self._must_look.clear()
 
     async def sweep(self) -> None:
         """Has everything forgotten that the database does not have. Raises DatabaseDown, OSError.

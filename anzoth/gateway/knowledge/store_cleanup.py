@@ -15,24 +15,19 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
 from uuid import UUID
 
-import asyncpg
-
-from anzoth.db.errors import DatabaseDown
 from anzoth.db.pool import Connection, Database, act_in_tenant
 from anzoth.db.store import store_file_rows, vector_store_rows
 from anzoth.db.store.vector_store_rows import OutdatedStore
-from anzoth.errors import AnzothError
+from anzoth.gateway.sweeping import sweep_for_ever
 
 REMEMBERED_S = 3600
 """For how long the row of a deleted store stays."""
 _INTERVAL_S = 60.0
-_RETRY_S = 1.0
 _MAX_ROWS = 100
 """Stores, or files, looked at together."""
 _MAX_CHUNKS = 500
@@ -43,8 +38,6 @@ _OVERLAP_S = 60.0
 OnGone = Callable[[UUID, str], Awaitable[None]]
 """Told a tenant and a store of it that nobody searches any more. May be told twice. Raises
 AnzothError to be told again."""
-
-_log = logging.getLogger(__name__)
 
 
 async def _nothing(_tenant_id: UUID, _store_id: str) -> None: ...
@@ -68,19 +61,12 @@ class StoreCleanup:
 
     async def run(self) -> None:
         """Cleans up for ever."""
-        while True:
-            pause_s = _INTERVAL_S
-            self._wanted.clear()
-            try:
-                await self.sweep()
-            except (DatabaseDown, asyncpg.PostgresError, AnzothError) as error:
-                _log.warning("vector stores were not cleaned up: %s", type(error).__name__)
-                pause_s = _RETRY_S
-            try:
-                async with asyncio.timeout(pause_s):
-                    await self._wanted.wait()
-            except TimeoutError:
-                pass
+        await sweep_for_ever(
+            self.sweep,
+            self._wanted,
+            every_s=_INTERVAL_S,
+            if_not="vector stores were not cleaned up",
+        )
 
     async def sweep(self) -> None:
         """All that there is to do now. Raises DatabaseDown, and what `on_gone` raises."""

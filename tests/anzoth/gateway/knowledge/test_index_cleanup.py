@@ -119,7 +119,7 @@ def test_what_ended_while_nobody_listened_is_found_by_looking(run: Run) -> None:
 def test_while_the_retriever_is_away_nothing_is_lost(
     run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(index_cleanup, "_RETRY_S", 0.01)
+    monkeypatch.setattr(index_cleanup, "RETRY_S", 0.01)
 
     async def scenario(it: Knowledge) -> None:
         stores = await indexed(it, it.first)
