@@ -13,11 +13,11 @@ from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Annotated, Any, Self
-from urllib.parse import urlsplit
 
 import typer
 
-from anzoth.control import ControlError, NotReached
+from anzoth.control import ControlError
+from anzoth.server_over_http import client_of, send
 
 if TYPE_CHECKING:
     import httpx2
@@ -41,12 +41,10 @@ Key = Annotated[
 ]
 DEFAULT_URL = "http://127.0.0.1:8000/v1"
 
-_TIMEOUT_S, _CONNECT_TIMEOUT_S = 120, 5
 _TRIES = 5
 _RETRIED = frozenset({429, 500, 502, 503, 504})
 _MAX_WAIT_S = 30.0
 _PAGE = 100
-_LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
 
 
 class ApiError(ControlError):
@@ -61,17 +59,7 @@ class ApiClient:
     """A server's API with one key. Use it as a context manager."""
 
     def __init__(self, url: str, key: str) -> None:
-        import httpx2  # here, because few commands have use for it
-
-        is_near = urlsplit(url).hostname in _LOOPBACK
-        self._url = url
-        self._failures = httpx2.HTTPError
-        self._client = httpx2.AsyncClient(
-            base_url=url.rstrip("/"),
-            headers={"authorization": f"Bearer {key}"},
-            timeout=httpx2.Timeout(_TIMEOUT_S, connect=_CONNECT_TIMEOUT_S),
-            trust_env=not is_near,  # a proxy is for what is far away
-        )
+        self._client = client_of(url.rstrip("/"), headers={"authorization": f"Bearer {key}"})
 
     async def __aenter__(self) -> Self:
         return self
@@ -125,13 +113,8 @@ class ApiClient:
             num_tries += 1
             for _, stream in (content.get("files") or {}).values():
                 stream.seek(0)
-            try:
-                response = await self._client.request(method, path, **content)
-            except self._failures as error:
-                raise NotReached(
-                    f"no server answers at {self._url} ({type(error).__name__}); "
-                    "is it running, and is the address right?"
-                ) from None
+            request = self._client.build_request(method, path, **content)
+            response = await send(self._client, request)
             if response.is_success:
                 return response.json()
             if num_tries == _TRIES or not _asks_for_retry(response):

@@ -18,11 +18,9 @@ from urllib.parse import urlsplit
 import httpx2
 import orjson
 
-from anzoth.control import NotReached
 from anzoth.isolation.comparing import Answer
 from anzoth.isolation.tenants import Party
-
-_TIMEOUT = httpx2.Timeout(120, connect=5)
+from anzoth.server_over_http import client_of, send
 
 
 @dataclass(slots=True, frozen=True)
@@ -76,13 +74,10 @@ class AsksServer:
     """A server, as a client of its API sees it. Use it as a context manager."""
 
     def __init__(self, url: str) -> None:
-        """`url` with its `/v1`. Servers beyond this machine may be behind a proxy."""
+        """`url` with its `/v1`."""
         self.url = url
-        is_near = urlsplit(url).hostname in ("127.0.0.1", "::1", "localhost")
-        self._client = httpx2.AsyncClient(
-            base_url=url.rstrip("/").removesuffix("/v1"),
-            timeout=_TIMEOUT,
-            trust_env=not is_near,
+        self._client = client_of(
+            url.rstrip("/").removesuffix("/v1"),
             limits=httpx2.Limits(max_connections=1, keepalive_expiry=60),
         )
 
@@ -110,15 +105,9 @@ class AsksServer:
             data=dict(content.form) or None,
             headers=dict(who.headers),
         )
-        try:
-            began_ns = time.perf_counter_ns()
-            response = await self._client.send(request)
-            elapsed_us = (time.perf_counter_ns() - began_ns) // 1000
-        except httpx2.HTTPError as error:
-            raise NotReached(
-                f"no server answers at {self.url} ({type(error).__name__}); "
-                "is it running, and is the address right?"
-            ) from None
+        began_ns = time.perf_counter_ns()
+        response = await send(self._client, request)
+        elapsed_us = (time.perf_counter_ns() - began_ns) // 1000
         self._client.cookies.clear()
         headers = tuple((name.lower(), value) for name, value in response.headers.multi_items())
         return Answer(response.status_code, headers, response.content, elapsed_us)
