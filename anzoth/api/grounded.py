@@ -11,7 +11,6 @@ Does not know: how anything is found or packed (see `gateway.knowledge`).
 
 from __future__ import annotations
 
-import math
 import secrets
 import time
 from collections.abc import Mapping
@@ -25,8 +24,7 @@ from anzoth.api.citing import Extras, annotations_by
 from anzoth.api.fields import unsupported
 from anzoth.api.files import owner_of
 from anzoth.api.requests import ChatRequest
-from anzoth.api.timeout import deadline_s
-from anzoth.errors import DeadlineExceeded
+from anzoth.api.timeout import left_ms
 from anzoth.gateway.aliases import Alias
 from anzoth.gateway.knowledge.citations import Evidence
 from anzoth.gateway.knowledge.found import FoundChunk
@@ -52,14 +50,8 @@ async def retrieve(call: Call, alias: Alias | None, request: ChatRequest) -> Ret
         return None
     if request.documents:
         raise unsupported("documents", "cannot stand beside knowledge bases")
-    until_s = deadline_s(call.request)
-    timeout_ms: int | None = None
-    if until_s is not None:
-        timeout_ms = math.ceil((until_s - time.monotonic()) * 1000)
-        if timeout_ms <= 0:
-            raise DeadlineExceeded()
     return await call.services.grounding.retrieve(
-        call.principal, owner_of(call), use, request.messages, timeout_ms=timeout_ms
+        call.principal, owner_of(call), use, request.messages, timeout_ms=left_ms(call.request)
     )
 
 

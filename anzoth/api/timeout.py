@@ -13,7 +13,10 @@ Does not know: queues, or who watches the clock.
 
 from __future__ import annotations
 
-from anzoth.errors import InvalidValue
+import math
+import time
+
+from anzoth.errors import DeadlineExceeded, InvalidValue
 from anzoth.frames import MAX_TIMEOUT_MS
 from anzoth.http.messages import Request
 
@@ -34,3 +37,17 @@ def deadline_s(request: Request) -> float | None:
             param=HEADER,
         )
     return request.received_at_s + int(digits) / 1000
+
+
+def left_ms(request: Request) -> int | None:
+    """What is left of it, at least a millisecond. None: the client waits.
+
+    Raises InvalidValue, and DeadlineExceeded when nothing is left.
+    """
+    until_s = deadline_s(request)
+    if until_s is None:
+        return None
+    left = math.ceil((until_s - time.monotonic()) * 1000)
+    if left <= 0:
+        raise DeadlineExceeded()
+    return left

@@ -12,7 +12,6 @@ Does not know: how anything is found (see `gateway.knowledge.searching`).
 
 from __future__ import annotations
 
-import time
 import unicodedata
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -33,7 +32,7 @@ from anzoth.api.fields import (
 )
 from anzoth.api.ranking_options import Ranking, ranking_options
 from anzoth.api.vector_store_fields import store_id
-from anzoth.errors import DeadlineExceeded, ModelUnavailable
+from anzoth.errors import ModelUnavailable
 from anzoth.gateway.knowledge.found import Found, FoundChunk, SearchRequest
 from anzoth.gateway.knowledge.query_vectors import Embed, Wanted
 from anzoth.http.messages import Response
@@ -90,23 +89,12 @@ async def search(call: Call) -> Answer:
         [store_id(call)],
         request,
         key_id=call.principal.key_id,
-        timeout_ms=_timeout_ms(call),
+        timeout_ms=timeout.left_ms(call.request),
         embed=_counted(call),
     )
     call.record.finish_reason = "stop"
     content = orjson.dumps(_page(request.queries, found))
     return Response(200, content, headers=[*call.headers, ("cache-control", "no-store")])
-
-
-def _timeout_ms(call: Call) -> int | None:
-    """What is left of it. Raises InvalidValue and DeadlineExceeded."""
-    deadline_s = timeout.deadline_s(call.request)
-    if deadline_s is None:
-        return None
-    left_ms = int(1000 * (deadline_s - time.monotonic()))
-    if left_ms <= 0:
-        raise DeadlineExceeded()
-    return left_ms
 
 
 def _counted(call: Call) -> Embed:
