@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Generic, TypeVar, cast
@@ -28,7 +29,7 @@ M = TypeVar("M")
 C = TypeVar("C", bound="PeerConnection")
 
 
-class PeerConnection(asyncio.Protocol, Generic[M]):
+class PeerConnection(ABC, asyncio.Protocol, Generic[M]):
     """One socket to one peer. Subclasses say what to do with its messages."""
 
     def __init__(self, peer: str, decoder: FrameDecoder[M], max_unsent_bytes: int) -> None:
@@ -49,13 +50,13 @@ class PeerConnection(asyncio.Protocol, Generic[M]):
         if self._transport is not None:
             self._transport.abort()
 
+    @abstractmethod
     def greet(self, message: M) -> None:
         """The first message. Raises FrameError unless it is a Hello."""
-        raise NotImplementedError
 
+    @abstractmethod
     def received(self, message: M, payload: bytes) -> None:
         """Any other message. Raises FrameError for what such a peer does not say."""
-        raise NotImplementedError
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         # uvloop's transports are not subclasses of asyncio's, only shaped like them.
