@@ -9,6 +9,7 @@ Does not know: what the kernels compute (see bm25.py, coded.py, fusion.py), or w
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import logging
 import os
@@ -73,9 +74,9 @@ def load() -> Kernel | None:
     """The kernels; None: there are none, and numpy computes instead."""
     if os.environ.get(VARIABLE) == "numpy":
         return None
-    files = sorted(Path(__file__).parent.glob("native_search.*so"))
-    if files:
-        return Kernel(files[0])
+    for file in sorted(Path(__file__).parent.glob("native_search.*so")):
+        with contextlib.suppress(OSError, AttributeError):  # of another machine, or version
+            return Kernel(file)
     log.warning(
         "no compiled kernels for search: numpy computes instead, several times slower "
         "(install a C++ compiler, then this package again)"
