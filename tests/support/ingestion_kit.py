@@ -314,3 +314,20 @@ def sentences(count: int, topic: str = "the lamp", start: int = 0) -> bytes:
         for number in range(start, start + count)
     ]
     return "\n\n".join(said).encode()
+
+
+async def read_all(*gateways: Gateway) -> list[str]:
+    """How each reading ended, until nobody finds anything to read."""
+    outcomes: list[str] = []
+
+    async def work(gateway: Gateway) -> None:
+        while (outcome := await gateway.ingestion.read_next()) is not None:
+            outcomes.append(outcome)
+
+    await asyncio.gather(*(work(gateway) for gateway in gateways))
+    return outcomes
+
+
+async def until_asked(world: World) -> None:
+    """The engine has been asked for vectors."""
+    await world.peer.until(lambda: bool(world.peer.embeds))
