@@ -14,7 +14,7 @@ from pathlib import Path
 
 import orjson
 import pytest
-from api_harness import PRINCIPAL
+from api_stand_ins import PRINCIPAL
 from checkpoints import write_checkpoint
 from pytest_benchmark.fixture import BenchmarkFixture
 

@@ -32,7 +32,8 @@ from pathlib import Path
 from typing import Any
 
 import asyncpg
-from api_harness import PRINCIPAL, Api, running_api
+from api_harness import Api, running_api
+from api_stand_ins import PRINCIPAL
 from checkpoints import write_checkpoint
 from ledger_kit import Customer, add_customer
 

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import orjson
-from api_harness import AlwaysReady, ListedDenials, ListedUsage, NothingBefore, Reply
+from api_stand_ins import AlwaysReady, ListedDenials, ListedUsage, NothingBefore, Reply
 from argon2 import PasswordHasher
 
 from anzoth.account_config import AccountsConfig, OidcConfig

@@ -8,7 +8,8 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from api_harness import MODEL, PRINCIPAL, Api, Scenario, running_api
+from api_harness import MODEL, Api, Scenario, running_api
+from api_stand_ins import PRINCIPAL
 from checkpoints import write_embedding_checkpoint
 from engine_peer import EMBEDDING_HELLO
 

@@ -8,7 +8,8 @@ from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
-from api_harness import MODEL, PRINCIPAL, Api, MemorySink, Scenario, record, until
+from api_harness import MODEL, Api, Scenario, record, until
+from api_stand_ins import PRINCIPAL, MemorySink
 from checkpoints import EOS_ID
 from engine_peer import Said
 from principals import make_principal

@@ -7,7 +7,8 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from api_harness import MODEL, PRINCIPAL, Api, Scenario
+from api_harness import MODEL, Api, Scenario
+from api_stand_ins import PRINCIPAL
 from checkpoints import EOS_ID
 from engine_peer import Said
 

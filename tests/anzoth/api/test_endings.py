@@ -7,7 +7,8 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from api_harness import MODEL, PRINCIPAL, Api, MemorySink, Scenario, record, until
+from api_harness import MODEL, Api, Scenario, record, until
+from api_stand_ins import PRINCIPAL, MemorySink
 from engine_peer import Said
 
 from anzoth.errors import CapacityUnavailable

@@ -7,7 +7,8 @@ from dataclasses import replace
 from uuid import UUID
 
 import pytest
-from api_harness import MODEL, PRINCIPAL, Api, Scenario
+from api_harness import MODEL, Api, Scenario
+from api_stand_ins import PRINCIPAL
 from principals import make_principal
 
 from anzoth.gateway.principal import Principal, TenantHandle

@@ -11,7 +11,8 @@ from uuid import UUID
 
 import orjson
 import pytest
-from api_harness import MODEL, PRINCIPAL, Api, MemorySink, Reply, running_api, until
+from api_harness import MODEL, Api, running_api, until
+from api_stand_ins import PRINCIPAL, MemorySink, Reply
 from openai_peer import (
     KEY_VARIABLE,
     SECRET,

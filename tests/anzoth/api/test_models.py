@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
-from api_harness import MODEL, PRINCIPAL, Api, Scenario
+from api_harness import MODEL, Api, Scenario
+from api_stand_ins import PRINCIPAL
 
 Run = Callable[[Scenario], None]
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from accounts_kit import PEPPER, Browser, Site, run_site
-from api_harness import Reply
+from api_stand_ins import Reply
 from openai.types.admin.organization import AdminAPIKey
 from openai.types.admin.organization.admin_api_key_create_response import AdminAPIKeyCreateResponse
 from openai.types.admin.organization.projects import (

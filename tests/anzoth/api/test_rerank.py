@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from api_harness import MODEL, PRINCIPAL, Api, Scenario, running_api
+from api_harness import MODEL, Api, Scenario, running_api
+from api_stand_ins import PRINCIPAL
 from checkpoints import write_rerank_checkpoint
 from engine_peer import RERANK_HELLO, score_of
 from principals import make_principal

@@ -11,7 +11,7 @@ from urllib.parse import parse_qs, quote, urlsplit
 
 import pytest
 from accounts_kit import PASSWORD, PEPPER, Browser, Site, run_site
-from api_harness import Reply
+from api_stand_ins import Reply
 from oidc_provider import CLIENT_ID, CLIENT_SECRET, OTHER_KEY, OidcProvider, oidc_provider
 
 from anzoth.account_config import AccountsConfig, OidcConfig

@@ -16,7 +16,8 @@ from typing import Any
 from uuid import UUID
 
 import pytest
-from api_harness import PRINCIPAL, Api, running_api
+from api_harness import Api, running_api
+from api_stand_ins import PRINCIPAL
 from ledger_kit import START, Customer, add_customer, insert
 from openai.types.admin.organization import UsageCompletionsResponse, UsageCostsResponse
 

@@ -7,7 +7,8 @@ from typing import Any
 
 import orjson
 import pytest
-from api_harness import Api, MemorySink, Scenario, record, until
+from api_harness import Api, Scenario, record, until
+from api_stand_ins import MemorySink
 from engine_peer import Said
 
 from anzoth.errors import LedgerUnavailable

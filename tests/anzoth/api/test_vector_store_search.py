@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from api_harness import MODEL, Reply
+from api_harness import MODEL
+from api_stand_ins import Reply
 from knowledge_kit import Knowledge, Scenario, run_knowledge
 from principals import make_principal
 

@@ -8,7 +8,8 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import pytest
-from api_harness import PRINCIPAL, until
+from api_harness import until
+from api_stand_ins import PRINCIPAL
 from checkpoints import write_checkpoint
 from engine_peer import EnginePeer, Said
 

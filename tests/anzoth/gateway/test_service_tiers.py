@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from api_harness import PRINCIPAL
+from api_stand_ins import PRINCIPAL
 
 from anzoth.gateway.directory import DEFAULT_SCOPES
 from anzoth.gateway.scopes import PRIORITY_SCOPE, SCOPES
