@@ -194,7 +194,7 @@ def test_a_deleted_tenant_is_served_no_more_and_leaves_nothing_in_the_cache(serv
     server.cli("tenants", "create", "leaving")
     created = server.cli("keys", "create", "--tenant", "leaving", "--name", "k")
     prompt = {"role": "user", "content": "The code word of the leaving tenant is walnut. " * 8}
-    endless = {**GOOD, "messages": [prompt], "max_tokens": 900, "ignore_eos": True, "stream": True}
+    endless = {**GOOD, "messages": [prompt], "max_tokens": 1800, "ignore_eos": True, "stream": True}
     with (
         server.client(created["key"]) as client,
         client.stream("POST", CHAT, json=endless) as stream,
