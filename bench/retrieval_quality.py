@@ -5,7 +5,9 @@
 Prints binary nDCG@10 and recall@100 of keyword search, of search by all-MiniLM-L6-v2's vectors (by
 Anzoth's own encoder, exactly), and of both fused by each method; beside them what public tools gave
 (bm25s, sentence-transformers) for the first two and for plain RRF and min-max. Each leg lists its
-best 100, and both score all of these. `--vectors` keeps the vectors, which take minutes to make.
+best 100, and both score all of these. Words that only ask (`analyzer.QUESTION_WORDS`) are not
+looked for, as in the product; bm25s looked for them. `--vectors` keeps the vectors, which take
+minutes to make.
 
 The last lines say how well the calibrated score works as a probability: `expected calibration
 error` over the best 20 of each question, and what a threshold for "not in the documents" does to
@@ -68,7 +70,7 @@ class Legs:
         self, text: str, vector: NDArray[np.float32]
     ) -> tuple[list[Leg], list[Leg], Calibrated]:
         """What each leg lists (sparse, dense); the same of the union; what calibrates them."""
-        terms = analyzer("english").terms(text)
+        terms = analyzer("english").query_terms(text)
         similarities = self.vectors @ vector
         nearest = np.argsort(-similarities, kind="stable")[:DEPTH].astype(np.uint32)
         listed = [

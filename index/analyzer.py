@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import cache
 from itertools import chain, pairwise
 from typing import Protocol
@@ -33,6 +33,19 @@ STOP_WORDS = frozenset(
 )
 
 
+# What only asks: the answer need not have it, and a store that happens not to have it at all is no
+# worse for that. Written in capitals it is a name (WHO).
+QUESTION_WORDS = frozenset(
+    (
+        *("what", "who", "whom", "whose", "which", "when", "where", "why", "how", "do", "does"),
+        *("did", "can", "could", "should", "would", "shall", "am", "were", "been", "has", "have"),
+        *("had", "having", "me", "my", "mine", "we", "our", "ours", "you", "your", "yours", "he"),
+        *("him", "his", "she", "her", "hers", "them", "theirs", "its", "those", "please", "tell"),
+        *("much", "many", "any", "some", "about", "get"),
+    )
+)
+
+
 class Analyzer(Protocol):
     """Makes terms of a text; the same text always has the same terms. Safe to share by threads."""
 
@@ -43,6 +56,10 @@ class Analyzer(Protocol):
 
     def terms(self, text: str) -> list[str]:
         """In the order of the text, repeated as often as they occur."""
+        ...
+
+    def query_terms(self, text: str) -> list[str]:
+        """Those of a question to look for: without words that only ask, if there are others."""
         ...
 
 
@@ -81,7 +98,14 @@ class _English:
         self._stems = _Stems()
 
     def terms(self, text: str) -> list[str]:
-        words = self._find_words(text.lower())
+        return self._terms(self._find_words(text.lower()))
+
+    def query_terms(self, text: str) -> list[str]:
+        words = self._find_words(text)
+        asked = [word for word in words if word.isupper() or word.lower() not in QUESTION_WORDS]
+        return self._terms(map(str.lower, asked)) or self.terms(text)
+
+    def _terms(self, words: Iterable[str]) -> list[str]:
         return list(filter(None, map(self._stems.__getitem__, words)))
 
 
@@ -104,6 +128,9 @@ class _Plain:
         if self._has_unspaced(text):
             words = [term for word in words for term in self._divided(word)]
         return [word[:MAX_TERM_CHARACTERS] for word in words]
+
+    def query_terms(self, text: str) -> list[str]:
+        return self.terms(text)
 
     def _divided(self, word: str) -> Iterator[str]:
         """Runs of unspaced script as pairs of characters (one, where it stands alone)."""

@@ -242,7 +242,7 @@ class Collection:
         return Search(
             self._state,
             None if vector is None else unit_vector(vector, self.dimensions),
-            [] if text is None else self._analyzer.terms(text),
+            [] if text is None else self._analyzer.query_terms(text),
             max(MIN_CANDIDATES, 2 * k),
         ).answer(k, filters, fusion)
 

@@ -65,8 +65,13 @@ class Statistics:
         return _idf(self.num_documents, self.frequencies.get(term, 0))
 
     def ceiling(self, terms: Iterable[str]) -> float:
-        """Σ idf: what scores come near to, and never reach, as these terms are repeated."""
-        return sum(map(self.idf, terms))
+        """Σ idf: what scores come near to, and never reach, as these terms are repeated.
+
+        A term that no document has weighs as much as one that a single document has: in a store of
+        one document it would otherwise outweigh four that are there.
+        """
+        known = (max(1, self.frequencies.get(term, 0)) for term in terms)
+        return sum(_idf(self.num_documents, frequency) for frequency in known)
 
 
 class SparseSegment:

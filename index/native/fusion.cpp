@@ -24,9 +24,10 @@ void order(const T* values, int64_t num_values, int64_t count, int32_t* position
     std::copy(all.begin(), all.begin() + count, positions);
 }
 
-// The mean of the evidence of a row's nearest among the others, weighted by similarity.
-double around(const float* similarities, const double* evidence, int64_t num_rows, int64_t own, int64_t num_neighbours,
-              double least_weight) {
+// What a row's nearest among the others add to its evidence: a part of the way to their mean, weighted by similarity,
+// which is less where they are less alike than `alike` on average.
+double pull(const float* similarities, const double* evidence, int64_t num_rows, int64_t own, int64_t num_neighbours,
+            double neighbours_part, double alike, double least_weight) {
     int32_t nearest[16];
     int64_t count = 0;
     for (int64_t row = 0; row < num_rows; ++row) {
@@ -41,7 +42,8 @@ double around(const float* similarities, const double* evidence, int64_t num_row
         sum += weight * evidence[nearest[i]];
         weights += weight;
     }
-    return sum / weights;
+    double part = neighbours_part * std::min(1.0, weights / (double(num_neighbours) * alike));
+    return part * (sum / weights - evidence[own]);
 }
 
 }  // namespace
@@ -80,15 +82,15 @@ EXPORT int64_t anzoth_fusion_evidence(const uint32_t* dense_rows, const float* d
 // is (num_best, num_best), or null: nothing is smoothed. num_neighbours ≤ 16.
 EXPORT void anzoth_fusion_best(const double* evidence, int64_t num_rows, const int32_t* best, int64_t num_best,
                                const float* similarities, int64_t num_neighbours, double neighbours_part,
-                               double least_weight, double slope, double centre, double* probabilities, int64_t k,
-                               int32_t* positions) {
+                               double alike, double least_weight, double slope, double centre, double* probabilities,
+                               int64_t k, int32_t* positions) {
     std::copy(evidence, evidence + num_rows, probabilities);
     if (similarities) {
         std::vector<double> own(num_best);
         for (int64_t i = 0; i < num_best; ++i) own[i] = evidence[best[i]];
         for (int64_t i = 0; i < num_best; ++i) {
-            double theirs = around(similarities + i * num_best, own.data(), num_best, i, num_neighbours, least_weight);
-            probabilities[best[i]] += neighbours_part * (theirs - own[i]);
+            probabilities[best[i]] += pull(similarities + i * num_best, own.data(), num_best, i, num_neighbours,
+                                           neighbours_part, alike, least_weight);
         }
     }
     for (int64_t i = 0; i < num_rows; ++i) probabilities[i] = 1 / (1 + std::exp(-slope * (probabilities[i] - centre)));

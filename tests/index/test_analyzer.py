@@ -63,6 +63,20 @@ def test_plain_does_not_care_how_characters_are_composed(text: str) -> None:
     assert plain.terms(unicodedata.normalize("NFD", text)) == plain.terms(text)
 
 
+@pytest.mark.parametrize(
+    ("question", "terms"),
+    [
+        ("What is the code of the store room?", ["code", "store", "room"]),
+        ("How do I get my badge", ["badg"]),
+        ("What does the WHO say about IT?", ["who", "say"]),
+        ("Who are you?", ["who", "you"]),
+        ("", []),
+    ],
+)
+def test_english_does_not_look_for_words_that_only_ask(question: str, terms: list[str]) -> None:
+    assert analyzer("english").query_terms(question) == terms
+
+
 @pytest.mark.parametrize("name", ["english", "plain"])
 def test_a_giant_word_is_cut(name: str) -> None:
     (term,) = analyzer(name).terms("x7" * 5000)

@@ -12,7 +12,10 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from anzoth.index.fusion import (
+    ALIKE,
     ANSWERABLE,
+    CENTRE,
+    SLOPE,
     Calibrated,
     Convex,
     Fused,
@@ -37,8 +40,8 @@ METHODS = [Calibrated(background=0.1, ceiling=12.0), Convex(0.3), Rrf(), Rrf(0.2
 scored = st.dictionaries(st.integers(0, 30), st.floats(-1, 1, width=16), max_size=12).map(leg)
 
 
-def as_it_was(dense: Leg, sparse: Leg, k: int, method: Calibrated) -> list[tuple[Any, ...]]:
-    """The calibrated fusion as it was before there was a kernel, kept to compare with."""
+def as_first_written(dense: Leg, sparse: Leg, k: int, method: Calibrated) -> list[tuple[Any, ...]]:
+    """The calibrated fusion without the kernel's order of work, to compare with."""
     sparse = Leg(sparse.rows[sparse.scores > 0], sparse.scores[sparse.scores > 0])
     all_rows = np.union1d(dense.rows, sparse.rows)
     legs, positions = [], []
@@ -63,8 +66,10 @@ def as_it_was(dense: Leg, sparse: Leg, k: int, method: Calibrated) -> list[tuple
         weights = np.take_along_axis(like, nearest, axis=1).clip(1e-6).astype(float)
         around = np.average(evidence[best][nearest], axis=1, weights=weights)
         evidence = evidence.copy()
-        evidence[best] += (around - evidence[best]) / 3
-    scores = 1 / (1 + np.exp(-5.0 * (evidence - 0.73)))
+        company = np.minimum(1, weights.sum(axis=1) / 5 / ALIKE)
+        evidence = evidence.copy()
+        evidence[best] += company * (around - evidence[best]) / 3
+    scores = 1 / (1 + np.exp(-SLOPE * (evidence - CENTRE)))
     return [
         (
             int(all_rows[at]),
@@ -97,7 +102,7 @@ many_scored = st.dictionaries(st.integers(0, 199), few_scores | st.floats(0, 9, 
     seed=st.none() | st.integers(0, 9),
     use_compiled=st.booleans(),
 )
-def test_calibrated_fusion_is_what_it_was_before_it_was_compiled_ties_included(
+def test_calibrated_fusion_is_the_same_by_either_way_ties_included(
     dense: Leg,
     sparse: Leg,
     k: int,
@@ -112,7 +117,7 @@ def test_calibrated_fusion_is_what_it_was_before_it_was_compiled_ties_included(
         vectors = (drawn / np.linalg.norm(drawn, axis=1, keepdims=True)).__getitem__
     method = Calibrated(background, ceiling, vectors)
     found = fuse(dense, sparse, k, method, use_compiled=use_compiled)
-    expected = as_it_was(dense, sparse, k, method)
+    expected = as_first_written(dense, sparse, k, method)
     assert [(row, *rest) for row, _, *rest in found] == [(row, *rest) for row, _, *rest in expected]
     np.testing.assert_allclose(
         [one[1] for one in found], [one[1] for one in expected], rtol=0, atol=1e-6
@@ -184,7 +189,7 @@ def test_calibrated_is_the_mean_of_both_legs_evidence() -> None:
     method = Calibrated(background=0.2, ceiling=20.0)
     (one,) = fuse(leg({1: 0.6}), leg({1: 6.0}), 1, method)
     evidence = ((0.6 - 0.2) / 0.8 + 2.5 * 6 / 20) / 2
-    assert one.score == pytest.approx(1 / (1 + math.exp(-5 * (evidence - 0.73))))
+    assert one.score == pytest.approx(1 / (1 + math.exp(-SLOPE * (evidence - CENTRE))))
 
 
 def test_a_leg_that_found_nothing_has_no_say() -> None:
@@ -216,6 +221,20 @@ def test_neighbours_lift_a_chunk_in_company_over_a_lonely_one() -> None:
     together = Calibrated(background=0.1, ceiling=0.0, vectors=vectors)
     assert rows(fuse(leg(scores), leg({}), 3, alone)) == [11, 1, 2]
     assert rows(fuse(leg(scores), leg({}), 8, together)) == [*about, 11]
+
+
+def test_the_only_other_chunk_says_little_where_it_is_about_something_else() -> None:
+    def alike(similarity: float) -> Calibrated:
+        corners = np.array([[1, 0], [similarity, math.sqrt(1 - similarity**2)]], np.float32)
+        return Calibrated(background=0.05, ceiling=0.0, vectors=corners.__getitem__)
+
+    scores = leg({0: 0.6, 1: 0.1})
+    alone = Calibrated(background=0.05, ceiling=0.0)
+    (by_itself, beside_a_stranger, beside_a_twin) = (
+        fuse(scores, leg({}), 1, method)[0].score for method in (alone, alike(0.02), alike(0.98))
+    )
+    assert beside_a_stranger == pytest.approx(by_itself, rel=0.02)
+    assert beside_a_twin < 0.9 * by_itself
 
 
 def test_one_chunk_has_no_neighbours() -> None:

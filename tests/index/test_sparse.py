@@ -260,6 +260,12 @@ def test_segments_with_common_statistics_score_like_one() -> None:
     assert found[0][1] < statistics.ceiling(terms)
 
 
+def test_a_word_that_is_nowhere_counts_as_much_as_one_that_is_somewhere_once() -> None:
+    statistics = SparseSegment.build([["pump", "valve", "water"]]).statistics(["pump", "weight"])
+    assert statistics.ceiling(["pump", "weight"]) == pytest.approx(2 * statistics.idf("pump"))
+    assert statistics.idf("weight") > 4 * statistics.idf("pump")
+
+
 @pytest.mark.parametrize("kernel", KERNELS)
 def test_threads_that_share_a_segment_get_their_own_answers(kernel: str) -> None:
     documents = random_documents(7, 2000, 100, 30)

@@ -21,7 +21,7 @@ from anzoth.gateway.knowledge.spans import Span
 from anzoth.gateway.knowledge.store_attributes import AttributeValue
 from anzoth.index_frames import MAX_HITS, MAX_QUERY_BYTES, Fusion
 
-ANSWERABLE = 0.09
+ANSWERABLE = 0.058
 """A best score below says that the answer is not in the documents: `index.fusion.ANSWERABLE`, where
 it was measured and which only the retriever loads. Of `calibrated` scores; others say nothing."""
 MAX_FILTER_BYTES = 64 << 10
