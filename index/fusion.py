@@ -38,8 +38,8 @@ SLOPE, CENTRE = 4.76, 0.785
 """From evidence to log-odds. Fitted on the relevance of Cranfield's best 20 to its questions, with
 all-MiniLM-L6-v2, 2026-11-27. They move no chunk past another."""
 ANSWERABLE = 0.058
-"""A best score below says that the answer is not in the documents. Same day, stores of 1 to 14 short
-documents (bench/small_stores.py): 94 to 97 % of the questions that they answer are above, and of
+"""A best score below says that the answer is not in the documents. Same day, stores of 1 to 14
+short documents (bench/small_stores.py): 94 to 97 % of the questions that they answer are above, of
 others 4 to 30 %; Cranfield (bench/retrieval_quality.py): all of its 225 questions, and 11 of 40
 about anything else. It errs on that side because a model that reads passages can still say that
 the answer is not there, and a refusal is final."""
