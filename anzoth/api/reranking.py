@@ -35,28 +35,26 @@ async def of_search(call: Call, ranking: Ranking) -> Reranking | None:
     Raises ModelNotFound, ModelNotAllowed or InvalidValue for a reranker that the caller names, and
     DatabaseUnavailable.
     """
-    if ranking.ranker in OPERATORS_RANKER:
-        by = call.services.rerankers.of_operator()
-        return None if by is None else Reranking(by, counted(call))
-    return await _named(call, ranking)
+    return await _reranking(call, ranking, _counted(call))
 
 
 async def of_chat(call: Call, ranking: Ranking) -> Reranking | None:
     """For a search that a chat is answered from. What that takes is nobody's cost, as the embedding
     of its queries is not, unless the caller names the reranker. Raises the same."""
-    if ranking.ranker in OPERATORS_RANKER:
-        by = call.services.rerankers.of_operator()
-        return None if by is None else Reranking(by, _uncounted(call))
-    return await _named(call, ranking)
+    return await _reranking(call, ranking, _uncounted(call))
 
 
-async def _named(call: Call, ranking: Ranking) -> Reranking | None:
+async def _reranking(call: Call, ranking: Ranking, by_operators: Score) -> Reranking | None:
     if ranking.ranker == NO_RANKER:
         return None
-    by = await call.services.rerankers.named(
+    rerankers = call.services.rerankers
+    if ranking.ranker in OPERATORS_RANKER:
+        by = rerankers.of_operator()
+        return None if by is None else Reranking(by, by_operators)
+    by = await rerankers.named(
         call.principal, ranking.ranker, call.request.request_id, ranking.ranker_param
     )
-    return Reranking(by, counted(call))
+    return Reranking(by, _counted(call))
 
 
 def _uncounted(call: Call) -> Score:
@@ -72,7 +70,7 @@ def _uncounted(call: Call) -> Score:
     return score
 
 
-def counted(call: Call) -> Score:
+def _counted(call: Call) -> Score:
     """What the limits do not cover is not computed. An attempt that was begun and then given up,
     because it took too long or the caller left, counts in full."""
     services, principal = call.services, call.principal

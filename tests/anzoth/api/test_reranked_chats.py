@@ -41,10 +41,11 @@ def test_every_way_into_a_knowledge_base_is_ranked_by_the_operators(run: Run) ->
         assert searcher.rerankings == [None]
         searcher.rerankings.clear()
         api.services.rerankers.default = RANKER
-        for fields in (
+        ways: tuple[dict[str, Any], ...] = (
             {"tools": [search_in("vs_1")]}, {"model": "helpdesk"}, {"key": "of_kb"},
             {"tools": [ranked_by("auto")]},
-        ):  # fmt: skip
+        )  # fmt: skip
+        for fields in ways:
             assert (await ask(api, **fields)).status == 200
         assert [made and made.by.name for made in searcher.rerankings] == [RANKER] * 4
         await ask(api, tools=[ranked_by("none")])
