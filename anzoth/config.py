@@ -25,7 +25,7 @@ from pathlib import Path
 from anzoth.account_config import AccountsConfig, OidcConfig, accounts_of, providers_of
 from anzoth.backend_config import BackendConfig, backends_of
 from anzoth.file_config import FilesConfig, files_of
-from anzoth.knowledge_config import KnowledgeConfig, knowledge_of
+from anzoth.knowledge_config import KnowledgeConfig, knowledge_of, require_reranker
 from anzoth.model_config import EngineConfig, ModelConfig, default_models, models_of
 from anzoth.settings import ConfigError, convert, section
 
@@ -177,6 +177,8 @@ def load(
         embeddings=server.embeddings,
     )
     accounts = accounts_of(document.get("accounts", {}), environ, server.host)
+    knowledge = knowledge_of(document.get("knowledge", {}), environ)
+    require_reranker(knowledge, models)
     return Config(
         server=server,
         http=section(HttpConfig, document.get("http", {}), {}, environ, "ANZOTH_HTTP_"),
@@ -186,7 +188,7 @@ def load(
         oidc=providers_of(document.get("oidc"), accounts),
         usage=_usage(document, environ),
         files=files_of(document.get("files", {}), environ),
-        knowledge=knowledge_of(document.get("knowledge", {}), environ),
+        knowledge=knowledge,
         retriever=_retriever(document, environ),
         models=models,
         backends=backends_of(document.get("backends", [])),

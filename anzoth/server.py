@@ -58,6 +58,7 @@ from anzoth.gateway.files import Files
 from anzoth.gateway.generation import Generator
 from anzoth.gateway.health import Health
 from anzoth.gateway.knowledge import service as knowledge_service
+from anzoth.gateway.knowledge.rerankers import Rerankers
 from anzoth.gateway.ledger import Ledger
 from anzoth.gateway.limit_leases import Leases
 from anzoth.gateway.limits import Limiter
@@ -178,9 +179,10 @@ async def _build(
     stack.push_async_callback(denials.close)
     tenant_keys = TenantKeys(database, settings["dsn"], master_key)
     files = Files(database, tenant_keys, from_json(FilesConfig, settings["files"]))
+    knowledge_config = from_json(KnowledgeConfig, settings["knowledge"])
     knowledge = knowledge_service.build(
         *(database, settings["dsn"], files, models, ledger, pepper, metrics),
-        from_json(KnowledgeConfig, settings["knowledge"]),
+        knowledge_config,
         retriever_socket=Path(settings["retriever_socket"]),
         index_folder=index_folder(data_dir),
     )
@@ -240,6 +242,7 @@ async def _build(
         stores=knowledge.stores,
         searcher=knowledge.searcher,
         grounding=knowledge.grounding,
+        rerankers=Rerankers(models, aliases, knowledge_config.reranker),
     )
 
 

@@ -181,6 +181,11 @@ class Metrics:
             "Searches by words alone, because no embedding model answered.",
             registry=registry,
         )
+        self._skipped_rerankings = Counter(
+            "anzoth_skipped_rerankings",
+            "Searches whose order a reranker was to decide and did not.",
+            registry=registry,
+        )
         self._stats: dict[str, Stats] = {}
         """The latest of each engine: its gauges are read from here when somebody looks."""
         self._children: dict[tuple[object, ...], Any] = {}
@@ -265,12 +270,20 @@ class Metrics:
         for field, gauge in self._retriever.items():
             gauge.set_function(lambda field=field: float(getattr(stats(), field, 0)))
 
-    def searched(self, times_ms: Mapping[str, float], *, is_degraded: bool) -> None:
+    def searched(
+        self,
+        times_ms: Mapping[str, float],
+        *,
+        is_degraded: bool,
+        is_reranking_skipped: bool = False,
+    ) -> None:
         """`times_ms`: by stage, `all` among them."""
         for stage, spent_ms in times_ms.items():
             self._of(self._search, stage).observe(spent_ms / 1000)
         if is_degraded:
             self._degraded_searches.inc()
+        if is_reranking_skipped:
+            self._skipped_rerankings.inc()
 
     def render(self) -> bytes:
         """The text exposition format."""

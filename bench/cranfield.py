@@ -15,9 +15,14 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
+
+if TYPE_CHECKING:  # they load torch
+    from anzoth.scheduler.embedding_runner import EmbeddingRunner
+    from anzoth.scheduler.texts import Text
 
 VARIABLE = "ANZOTH_CRANFIELD"
 MAX_POSITION = 4
@@ -101,7 +106,36 @@ def _embed(texts: Sequence[str], model: Path, threads: int) -> NDArray[np.float3
     tokenizer = tokenizers.Tokenizer.from_file(str(model / "tokenizer.json"))
     tokenizer.no_padding()
     tokenizer.enable_truncation(runner.max_model_tokens)
-    inputs = [Text(encoding.ids) for encoding in tokenizer.encode_batch(list(texts))]
+    return _run(runner, [Text(encoding.ids) for encoding in tokenizer.encode_batch(list(texts))])
+
+
+class CrossEncoder:
+    """A reranker's checkpoint, run by Anzoth's own encoder."""
+
+    def __init__(self, model: Path, threads: int = 1) -> None:
+        import torch
+
+        from anzoth.model_config import EngineConfig
+        from anzoth.model_kind import has_token_types
+        from anzoth.scheduler.embedding_runner import EmbeddingRunner
+        from anzoth.text.rerank_text import RerankText
+        from anzoth.text.tokenizer import Tokenizer
+
+        torch.set_num_threads(threads)
+        self._runner = EmbeddingRunner.load(model, EngineConfig(num_threads=threads))
+        tokenizer, typed = Tokenizer.load(model), has_token_types(model)
+        self._text = RerankText.load(model, tokenizer, has_token_types=typed)
+
+    def order(self, query: str, documents: Sequence[str]) -> list[int]:
+        """The documents' places, the best first; of equal ones, that which came first."""
+        from anzoth.scheduler.texts import Text
+
+        pairs = self._text.encode(query, documents, self._runner.max_model_tokens, None)
+        scores = _run(self._runner, [Text(list(one.token_ids), one.second_at) for one in pairs])
+        return np.argsort(-scores[:, 0], kind="stable").tolist()
+
+
+def _run(runner: EmbeddingRunner, inputs: Sequence[Text]) -> NDArray[np.float32]:
     vectors = np.empty((len(inputs), runner.dimensions), np.float32)
     batch: list[int] = []
     for row, text in enumerate(inputs):

@@ -1,13 +1,14 @@
 """How good are the rankings, on Cranfield?
 
-    python bench/retrieval_quality.py [--vectors DIR] [--threads 1]
+    python bench/retrieval_quality.py [--vectors DIR] [--threads 1] [--reranker CHECKPOINT]
 
 Prints binary nDCG@10 and recall@100 of keyword search, of search by all-MiniLM-L6-v2's vectors (by
 Anzoth's own encoder, exactly), and of both fused by each method; beside them what public tools gave
 (bm25s, sentence-transformers) for the first two and for plain RRF and min-max. Each leg lists its
 best 100, and both score all of these. Words that only ask (`analyzer.QUESTION_WORDS`) are not
 looked for, as in the product; bm25s looked for them. `--vectors` keeps the vectors, which take
-minutes to make.
+minutes to make. With `--reranker` also of the default fusion whose best candidates, as many as a
+search takes, that cross-encoder has put in order; none ships with Anzoth.
 
 The last lines say how well the calibrated score works as a probability: `expected calibration
 error` over the best 20 of each question, and what a threshold for "not in the documents" does to
@@ -26,6 +27,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 import cranfield
+from anzoth.gateway.knowledge.reranking import NUM_CANDIDATES
 from anzoth.index.analyzer import analyzer
 from anzoth.index.fusion import (
     ANSWERABLE,
@@ -39,7 +41,7 @@ from anzoth.index.fusion import (
     union,
 )
 from anzoth.index.sparse import SparseSegment
-from cranfield import ELSEWHERE, Cranfield
+from cranfield import ELSEWHERE, Cranfield, CrossEncoder
 
 DEPTH = 100
 SAMPLE = 256
@@ -125,15 +127,35 @@ def calibration_error(probabilities: Sequence[float], outcomes: Sequence[bool]) 
     )
 
 
-def report(data: Cranfield, legs: Legs, vectors: NDArray[np.float32]) -> None:
+def line(name: str, data: Cranfield, rankings: Sequence[list[int]]) -> str:
+    ranked = list(zip(rankings, data.relevant, strict=True))
+    gain = np.mean([cranfield.ndcg(*one) for one in ranked])
+    recalled = np.mean([cranfield.recall(*one) for one in ranked])
+    public = "".join(f"  {value:.3f}" for value in PUBLIC.get(name, ()))
+    return f"{name:32}   {gain:.4f}      {recalled:.4f} {public}"
+
+
+def rerank(encoder: CrossEncoder, data: Cranfield, query: str, ranking: list[int]) -> list[int]:
+    """As a search does."""
+    best, rest = ranking[:NUM_CANDIDATES], ranking[NUM_CANDIDATES:]
+    order = encoder.order(query, [data.documents[row] for row in best])
+    return [best[at] for at in order] + rest
+
+
+def report(
+    data: Cranfield, legs: Legs, vectors: NDArray[np.float32], encoder: CrossEncoder | None
+) -> None:
     found = [legs.search(*one) for one in zip(data.queries, vectors, strict=True)]
     print(f"{'':32}  nDCG@10  recall@100   public tools")
     for name, ranker in RANKERS.items():
-        ranked = [(ranker(*one), wanted) for one, wanted in zip(found, data.relevant, strict=True)]
-        gain = np.mean([cranfield.ndcg(*one) for one in ranked])
-        recalled = np.mean([cranfield.recall(*one) for one in ranked])
-        public = "".join(f"  {value:.3f}" for value in PUBLIC.get(name, ()))
-        print(f"{name:32}   {gain:.4f}      {recalled:.4f} {public}")
+        print(line(name, data, [ranker(*one) for one in found]))
+    if encoder is not None:
+        default = [RANKERS["calibrated (default)"](*one) for one in found]
+        reranked = [
+            rerank(encoder, data, query, ranking)
+            for query, ranking in zip(data.queries, default, strict=True)
+        ]
+        print(line(f"calibrated, best {NUM_CANDIDATES} reranked", data, reranked))
     best = [fused(both, calibrated)[:20] for _, both, calibrated in found]
     pairs = [
         (one.score, one.row in wanted)
@@ -163,6 +185,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=str(__doc__).partition("\n")[0])
     parser.add_argument("--vectors", type=Path, default=Path(".benchmarks/vectors"))
     parser.add_argument("--threads", type=int, default=1, help="for the encoder")
+    parser.add_argument("--reranker", type=Path, help="the checkpoint of a cross-encoder")
     options = parser.parse_args()
     folder = cranfield.find()
     if folder is None:
@@ -171,7 +194,8 @@ def main() -> None:
     queries = cranfield.embed(data.queries, options.vectors, options.threads)
     documents = cranfield.embed(data.documents, options.vectors, options.threads)
     legs = Legs.of(data.documents, documents)
-    report(data, legs, queries)
+    encoder = options.reranker and cranfield.CrossEncoder(options.reranker, options.threads)
+    report(data, legs, queries, encoder)
     here = []
     for text, vector in zip(data.queries, queries, strict=True):
         _, both, calibrated = legs.search(text, vector)

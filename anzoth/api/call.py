@@ -29,6 +29,7 @@ from anzoth.gateway.generation import Generation, Generator
 from anzoth.gateway.generation_request import GenerationRequest
 from anzoth.gateway.health import Health
 from anzoth.gateway.knowledge.grounding import Grounding
+from anzoth.gateway.knowledge.rerankers import Rerankers
 from anzoth.gateway.knowledge.searching import Searcher
 from anzoth.gateway.knowledge.stores import VectorStores
 from anzoth.gateway.ledger import Ledger
@@ -83,6 +84,7 @@ class Services:
     stores: VectorStores
     searcher: Searcher
     grounding: Grounding
+    rerankers: Rerankers
 
 
 @dataclass(slots=True)

@@ -17,7 +17,7 @@ Does not know: what is searched for, or what an answer looks like.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from anzoth.api.fields import (
@@ -49,6 +49,7 @@ class FileSearch:
     use: KnowledgeUse
     on_no_answer: OnNoAnswer | None = None
     shows_trace: bool = False
+    ranking: Ranking = field(default_factory=Ranking)
 
 
 _TOOL = nested(
@@ -80,7 +81,7 @@ def file_search(value: Any, param: str) -> FileSearch:
         ranking.fusion,
         ranking.score_threshold,
     )
-    return FileSearch(use, given["file_search"]["on_no_answer"], given["trace"])
+    return FileSearch(use, given["file_search"]["on_no_answer"], given["trace"], ranking)
 
 
 def only_one(searches: list[FileSearch], param: str) -> FileSearch | None:

@@ -19,10 +19,12 @@ from typing import Any
 
 import orjson
 
+from anzoth.api import reranking
 from anzoth.api.call import Answer, Call
 from anzoth.api.citing import Extras, annotations_by
 from anzoth.api.fields import unsupported
 from anzoth.api.files import owner_of
+from anzoth.api.ranking_options import Ranking
 from anzoth.api.requests import ChatRequest
 from anzoth.api.timeout import left_ms
 from anzoth.gateway.aliases import Alias
@@ -43,15 +45,18 @@ Body = dict[str, Any]  # JSON
 async def retrieve(call: Call, alias: Alias | None, request: ChatRequest) -> Retrieved | None:
     """What is found for this chat. None: it has nothing to do with knowledge bases.
 
-    Raises as `Grounding.retrieve` does, and UnsupportedParameter.
+    Raises as `Grounding.retrieve` and `reranking.of_chat` do, and UnsupportedParameter.
     """
     use = _use(call, alias, request)
     if use is None:
         return None
     if request.documents:
         raise unsupported("documents", "cannot stand beside knowledge bases")
+    asked = request.file_search
     return await call.services.grounding.retrieve(
-        call.principal, owner_of(call), use, request.messages, timeout_ms=left_ms(call.request)
+        *(call.principal, owner_of(call), use, request.messages),
+        timeout_ms=left_ms(call.request),
+        reranking=await reranking.of_chat(call, Ranking() if asked is None else asked.ranking),
     )
 
 
@@ -239,6 +244,7 @@ def _result(chunk: FoundChunk) -> Body:
         "dense_score": chunk.dense_score,
         "sparse_rank": chunk.sparse_rank,
         "sparse_score": chunk.sparse_score,
+        "rerank": reranking.shown(chunk),
     }
 
 

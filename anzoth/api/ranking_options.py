@@ -1,9 +1,10 @@
 """`ranking_options`: how a search of knowledge bases orders what it finds.
 
-OpenAI's fields, wherever a search takes them, and `fusion` (an extension): which of the methods of
-the retriever puts its two rankings together.
+OpenAI's fields, wherever a search takes them, and two extensions: `fusion`, which of the methods of
+the retriever puts its two rankings together, and as `ranker` the name of a model that then ranks
+the best anew. OpenAI's names of rankers stand for the operator's, where there is one.
 
-Does not know: what the methods do (see `anzoth.index.fusion`).
+Does not know: what the methods do (see `anzoth.index.fusion`), or which models rank.
 """
 
 from __future__ import annotations
@@ -12,27 +13,35 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from anzoth.api.fields import Field, Policy, nested, number, one_of
+from anzoth.api.fields import Field, nested, number, one_of, string
 from anzoth.errors import InvalidValue, UnsupportedParameter
 from anzoth.index_frames import Fusion
 
+NO_RANKER = "none"
+OPERATORS_RANKER = ("auto", "default-2024-11-15")
+_MAX_RANKER = 256
+"""Characters: of a model's name."""
 _MAX_WEIGHT = 1e6
 _EQUAL = {"calibrated": (1.0, 1.0), "convex": (0.5, 0.5), "rrf": (1.0, 1.0)}
 
 
 @dataclass(slots=True, frozen=True)
 class Ranking:
-    """By which method, and from which score on."""
+    """By which method, from which score on, and what ranks anew."""
 
     fusion: Fusion = field(default_factory=Fusion)
     score_threshold: float = 0.0
+    ranker: str = OPERATORS_RANKER[0]
+    """NO_RANKER, one of OPERATORS_RANKER, or a model."""
+    ranker_param: str = "ranking_options.ranker"
+    """What errors about it name."""
 
 
 def ranking_options(value: Any, param: str) -> Ranking:
     """A check (see `fields`)."""
     given = _OPTIONS(value, param)
     fusion = _fusion(given["fusion"], given["hybrid_search"], f"{param}.hybrid_search")
-    return Ranking(fusion, given["score_threshold"])
+    return Ranking(fusion, given["score_threshold"], given["ranker"], f"{param}.ranker")
 
 
 def _fusion(method: Any, weights: Mapping[str, float] | None, param: str) -> Fusion:
@@ -51,8 +60,7 @@ def _fusion(method: Any, weights: Mapping[str, float] | None, param: str) -> Fus
 
 _WEIGHT = number(0, _MAX_WEIGHT)
 _OPTIONS = nested(
-    # Which model ranks the results anew: there is none, so that each of these asks for nothing.
-    Field("ranker", one_of("none", "auto", "default-2024-11-15"), Policy.IGNORED),
+    Field("ranker", string(_MAX_RANKER, min_characters=1), default=OPERATORS_RANKER[0]),
     Field("score_threshold", number(0, 1), default=0.0),
     Field(
         "hybrid_search",

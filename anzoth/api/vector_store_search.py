@@ -1,7 +1,8 @@
 """POST /v1/vector_stores/{vector_store_id}/search: which passages answer a question?
 
-OpenAI's shape, with extensions: `ranking_options.fusion`, and in the answer `chunk` of each result
-(where it stands, and how either leg ranked it), `usage` and `trace`.
+OpenAI's shape, with extensions: in `ranking_options` a `fusion` and the name of a reranker, and in
+the answer `chunk` of each result (where it stands, and what either leg and a reranker made of it),
+`usage` and `trace`. The order is the reranker's where one had a say; `score` is the fusion's.
 
 `rewrite_query` changes what no model is needed for: composed characters are written as one (NFC),
 characters that nobody sees are taken out, and white space between words is one space. What was
@@ -18,7 +19,7 @@ from typing import Any
 
 import orjson
 
-from anzoth.api import files, timeout
+from anzoth.api import files, reranking, timeout
 from anzoth.api.call import Answer, Call
 from anzoth.api.fields import (
     Field,
@@ -61,18 +62,22 @@ FIELDS = (
 )
 
 
-def parse_search(body: Mapping[str, Any]) -> SearchRequest:
-    """Raises MissingParameter, InvalidValue or UnsupportedParameter."""
+def parse_search(body: Mapping[str, Any]) -> tuple[SearchRequest, Ranking]:
+    """What to look for, and how it is ranked.
+
+    Raises MissingParameter, InvalidValue or UnsupportedParameter.
+    """
     values = parse(FIELDS, body)
     asked: tuple[str, ...] = values["query"]
     ranking: Ranking = values["ranking_options"]
-    return SearchRequest(
+    request = SearchRequest(
         tuple(map(normalized, asked)) if values["rewrite_query"] else asked,
         values["max_num_results"],
         values["filters"],
         ranking.fusion,
         ranking.score_threshold,
     )
+    return request, ranking
 
 
 def normalized(query: str) -> str:
@@ -83,7 +88,7 @@ def normalized(query: str) -> str:
 
 
 async def search(call: Call) -> Answer:
-    request = parse_search(call.body)
+    request, ranking = parse_search(call.body)
     found = await call.services.searcher.search(
         files.owner_of(call),
         [store_id(call)],
@@ -91,6 +96,7 @@ async def search(call: Call) -> Answer:
         key_id=call.principal.key_id,
         timeout_ms=timeout.left_ms(call.request),
         embed=_counted(call),
+        reranking=await reranking.of_search(call, ranking),
     )
     call.record.finish_reason = "stop"
     content = orjson.dumps(_page(request.queries, found))
@@ -131,7 +137,10 @@ def _page(queries: Sequence[str], found: Found) -> dict[str, Any]:
         "data": list(map(_result, found.chunks)),
         "has_more": False,
         "next_page": None,
-        "usage": {"prompt_tokens": found.num_query_tokens, "total_tokens": found.num_query_tokens},
+        "usage": {
+            "prompt_tokens": found.num_query_tokens,
+            "total_tokens": found.num_query_tokens + found.num_rerank_tokens,
+        },
         "trace": found.trace,
     }
 
@@ -154,6 +163,7 @@ def _result(chunk: FoundChunk) -> dict[str, Any]:
             "headings": content.headings,
             "embedding": _rank(chunk.dense_rank, chunk.dense_score),
             "text": _rank(chunk.sparse_rank, chunk.sparse_score),
+            "rerank": reranking.shown(chunk),
         },
     }
 

@@ -61,9 +61,14 @@ class Embedder:
         self._metrics = metrics
 
     def reserve(
-        self, model: ServedModel, request: EmbeddingRequest, principal: Principal
+        self,
+        model: ServedModel,
+        request: EmbeddingRequest,
+        principal: Principal,
+        *,
+        is_part: bool = False,
     ) -> Reservation:
-        """Everything that can be refused before the engine is asked.
+        """Everything that can be refused before the engine is asked. `is_part`: see `Limiter`.
 
         Raises ModelUnavailable, InvalidValue, UnsupportedParameter, ContextLengthExceeded or
         RateLimited.
@@ -71,7 +76,9 @@ class Embedder:
         hello = model.engine.require_ready()
         check_inputs(request, hello)
         check_dimensions(request, hello, model)
-        return self._limiter.reserve(principal, model.name, request.num_tokens, 0, model.price)
+        return self._limiter.reserve(
+            principal, model.name, request.num_tokens, 0, model.price, is_part=is_part
+        )
 
     def reserve_request(self, model: str, principal: Principal) -> Reservation:
         """Of a request that goes on without the model of this name: it counts, and no token does.

@@ -84,6 +84,7 @@ class Reservation:
     _headers: Headers
     _spared: _Watched = _NOTHING
     """Limits that would have refused it and are only watched."""
+    _num_requests: int = 1
     _is_open: bool = True
 
     def extend(self, output_tokens: int) -> None:
@@ -112,7 +113,7 @@ class Reservation:
         cost = 0
         if price is not None:
             cost = price.cost(prompt_tokens, cached_tokens, output_tokens).total
-        self._finish((1, total, prompt_tokens, output_tokens, cost))
+        self._finish((self._num_requests, total, prompt_tokens, output_tokens, cost))
 
     def cancel(self) -> None:
         """The request never reached the engine: it counts for nothing. Once, like `settle`."""
@@ -170,10 +171,13 @@ class Limiter:
         prompt_tokens: int,
         output_tokens: int,
         price: Price | None = None,
+        *,
+        is_part: bool = False,
     ) -> Reservation:
         """Charges one request and all that it can use, or nothing at all. A limit that is only
         watched charges what it would have admitted, and so counts what it would have refused.
-        Without a `price` it costs nothing, now and later.
+        Without a `price` it costs nothing, now and later. `is_part`: of a request that was admitted
+        already, which needs a second model: its tokens count, and it is no request of its own.
 
         Raises LimitReached: with the exact time after which the same call would be admitted, or
         without one where there is none (see `limit_errors`); and CapacityUnavailable while other
@@ -186,19 +190,22 @@ class Limiter:
             return Reservation(total, output_tokens, price, self, rules, [], [], [])
         self.shares.check(self.now_ns)
         cost = 0 if price is None else price.highest_cost(prompt_tokens, output_tokens)
-        units = (1, total, prompt_tokens, output_tokens, cost)
+        num_requests = 0 if is_part else 1
+        units = (num_requests, total, prompt_tokens, output_tokens, cost)
         meters = self.meters(rules)
         self._ask(meters, principal.tenant)
         watched = self._check(principal, meters, units)
         charged = charge(meters, units, watched)
         counted = [m for m in meters if (m, "concurrency") not in watched] if watched else meters
-        for meter in counted:
-            meter.num_open += 1
         if self.shares.num_gateways > 1:
             self.shares.admitted(counted)
+        running = [] if is_part else counted
+        for meter in running:
+            meter.num_open += 1
         headers = _headers(meters)
         return Reservation(
-            total, output_tokens, price, self, rules, counted, [charged], headers, watched
+            *(total, output_tokens, price, self, rules, running, [charged], headers, watched),
+            num_requests,
         )
 
     def ask_past(self, principal: Principal) -> None:
@@ -262,7 +269,7 @@ class Limiter:
                     if wait_ns is not None:
                         self.shares.refused(meter, bucket.parts(units[index]))
             limits = meter.rule.limits
-            if limits.concurrency is not None:
+            if limits.concurrency is not None and units[0]:
                 most = limits.concurrency * meter.holding.share // WHOLE
                 if meter.num_open >= most:
                     in_the_way.append(_Obstacle(meter, "concurrency", 0, 0))

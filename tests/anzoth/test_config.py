@@ -326,3 +326,23 @@ def test_impossible_prices_stop_the_start_and_say_why(tmp_path: Path) -> None:
     for name, value in (("currency", "'dollars'"), ("minute_retention_days", 0)):
         with pytest.raises(ConfigError, match=name):
             config.load(written(tmp_path, f"[usage]\n{name} = {value}\n"), {}, {})
+
+
+def test_the_reranker_of_knowledge_bases_is_a_model_that_ranks(tmp_path: Path) -> None:
+    chat, ranker = checkpoint(tmp_path, "chat"), checkpoint(tmp_path, "ranker")
+    (ranker / "config.json").write_text('{"architectures": ["BertForSequenceClassification"]}')
+    models = "".join(
+        f"[[models]]\nname = '{path.name}'\npath = '{path}'\naliases = ['{path.name}-2']\n"
+        for path in (chat, ranker)
+    )
+    for name in ("ranker", "ranker-2"):
+        file = written(tmp_path, f"[knowledge]\nreranker = '{name}'\n{models}")
+        assert config.load(file, {}, {}).knowledge.reranker == name
+    off = config.load(file, {}, {"ANZOTH_KNOWLEDGE_RERANKER": ""})
+    assert off.knowledge.reranker is None
+    for name, why in (("chat", "that model ranks nothing"), ("x", "no model is called that")):
+        with pytest.raises(ConfigError) as caught:
+            config.load(file, {}, {"ANZOTH_KNOWLEDGE_RERANKER": name})
+        said = str(caught.value)
+        assert f"reranker of [knowledge] is {name!r}, but {why}" in said
+        assert said.endswith("of which there is ranker, ranker-2")

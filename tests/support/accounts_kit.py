@@ -43,6 +43,7 @@ from anzoth.gateway.generation import Generator
 from anzoth.gateway.keys import Pepper
 from anzoth.gateway.knowledge.grounding import Grounding
 from anzoth.gateway.knowledge.indexing import Indexes
+from anzoth.gateway.knowledge.rerankers import Rerankers
 from anzoth.gateway.knowledge.searching import Searcher
 from anzoth.gateway.knowledge.store_cleanup import StoreCleanup
 from anzoth.gateway.knowledge.stores import VectorStores
@@ -294,6 +295,7 @@ async def running_site(
         ),
         searcher=searcher,
         grounding=Grounding(searcher),
+        rerankers=Rerankers(models, Aliases(database, dsn), None),
     )
     try:
         yield Site(App(services, 1 << 20), dsn, database, accounts, clock, usage)

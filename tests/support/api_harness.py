@@ -51,6 +51,7 @@ from anzoth.gateway.keys import Pepper
 from anzoth.gateway.knowledge.found import Searches
 from anzoth.gateway.knowledge.grounding import Grounding
 from anzoth.gateway.knowledge.indexing import Indexes
+from anzoth.gateway.knowledge.rerankers import Rerankers
 from anzoth.gateway.knowledge.searching import Searcher
 from anzoth.gateway.knowledge.store_cleanup import StoreCleanup
 from anzoth.gateway.knowledge.stores import VectorStores
@@ -252,6 +253,7 @@ async def running_api(
         ),
         searcher=real_searcher,
         grounding=Grounding(searcher or real_searcher),
+        rerankers=Rerankers(registry, given, (knowledge_config or KnowledgeConfig()).reranker),
     )
     peer = EnginePeer(socket, script or (lambda submit, prompt, choice: []), hello)
     api = Api(

@@ -129,6 +129,7 @@ class EnginePeer:
     purges: list[Purge] = field(default_factory=list)
     answers_purges: bool = True
     vector_of: Callable[[list[int]], list[float]] = vector_of
+    score_of: Callable[[list[int]], float] = score_of
 
     def __post_init__(self) -> None:
         self.changed = asyncio.Condition()
@@ -226,7 +227,7 @@ class EnginePeer:
             for index in reversed(range(len(texts))):
                 vector = self.vector_of(texts[index])[: embed.dimensions]
                 if self.hello.dimensions == 1:
-                    vector = [score_of(texts[index])]
+                    vector = [self.score_of(texts[index])]
                 payload = struct.pack(f"<{len(vector)}f", *vector)
                 writer.write(encode(Embedded(embed.request, (index,)), payload))
 

@@ -12,6 +12,7 @@ from anzoth.errors import AnzothError, NotFound
 from anzoth.gateway.files import FileOwner
 from anzoth.gateway.knowledge.chunk_codec import ChunkContent
 from anzoth.gateway.knowledge.found import Found, FoundChunk, SearchRequest
+from anzoth.gateway.knowledge.rerankers import Reranking
 from anzoth.gateway.knowledge.spans import Span
 
 PROJECT = UUID(int=3)
@@ -52,6 +53,7 @@ class ListedSearcher:
         self.shelves: list[Shelf] = []
         self.asked: list[tuple[FileOwner, tuple[str, ...], SearchRequest, UUID | None]] = []
         self.timeouts_ms: list[int | None] = []
+        self.rerankings: list[Reranking | None] = []
         self.failure: AnzothError | None = None
         """What every search raises."""
 
@@ -68,9 +70,11 @@ class ListedSearcher:
         *,
         key_id: UUID | None,
         timeout_ms: int | None = None,
+        reranking: Reranking | None = None,
     ) -> Found:
         self.asked.append((owner, tuple(store_ids), request, key_id))
         self.timeouts_ms.append(timeout_ms)
+        self.rerankings.append(reranking)
         if self.failure is not None:
             raise self.failure
         own = [shelf for shelf in self.shelves if shelf.project_id == owner.project_id]

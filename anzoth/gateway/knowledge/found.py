@@ -17,13 +17,15 @@ import orjson
 from anzoth.errors import InvalidValue
 from anzoth.gateway.files import FileOwner
 from anzoth.gateway.knowledge.chunk_codec import ChunkContent
+from anzoth.gateway.knowledge.rerankers import Reranking
 from anzoth.gateway.knowledge.spans import Span
 from anzoth.gateway.knowledge.store_attributes import AttributeValue
 from anzoth.index_frames import MAX_HITS, MAX_QUERY_BYTES, Fusion
 
 ANSWERABLE = 0.058
-"""A best score below says that the answer is not in the documents: `index.fusion.ANSWERABLE`, where
-it was measured and which only the retriever loads. Of `calibrated` scores; others say nothing."""
+"""A best `FoundChunk.score` below says that the answer is not in the documents:
+`index.fusion.ANSWERABLE`, where it was measured and which only the retriever loads. Of `calibrated`
+scores; others say nothing, nor do a reranker's."""
 MAX_FILTER_BYTES = 64 << 10
 """As JSON. The retriever allows far fewer comparisons than fit; a frame must not be too long."""
 
@@ -39,7 +41,8 @@ class SearchRequest:
     """In OpenAI's form; the retriever checks them."""
     fusion: Fusion = field(default_factory=Fusion)
     score_threshold: float = 0.0
-    """Of the method of `fusion`; `calibrated`: a probability."""
+    """Of the method of `fusion`; `calibrated`: a probability. Whoever is below is no candidate for
+    a reranker either."""
 
     def __post_init__(self) -> None:
         if not self.queries or not all(query.strip() for query in self.queries):
@@ -50,6 +53,17 @@ class SearchRequest:
             raise InvalidValue(f"1 to {MAX_HITS} results can be asked for.")
         if self.filters is not None and len(orjson.dumps(self.filters)) > MAX_FILTER_BYTES:
             raise InvalidValue(f"At most {MAX_FILTER_BYTES} bytes of filters.", param="filters")
+
+
+@dataclass(slots=True, frozen=True)
+class Reranked:
+    """What a reranker made of a chunk. Ranks count from 1, among all candidates."""
+
+    rank: int
+    score: float
+    """On the reranker's own scale: mostly 0 to 1, for some the bare logit. No probability."""
+    fused_rank: int
+    """Where it was before."""
 
 
 @dataclass(slots=True, frozen=True)
@@ -66,11 +80,14 @@ class FoundChunk:
     """In its file, from 0."""
     content: ChunkContent
     score: float
-    """0 to 1. `calibrated`: the probability that it is relevant."""
+    """0 to 1, of the fusion, whatever the order. `calibrated`: the probability that it is
+    relevant."""
     dense_rank: int | None
     dense_score: float | None
     sparse_rank: int | None
     sparse_score: float | None
+    reranked: Reranked | None = None
+    """None: no reranker had a say in the order."""
 
 
 @dataclass(slots=True, frozen=True)
@@ -85,7 +102,12 @@ class Found:
     """That were embedded."""
     trace: Mapping[str, Any]
     """JSON: times, what each store was asked and had, what was left out, why it is `degraded`
-    (None: it is not)."""
+    (None: it is not), what became of `rerank` (None: nothing was to rank)."""
+    best_score: float | None = None
+    """The highest `FoundChunk.score` of all candidates, also of one that a reranker put so far
+    behind that it is not among `chunks`. None: that of the first of them."""
+    num_rerank_tokens: int = 0
+    """That a reranker was given."""
 
 
 class Searches(Protocol):
@@ -99,6 +121,7 @@ class Searches(Protocol):
         *,
         key_id: UUID | None,
         timeout_ms: int | None = None,
+        reranking: Reranking | None = None,
     ) -> Found: ...
 
     async def spans(self, owner: FileOwner, wanted: Sequence[Span]) -> list[str]: ...

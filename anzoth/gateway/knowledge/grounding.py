@@ -20,6 +20,7 @@ from anzoth.gateway.files import FileOwner
 from anzoth.gateway.knowledge.found import ANSWERABLE, Found, Searches, SearchRequest
 from anzoth.gateway.knowledge.packing import Cost, Packed, pack, sections
 from anzoth.gateway.knowledge.queries import queries
+from anzoth.gateway.knowledge.rerankers import Reranking
 from anzoth.gateway.knowledge.spans import Span
 from anzoth.gateway.principal import Principal
 from anzoth.index_frames import Fusion
@@ -56,10 +57,10 @@ class Retrieved:
     @property
     def has_answer(self) -> bool:
         """Whether anything found may answer. Only `calibrated` scores can say that it does not."""
-        chunks = self.found.chunks
+        chunks, best = self.found.chunks, self.found.best_score
         if not chunks or self.use.fusion.method != "calibrated":
             return bool(chunks)
-        return chunks[0].score >= ANSWERABLE
+        return (chunks[0].score if best is None else best) >= ANSWERABLE
 
     def fit(self, prompt_of: PromptOf, cost: Cost, room_tokens: int) -> tuple[Packed, list[int]]:
         """The passages and their prompt, which has at most `room_tokens`.
@@ -113,6 +114,7 @@ class Grounding:
         messages: Sequence[Mapping[str, Any]],
         *,
         timeout_ms: int | None = None,
+        reranking: Reranking | None = None,
     ) -> Retrieved:
         """Raises NotFound (a store that does not exist, is another project's or is not granted),
         InvalidValue, RetrieverUnavailable or DeadlineExceeded.
@@ -130,7 +132,10 @@ class Grounding:
             wanted, use.max_results, use.filters, use.fusion, use.score_threshold
         )
         found = await self._searcher.search(
-            owner, use.store_ids, request, key_id=principal.key_id, timeout_ms=timeout_ms
+            *(owner, use.store_ids, request),
+            key_id=principal.key_id,
+            timeout_ms=timeout_ms,
+            reranking=reranking,
         )
         spans = sections(found.chunks)
         texts = await self._searcher.spans(owner, spans) if spans else []

@@ -2,6 +2,8 @@
 
     stores checked, heads read ─▶ queries embedded ─▶ the retriever asked ─▶ rows read and opened
     one transaction               by each model       each store and query    further ones
+                                                                                      │
+                                                      ranked anew, where that is asked ◀
 
 A search sees every change that was committed before it began, whichever gateway made it: it names
 the heads that it has read. A chunk whose file was taken out meanwhile is left out, as is one that
@@ -33,6 +35,8 @@ from anzoth.gateway.knowledge.chunk_codec import ChunkCodec
 from anzoth.gateway.knowledge.found import Found, FoundChunk, SearchRequest
 from anzoth.gateway.knowledge.indexing import Indexes
 from anzoth.gateway.knowledge.query_vectors import Embed, QueryVectors, embed_queries, uncounted
+from anzoth.gateway.knowledge.rerankers import Reranking
+from anzoth.gateway.knowledge.reranking import MOST_S, NUM_CANDIDATES, PART_OF_TIME, Outcome, rerank
 from anzoth.gateway.knowledge.spans import Span
 from anzoth.gateway.knowledge.store_access import expired_store, touch
 from anzoth.gateway.knowledge.store_attributes import open_attributes
@@ -82,14 +86,18 @@ class Searcher:
         key_id: UUID | None,
         timeout_ms: int | None = None,
         embed: Embed | None = None,
+        reranking: Reranking | None = None,
     ) -> Found:
         """The best chunks of these stores together. `embed` None: by the engine, uncounted.
+        `reranking` None: in the order of the fusion.
 
         Grants are the caller's matter. Raises VectorStoreNotFound (for every store that is not the
         project's), InvalidValue (naming `filters`, or a store that has expired),
         RetrieverUnavailable, DeadlineExceeded, KeyRevoked, DatabaseDown and what `embed` raises.
         """
-        search = _Search(self, owner, list(dict.fromkeys(store_ids)), request, self._metrics)
+        until_s = None if timeout_ms is None else time.monotonic() + timeout_ms / 1000
+        ids = list(dict.fromkeys(store_ids))
+        search = _Search(self, owner, ids, request, self._metrics, reranking, until_s)
         try:
             async with asyncio.timeout(None if timeout_ms is None else timeout_ms / 1000):
                 return await search.run(embed or uncounted(owner.tenant, key_id))
@@ -175,6 +183,9 @@ class _Search:
     store_ids: Sequence[str]
     request: SearchRequest
     metrics: Metrics
+    reranking: Reranking | None
+    until_s: float | None
+    """When the request's time is over, by the monotonic clock."""
     times_ms: dict[str, float] = field(default_factory=dict)
     rows: dict[_Place, FoundRow | None] = field(default_factory=dict)
     """That were read. None: its file is not there."""
@@ -188,7 +199,7 @@ class _Search:
             vectors = await embed_queries(
                 self.searcher.models, stores.values(), self.request.queries, embed
             )
-        asked = self.request.max_results + _SPARE
+        asked = self.num_wanted + _SPARE
         num_rounds = 0
         while True:
             num_rounds += 1
@@ -199,23 +210,37 @@ class _Search:
             with _timed(self.times_ms, "read"):
                 await self._read(best)
             chosen = self._chosen(best)
-            if (
-                len(chosen) >= self.request.max_results
-                or k == MAX_HITS
-                or not self._has_more(answers, k)
-            ):
+            if len(chosen) >= self.num_wanted or k == MAX_HITS or not self._has_more(answers, k):
                 break
             asked *= _MORE
         with _timed(self.times_ms, "read"):
             chunks = await self._open(cipher, best, chosen)
+        best_score = chunks[0].score if chunks else None
+        outcome = await self._rerank(chunks)
+        if outcome is not None:
+            chunks = outcome.chunks[: self.request.max_results]
         self.times_ms["all"] = 1000 * (time.monotonic() - began_s)
-        self.metrics.searched(self.times_ms, is_degraded=bool(vectors.degraded))
+        self.metrics.searched(
+            self.times_ms,
+            is_degraded=bool(vectors.degraded),
+            is_reranking_skipped=outcome is not None and outcome.is_skipped,
+        )
+        trace = self._trace(stores, vectors.degraded, answers, num_rounds)
+        trace["rerank"] = outcome and outcome.trace
         return Found(
             tuple(chunks),
             all(hits.exact for hits in answers.values()),
             vectors.num_tokens,
-            self._trace(stores, vectors.degraded, answers, num_rounds),
+            trace,
+            best_score,
+            outcome.num_tokens if outcome is not None else 0,
         )
+
+    @property
+    def num_wanted(self) -> int:
+        """How many chunks: the results, or the candidates from which a reranker takes them."""
+        most = self.request.max_results
+        return most if self.reranking is None else max(most, NUM_CANDIDATES)
 
     async def _ask(
         self,
@@ -278,7 +303,7 @@ class _Search:
                 continue
             if row.digest in chosen:
                 self.num_duplicates += 1
-            elif len(chosen) < self.request.max_results:
+            elif len(chosen) < self.num_wanted:
                 chosen[row.digest] = place
         return list(chosen.values())
 
@@ -292,6 +317,16 @@ class _Search:
         if len(chosen) <= _INLINE_CHUNKS:
             return open_all()
         return await asyncio.to_thread(open_all)
+
+    async def _rerank(self, candidates: Sequence[FoundChunk]) -> Outcome | None:
+        """None: nothing was to rank."""
+        if self.reranking is None:
+            return None
+        most_s = MOST_S
+        if self.until_s is not None:
+            most_s = min(most_s, PART_OF_TIME * (self.until_s - time.monotonic()))
+        with _timed(self.times_ms, "rerank"):
+            return await rerank(self.reranking, self.request.queries, candidates, most_s)
 
     def _opened(self, cipher: TenantCipher, place: _Place, hit: HitRow) -> FoundChunk | None:
         """None: its row is damaged, which the log says."""

@@ -55,7 +55,8 @@ async def ask(
     ],
 )
 def test_ranking_options_say_how_the_legs_are_fused(ranking: object, fusion: Fusion) -> None:
-    assert parse_search({"query": "fox", "ranking_options": ranking}).fusion == fusion
+    request, _ = parse_search({"query": "fox", "ranking_options": ranking})
+    assert request.fusion == fusion
 
 
 @pytest.mark.parametrize(
@@ -73,7 +74,9 @@ def test_ranking_options_say_how_the_legs_are_fused(ranking: object, fusion: Fus
         ({"max_num_results": 51}, "max_num_results", InvalidValue),
         ({"filters": []}, "filters", InvalidValue),
         ({"rewrite_query": "yes"}, "rewrite_query", InvalidValue),
-        ({"ranking_options": {"ranker": "x"}}, "ranking_options.ranker", InvalidValue),
+        ({"ranking_options": {"ranker": 3}}, "ranking_options.ranker", InvalidValue),
+        ({"ranking_options": {"ranker": ""}}, "ranking_options.ranker", InvalidValue),
+        ({"ranking_options": {"ranker": "x" * 257}}, "ranking_options.ranker", InvalidValue),
         ({"ranking_options": {"fusion": "x"}}, "ranking_options.fusion", InvalidValue),
         (
             {"ranking_options": {"score_threshold": 1.1}},
@@ -115,8 +118,8 @@ def test_rewriting_a_query_changes_no_word() -> None:
         normalized("  what\tis\n\nthe\u00a0cafe\u0301\u200b \u0000fox² ") == "what is the café fox²"
     )
     body = {"query": ["the  fox", " hen "]}
-    assert parse_search({**body, "rewrite_query": True}).queries == ("the fox", "hen")
-    assert parse_search(body).queries == ("the  fox", " hen ")
+    assert parse_search({**body, "rewrite_query": True})[0].queries == ("the fox", "hen")
+    assert parse_search(body)[0].queries == ("the  fox", " hen ")
 
 
 # --- the answer -----------------------------------------------------------------------------------
@@ -152,6 +155,7 @@ def test_an_answer_has_exactly_the_documented_shape(run: Run) -> None:
                         "page": 1,
                         "last_page": 1,
                         "headings": [],
+                        "rerank": None,
                     },
                 }
             ],

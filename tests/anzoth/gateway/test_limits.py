@@ -284,3 +284,17 @@ def test_durations_read_like_go(ms: int, text: str) -> None:
     assert go_duration(ms * 10**6) == text
     if ms:
         assert go_duration(ms * 10**6 - 1) == text
+
+
+def test_a_part_of_a_request_counts_its_tokens_and_is_no_request() -> None:
+    limiter, who = Limiter(Clock()), make_principal(rpm=1, tpm=100, concurrency=1)
+    whole = limiter.reserve(who, "m", 60, 0)
+    part = limiter.reserve(who, "n", 30, 0, is_part=True)
+    assert header(part.headers(), "remaining-requests") == "0"
+    assert header(part.headers(), "remaining-tokens") == "10"
+    with pytest.raises(RateLimited, match=r"limit\.key\.tpm"):
+        limiter.reserve(who, "n", 11, 0, is_part=True)
+    part.settle(25)
+    whole.cancel()
+    again = limiter.reserve(who, "m", 75, 0)  # neither a request nor a running one is left of it
+    assert header(again.headers(), "remaining-tokens") == "0"
