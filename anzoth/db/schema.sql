@@ -148,6 +148,7 @@ CREATE TABLE anzoth.usage (
     shadow_rules text[] NOT NULL DEFAULT '{}', -- that are only watched, and would have refused it
     target text,                            -- where an alias led to; NULL: none was asked for
     attempts text[] NOT NULL DEFAULT '{}',  -- each of its targets that was tried, and how that went
+    retrieval jsonb,                        -- what was found in knowledge bases: ids and numbers
     -- The start is part of it, so that a request id that some proxy repeats drops no row.
     PRIMARY KEY (tenant_id, request_id, started_at),
     FOREIGN KEY (tenant_id, key_id) REFERENCES anzoth.api_keys (tenant_id, id)
@@ -1208,15 +1209,16 @@ CREATE INDEX gone_files_by_time ON anzoth.gone_files (gone_at);
 ALTER TABLE anzoth.gone_files ENABLE ROW LEVEL SECURITY;
 ALTER TABLE anzoth.gone_files FORCE ROW LEVEL SECURITY;
 
-CREATE POLICY own ON anzoth.gone_files FOR INSERT TO anzoth_app
+CREATE POLICY own ON anzoth.gone_files TO anzoth_app
+    USING (tenant_id = nullif(current_setting('app.tenant', true), '')::uuid)
     WITH CHECK (tenant_id = nullif(current_setting('app.tenant', true), '')::uuid);
 CREATE POLICY every_tenant ON anzoth.gone_files TO anzoth_operator USING (true) WITH CHECK (true);
 CREATE POLICY gone ON anzoth.gone_files FOR SELECT TO anzoth_app
     USING (current_setting('app.outdated_stores', true) = 'on');
 CREATE POLICY end_of_gone ON anzoth.gone_files FOR DELETE TO anzoth_app
-    USING (
-        current_setting('app.outdated_stores', true) = 'on' AND gone_at < now() - interval '1 day'
-    );
+    USING (current_setting('app.outdated_stores', true) = 'on');
+CREATE POLICY only_old ON anzoth.gone_files AS RESTRICTIVE FOR DELETE TO anzoth_app
+    USING (gone_at < now() - interval '1 day');
 
 GRANT SELECT, INSERT ON anzoth.gone_files TO anzoth_app, anzoth_operator;
 GRANT DELETE ON anzoth.gone_files TO anzoth_app;

@@ -1,4 +1,4 @@
--- Which files' texts engines must forget.
+-- Which files' texts engines must forget, and what was found for a request in knowledge bases.
 
 -- A file that was searched in a store and is not any more, each time; kept for some days.
 CREATE TABLE anzoth.gone_files (
@@ -13,15 +13,16 @@ CREATE INDEX gone_files_by_time ON anzoth.gone_files (gone_at);
 ALTER TABLE anzoth.gone_files ENABLE ROW LEVEL SECURITY;
 ALTER TABLE anzoth.gone_files FORCE ROW LEVEL SECURITY;
 
-CREATE POLICY own ON anzoth.gone_files FOR INSERT TO anzoth_app
+CREATE POLICY own ON anzoth.gone_files TO anzoth_app
+    USING (tenant_id = nullif(current_setting('app.tenant', true), '')::uuid)
     WITH CHECK (tenant_id = nullif(current_setting('app.tenant', true), '')::uuid);
 CREATE POLICY every_tenant ON anzoth.gone_files TO anzoth_operator USING (true) WITH CHECK (true);
 CREATE POLICY gone ON anzoth.gone_files FOR SELECT TO anzoth_app
     USING (current_setting('app.outdated_stores', true) = 'on');
 CREATE POLICY end_of_gone ON anzoth.gone_files FOR DELETE TO anzoth_app
-    USING (
-        current_setting('app.outdated_stores', true) = 'on' AND gone_at < now() - interval '1 day'
-    );
+    USING (current_setting('app.outdated_stores', true) = 'on');
+CREATE POLICY only_old ON anzoth.gone_files AS RESTRICTIVE FOR DELETE TO anzoth_app
+    USING (gone_at < now() - interval '1 day');
 
 GRANT SELECT, INSERT ON anzoth.gone_files TO anzoth_app, anzoth_operator;
 GRANT DELETE ON anzoth.gone_files TO anzoth_app;
@@ -50,3 +51,5 @@ $$;
 
 CREATE TRIGGER announce_gone_files AFTER INSERT ON anzoth.gone_files
     FOR EACH STATEMENT EXECUTE FUNCTION anzoth.announce_gone_files();
+
+ALTER TABLE anzoth.usage ADD COLUMN retrieval jsonb;
