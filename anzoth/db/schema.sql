@@ -1006,6 +1006,8 @@ CREATE TABLE anzoth.vector_stores (
     expires_at timestamptz,
     emptied_at timestamptz,                 -- deleted or expired, and nothing of it is left
     deleted_at timestamptz,
+    vector_space text,                      -- its model's; only vectors of the same can be compared.
+                                            -- NULL: made before it was written down; any model's
     PRIMARY KEY (tenant_id, id),
     FOREIGN KEY (tenant_id, project_id) REFERENCES anzoth.projects (tenant_id, id)
 );

@@ -99,8 +99,10 @@ class ListedRequests(PastRequests):
             if (row.tenant_id, row.request_id) == (principal.tenant.id, request_id) and (
                 key_id in (None, row.key_id)
             ):
-                names = RequestRow.__slots__
-                return RequestRow(**{name: getattr(row, name, None) for name in names})
+                fields: dict[str, Any] = {
+                    name: getattr(row, name, None) for name in RequestRow.__slots__
+                }
+                return RequestRow(**fields)
         return None
 
 

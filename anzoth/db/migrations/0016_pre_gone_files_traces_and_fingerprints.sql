@@ -1,4 +1,5 @@
--- Which files' texts engines must forget, and what was found for a request in knowledge bases.
+-- Which files' texts engines must forget, what was found for a request in knowledge bases, and which
+-- model made the vectors of a store.
 
 -- A file that was searched in a store and is not any more, each time; kept for some days.
 CREATE TABLE anzoth.gone_files (
@@ -53,3 +54,5 @@ CREATE TRIGGER announce_gone_files AFTER INSERT ON anzoth.gone_files
     FOR EACH STATEMENT EXECUTE FUNCTION anzoth.announce_gone_files();
 
 ALTER TABLE anzoth.usage ADD COLUMN retrieval jsonb;
+
+ALTER TABLE anzoth.vector_stores ADD COLUMN vector_space text;

@@ -6,7 +6,7 @@
 SELECT t.now, g.number, g.tenant_id, g.file_id
 FROM (SELECT now()) AS t (now)
 LEFT JOIN anzoth.gone_files AS g
-    ON $1::timestamptz IS NULL OR g.gone_at > $1::timestamptz - make_interval(secs => $2)
+    ON g.gone_at > coalesce($1::timestamptz - make_interval(secs => $2), '-infinity')
 ORDER BY g.number;
 
 -- name: forget_gone_files

@@ -12,9 +12,10 @@ SELECT count(*) FROM anzoth.vector_stores WHERE tenant_id = $1 AND deleted_at IS
 -- name: insert_store
 -- No row when the tenant has no key: it was deleted.
 INSERT INTO anzoth.vector_stores (
-    tenant_id, id, project_id, details, model, dimensions, analyzer, expires_after_days, expires_at
+    tenant_id, id, project_id, details, model, dimensions, analyzer, expires_after_days, expires_at,
+    vector_space
 )
-SELECT $1, $2, $3, $4, $5, $6, $7, $8, now() + make_interval(days => $8)
+SELECT $1, $2, $3, $4, $5, $6, $7, $8, now() + make_interval(days => $8), $9
 FROM anzoth.tenant_keys WHERE tenant_id = $1
 RETURNING id;
 
