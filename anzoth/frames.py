@@ -23,7 +23,7 @@ import orjson
 
 from anzoth.framing import FrameDecoder, FrameError, frame, header
 
-PROTOCOL = 6
+PROTOCOL = 7
 
 MAX_HEADER_BYTES = 16 << 20
 MAX_PAYLOAD_BYTES = 64 << 20
@@ -90,6 +90,9 @@ class Hello:
     dimensions: int | None = None
     """Of the vectors that this engine makes of texts, or 1: it scores pairs of a query and a
     document. None: it generates text."""
+    vector_space: str | None = None
+    """Of an engine that makes vectors: those of two engines can be compared where it is the same.
+    It follows weights, tokenizer and pooling, and nothing else."""
 
 
 @dataclass(slots=True, frozen=True)

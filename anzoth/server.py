@@ -58,6 +58,7 @@ from anzoth.gateway.files import Files
 from anzoth.gateway.generation import Generator
 from anzoth.gateway.health import Health
 from anzoth.gateway.knowledge import service as knowledge_service
+from anzoth.gateway.knowledge.gone_files import GoneFiles
 from anzoth.gateway.knowledge.rerankers import Rerankers
 from anzoth.gateway.ledger import Ledger
 from anzoth.gateway.limit_leases import Leases
@@ -66,6 +67,7 @@ from anzoth.gateway.models import ModelLoadError, ModelRegistry
 from anzoth.gateway.organization import service as organization_service
 from anzoth.gateway.past_requests import PastRequests
 from anzoth.gateway.past_usage import PastUsage
+from anzoth.gateway.purging import Purges
 from anzoth.gateway.remote_usage import RemoteAccounts
 from anzoth.gateway.tenant_crypt import TenantKeys
 from anzoth.gateway.uploads import Uploads
@@ -193,7 +195,8 @@ async def _build(
         for made in settings["backends"]
     )
     stack.push_async_callback(backends.close)
-    endings = Endings(database, settings["dsn"], pepper, models, backends)
+    purges = Purges(models)
+    endings = Endings(database, settings["dsn"], pepper, purges, backends)
     limiter = Limiter()
     leases = Leases(database, settings["dsn"], ledger.writer, limiter.shares)
     stack.push_async_callback(leases.close)
@@ -206,7 +209,9 @@ async def _build(
         authenticator,
         ledger,
         models,
+        purges,
         endings,
+        GoneFiles(database, settings["dsn"], pepper, purges),
         denials,
         leases,
         past_usage,

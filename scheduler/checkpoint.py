@@ -14,7 +14,7 @@ from __future__ import annotations
 import json
 import math
 import struct
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ from typing import Any
 from anzoth.config import ConfigError
 
 _MAX_HEADER_BYTES = 100 << 20
+_PAGE_BYTES = 4096
 _LENGTH = struct.Struct("<Q")
 ITEM_BYTES = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2}
 """The number types that weights may have. Others belong to quantised checkpoints."""
@@ -106,10 +107,19 @@ def read_headers(files: list[Path], *, ignored: Collection[str] = ()) -> dict[st
     return tensors
 
 
-def raw_header(file: Path) -> bytes:
-    """The header's own bytes, for a fingerprint."""
-    with file.open("rb") as stream:
-        return stream.read(_header_length(file, stream.read(8), file.stat().st_size))
+def sample_weights(directory: Path, num_pages: int) -> Iterator[bytes]:
+    """What a fingerprint hashes: of each file its name, size, header and evenly spaced pages.
+
+    Reading all of a large model would double its loading time. Raises CheckpointError, OSError.
+    """
+    for file in weight_files(directory):
+        size = file.stat().st_size
+        yield f"\0{file.name}\0{size}\0".encode()
+        with file.open("rb") as stream:
+            yield stream.read(_header_length(file, stream.read(8), size))
+            for page in range(num_pages):
+                stream.seek(size * page // num_pages)
+                yield stream.read(_PAGE_BYTES)
 
 
 def _header_object(file: Path, size: int) -> tuple[dict[str, Any], int]:

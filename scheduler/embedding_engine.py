@@ -59,6 +59,10 @@ class EmbeddingRunner(Protocol):
     def device(self) -> object: ...
     @property
     def fingerprint(self) -> str: ...
+    @property
+    def vector_space(self) -> str | None:
+        """None: it makes scores."""
+        ...
 
     def embed(self, texts: Sequence[Text], dimensions: Sequence[int | None]) -> list[bytes | None]:
         """One packed vector per text, in order; None where it could not be computed."""
@@ -130,6 +134,7 @@ class EmbeddingEngine:
             device=str(runner.device),
             fingerprint=runner.fingerprint,
             dimensions=runner.dimensions,
+            vector_space=runner.vector_space,
         )
 
     def submit(self, embed: Embed, token_ids: list[int]) -> int | Refusal:

@@ -28,6 +28,7 @@ from anzoth.scheduler.models.families import read_spec
 from anzoth.scheduler.models.head_spec import most_tokens, read_pooling
 from anzoth.scheduler.models.loading import load_decoder
 from anzoth.scheduler.texts import Text
+from anzoth.scheduler.vector_space import vector_space
 
 _MAX_DECODER_TOKENS_UNASKED = 8192
 """A text is computed in one step, and no step may last as long as `stall_timeout_s`."""
@@ -56,7 +57,9 @@ class Loaded:
 class EmbeddingRunner:
     """One model on one device. Not thread-safe: one thread drives it."""
 
-    def __init__(self, loaded: Loaded, kernels: Kernels, *, fingerprint: str) -> None:
+    def __init__(
+        self, loaded: Loaded, kernels: Kernels, *, fingerprint: str, vector_space: str | None
+    ) -> None:
         self.dimensions = loaded.dimensions
         self.vocab_size = loaded.vocab_size
         self.num_token_types = loaded.num_token_types
@@ -65,6 +68,7 @@ class EmbeddingRunner:
         self.dtype = dtype_name(kernels.dtype)
         self.device = str(kernels.device)
         self.fingerprint = fingerprint
+        self.vector_space = vector_space
         self._embedder = loaded.embedder
 
     @classmethod
@@ -85,6 +89,7 @@ class EmbeddingRunner:
             loaded,
             kernels,
             fingerprint=fingerprint(path, dtype_name(kernels.dtype)),
+            vector_space=vector_space(path) if loaded.dimensions > 1 else None,
         )
 
     @torch.inference_mode()

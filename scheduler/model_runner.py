@@ -25,7 +25,7 @@ from anzoth.kernels.paging import padded_rows
 from anzoth.memory import available_memory_bytes
 from anzoth.model_config import EngineConfig
 from anzoth.scheduler.batch import Batch, build_batch
-from anzoth.scheduler.checkpoint import raw_header, weight_files
+from anzoth.scheduler.checkpoint import sample_weights, weight_files
 from anzoth.scheduler.kv_tensors import KVSize, KVTensors, allocate, choose_size
 from anzoth.scheduler.masks import MaskComputer
 from anzoth.scheduler.models.decoder import Decoder, StepInputs
@@ -39,6 +39,7 @@ from anzoth.scheduler.weights import Progress
 log = logging.getLogger(__name__)
 
 _PROGRESS_INTERVAL_S = 2.0
+_FINGERPRINT_PAGES = 64
 _SCORED_AT_ONCE = 64
 """Rows of a prompt whose logits exist at once: 39 MiB for a vocabulary of 152,000."""
 
@@ -182,8 +183,7 @@ class ModelRunner:
 def fingerprint(directory: Path, dtype: str) -> str:
     """A short name for "these weights, computed by this code in this type".
 
-    Of the weights only headers, sizes and 64 evenly spaced pages per file are hashed: reading all
-    of a large model would double its loading time.
+    Of the weights only a sample is hashed (see `checkpoint.sample_weights`).
     """
     digest = hashlib.sha256(f"{dtype}\0{torch.__version__}".encode())
     package = Path(__file__).resolve().parent
@@ -191,14 +191,8 @@ def fingerprint(directory: Path, dtype: str) -> str:
     for source in sorted([*package.rglob("*.py"), *kernels.rglob("*.py"), *kernels.rglob("*.so")]):
         digest.update(source.read_bytes())
     digest.update((directory / "config.json").read_bytes())
-    for file in weight_files(directory):
-        size = file.stat().st_size
-        digest.update(f"\0{file.name}\0{size}\0".encode())
-        digest.update(raw_header(file))
-        with file.open("rb") as stream:
-            for page in range(64):
-                stream.seek(size * page // 64)
-                digest.update(stream.read(4096))
+    for part in sample_weights(directory, _FINGERPRINT_PAGES):
+        digest.update(part)
     return f"fp_{digest.hexdigest()[:12]}"
 
 

@@ -84,11 +84,12 @@ async def _forward(
         found = retrieved
         laying = Laying("marked", call.principal.tenant.cache_salt.encode())
 
-        def prepare() -> tuple[dict[str, Any], Extras]:
+        def prepare() -> tuple[dict[str, Any], Packed, Extras]:
             sent, packed = grounded.body_for(body, request, found, laying)
-            return sent, grounded.extras(request, found, packed)
+            return sent, packed, grounded.extras(request, found, packed)
 
-        body, extras = await asyncio.to_thread(prepare)
+        body, packed, extras = await asyncio.to_thread(prepare)
+        grounded.keep_trace(call, found, packed)
     options = request.options
     return await forward.generate(
         call, forward.CHAT, body, options, options.num_choices, backend, target, extras
@@ -114,6 +115,7 @@ async def _generate(
         made = await call.off_loop(making.prepare)
     else:
         made = await asyncio.to_thread(making.prepare)
+        grounded.keep_trace(call, retrieved, made.packed)
     reasoning, grammar, annotate = made.reasoning, made.constraint, made.extras.annotate
     generation = await call.begin(
         model,
@@ -127,7 +129,7 @@ async def _generate(
             grammar_param=grammar and grammar.param,
             tier=tier,
             deadline_s=deadline_s(call.request),
-            tags=made.file_ids,
+            tags=made.packed.file_ids,
         ),
     )
 
@@ -229,8 +231,8 @@ class _Made:
     """Where it stands behind the prompt; None: nowhere."""
     constraint: Constraint | None
     extras: Extras
-    file_ids: tuple[str, ...]
-    """Whose text is in the prompt."""
+    packed: Packed
+    """What of knowledge bases is in the prompt."""
 
 
 @dataclass(slots=True, frozen=True)
@@ -257,7 +259,7 @@ class _Making:
             NO_EXTRAS
             if self.retrieved is None
             else grounded.extras(request, self.retrieved, packed),
-            tuple(sorted({passage.file_id for passage in packed.passages})),
+            packed,
         )
 
     def _grounded_prompt(self) -> tuple[list[int], Packed]:

@@ -1,7 +1,8 @@
 """GET /v1/requests/{id}: what became of a request, and which rule refused it?
 
 Any key may ask about its own requests; one with the scope usage:read about all of its tenant's.
-What was said in a request is nowhere kept, and so is not shown.
+What was said in a request is nowhere kept, and so is not shown: of what was found for it in
+knowledge bases only ids, ranks and scores.
 
 Does not know: who refuses (see `gateway.rules` for what each rule means).
 """
@@ -14,6 +15,7 @@ import orjson
 
 from anzoth.api.call import Answer, Call
 from anzoth.gateway import rules
+from anzoth.gateway.knowledge.kept_trace import KeptTrace
 from anzoth.gateway.past_requests import RequestRow
 from anzoth.http.messages import Response
 
@@ -49,12 +51,39 @@ def _request(row: RequestRow) -> dict[str, Any]:
         },
         "time_to_first_token_ms": row.ttft_ms,
         "duration_ms": row.duration_ms,
+        "retrieval": None if row.retrieval is None else _retrieval(KeptTrace.decode(row.retrieval)),
     }
 
 
 def _attempt(attempt: str) -> dict[str, str]:
     target, _, outcome = attempt.rpartition(" ")
     return {"target": target, "outcome": outcome}
+
+
+def _retrieval(trace: KeptTrace) -> dict[str, Any]:
+    return {
+        "vector_store_ids": trace.store_ids,
+        "candidates": [
+            {
+                "vector_store_id": one.store_id,
+                "file_id": one.file_id,
+                "chunk_id": f"chunk_{one.number}",
+                "embedding_rank": one.dense_rank,
+                "text_rank": one.sparse_rank,
+                "score": one.score,
+                "rerank_rank": one.rerank_rank,
+                "dropped": one.dropped,
+            }
+            for one in trace.candidates
+        ],
+        "num_candidates": trace.num_candidates,
+        "removed": trace.num_removed,
+        "duplicates": trace.num_duplicates,
+        "exact": trace.is_exact,
+        "degraded": trace.degraded,
+        "rerank": trace.rerank,
+        "times_ms": trace.times_ms,
+    }
 
 
 def _rule(id: str) -> dict[str, str | None]:

@@ -4,7 +4,8 @@
                 none, the key's default ones
     no answer   a fixed sentence, without asking a model, which costs no tokens. Where an answer has
                 a required form (JSON), as the message's `refusal`: the sentence is no JSON.
-    trace       `x_anzoth.retrieval`, where the request asks for it
+    trace       `x_anzoth.retrieval`, where the request asks for it; without any text it is always
+                kept with the request
 
 Does not know: how anything is found or packed (see `gateway.knowledge`).
 """
@@ -31,6 +32,7 @@ from anzoth.gateway.aliases import Alias
 from anzoth.gateway.knowledge.citations import Evidence
 from anzoth.gateway.knowledge.found import FoundChunk
 from anzoth.gateway.knowledge.grounding import MOST_PASSAGE_TOKENS, KnowledgeUse, Retrieved
+from anzoth.gateway.knowledge.kept_trace import KeptTrace
 from anzoth.gateway.knowledge.packing import Packed
 from anzoth.gateway.remote_usage import estimated_tokens
 from anzoth.http import sse
@@ -53,11 +55,19 @@ async def retrieve(call: Call, alias: Alias | None, request: ChatRequest) -> Ret
     if request.documents:
         raise unsupported("documents", "cannot stand beside knowledge bases")
     asked = request.file_search
-    return await call.services.grounding.retrieve(
+    retrieved = await call.services.grounding.retrieve(
         *(call.principal, owner_of(call), use, request.messages),
         timeout_ms=left_ms(call.request),
         reranking=await reranking.of_chat(call, Ranking() if asked is None else asked.ranking),
     )
+    keep_trace(call, retrieved)
+    return retrieved
+
+
+def keep_trace(call: Call, retrieved: Retrieved, packed: Packed | None = None) -> None:
+    """With the request, instead of what was kept before. `packed`: what a model is given of it."""
+    trace = KeptTrace.of(retrieved.use.store_ids, retrieved.found, packed)
+    call.record.retrieval = trace.encode()
 
 
 def _use(call: Call, alias: Alias | None, request: ChatRequest) -> KnowledgeUse | None:

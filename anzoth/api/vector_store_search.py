@@ -35,6 +35,7 @@ from anzoth.api.ranking_options import Ranking, ranking_options
 from anzoth.api.vector_store_fields import store_id
 from anzoth.errors import ModelUnavailable
 from anzoth.gateway.knowledge.found import Found, FoundChunk, SearchRequest
+from anzoth.gateway.knowledge.kept_trace import KeptTrace
 from anzoth.gateway.knowledge.query_vectors import Embed, Wanted
 from anzoth.http.messages import Response
 
@@ -99,6 +100,7 @@ async def search(call: Call) -> Answer:
         reranking=await reranking.of_search(call, ranking),
     )
     call.record.finish_reason = "stop"
+    call.record.retrieval = KeptTrace.of([store_id(call)], found).encode()
     content = orjson.dumps(_page(request.queries, found))
     return Response(200, content, headers=[*call.headers, ("cache-control", "no-store")])
 

@@ -183,9 +183,9 @@ class Database:
 
     @contextlib.asynccontextmanager
     async def outdated_stores(self) -> AsyncIterator[Connection]:
-        """A transaction that sees which vector stores of all tenants are deleted or expired, and
-        which files may have left chunks behind in one, and nothing else until it names the tenant
-        of one of them (`act_in_tenant`). Raises DatabaseDown."""
+        """A transaction that sees which vector stores of all tenants are deleted or expired, which
+        files may have left chunks behind in one, and which left one lately, and nothing else until
+        it names the tenant of one of them (`act_in_tenant`). Raises DatabaseDown."""
         async with self._transaction("set_outdated_stores", "on") as connection:
             yield connection
 

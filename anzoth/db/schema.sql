@@ -148,6 +148,7 @@ CREATE TABLE anzoth.usage (
     shadow_rules text[] NOT NULL DEFAULT '{}', -- that are only watched, and would have refused it
     target text,                            -- where an alias led to; NULL: none was asked for
     attempts text[] NOT NULL DEFAULT '{}',  -- each of its targets that was tried, and how that went
+    retrieval jsonb,                        -- what was found in knowledge bases: ids and numbers
     -- The start is part of it, so that a request id that some proxy repeats drops no row.
     PRIMARY KEY (tenant_id, request_id, started_at),
     FOREIGN KEY (tenant_id, key_id) REFERENCES anzoth.api_keys (tenant_id, id)
@@ -1005,6 +1006,8 @@ CREATE TABLE anzoth.vector_stores (
     expires_at timestamptz,
     emptied_at timestamptz,                 -- deleted or expired, and nothing of it is left
     deleted_at timestamptz,
+    vector_space text,                      -- its model's; only vectors of the same can be compared.
+                                            -- NULL: made before it was written down; any model's
     PRIMARY KEY (tenant_id, id),
     FOREIGN KEY (tenant_id, project_id) REFERENCES anzoth.projects (tenant_id, id)
 );
@@ -1193,3 +1196,56 @@ $$;
 CREATE TRIGGER take_out_deleted AFTER UPDATE OF deleted_at ON anzoth.files
     FOR EACH ROW WHEN (old.deleted_at IS NULL AND new.deleted_at IS NOT NULL)
     EXECUTE FUNCTION anzoth.take_out_file();
+
+-- A file that was searched in a store and is not any more, each time; kept for some days: what
+-- engines computed from its text must be forgotten.
+CREATE TABLE anzoth.gone_files (
+    number bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    tenant_id uuid NOT NULL REFERENCES anzoth.tenants (id),
+    file_id text NOT NULL,
+    gone_at timestamptz NOT NULL DEFAULT now()
+);
+
+CREATE INDEX gone_files_by_time ON anzoth.gone_files (gone_at);
+
+ALTER TABLE anzoth.gone_files ENABLE ROW LEVEL SECURITY;
+ALTER TABLE anzoth.gone_files FORCE ROW LEVEL SECURITY;
+
+CREATE POLICY own ON anzoth.gone_files TO anzoth_app
+    USING (tenant_id = nullif(current_setting('app.tenant', true), '')::uuid)
+    WITH CHECK (tenant_id = nullif(current_setting('app.tenant', true), '')::uuid);
+CREATE POLICY every_tenant ON anzoth.gone_files TO anzoth_operator USING (true) WITH CHECK (true);
+CREATE POLICY gone ON anzoth.gone_files FOR SELECT TO anzoth_app
+    USING (current_setting('app.outdated_stores', true) = 'on');
+CREATE POLICY end_of_gone ON anzoth.gone_files FOR DELETE TO anzoth_app
+    USING (current_setting('app.outdated_stores', true) = 'on');
+CREATE POLICY only_old ON anzoth.gone_files AS RESTRICTIVE FOR DELETE TO anzoth_app
+    USING (gone_at < now() - interval '1 day');
+
+GRANT SELECT, INSERT ON anzoth.gone_files TO anzoth_app, anzoth_operator;
+GRANT DELETE ON anzoth.gone_files TO anzoth_app;
+
+-- A file that leaves a store, whoever takes it out. (Stores end as a whole: see delete_store and
+-- store_is_empty. Tenants do, too, and what engines have of them is forgotten by tenant.)
+CREATE FUNCTION anzoth.note_gone_file() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    INSERT INTO anzoth.gone_files (tenant_id, file_id) VALUES (new.tenant_id, new.file_id);
+    RETURN NULL;
+END
+$$;
+
+CREATE TRIGGER note_gone_file AFTER UPDATE OF deleted_at ON anzoth.vector_store_files
+    FOR EACH ROW
+    WHEN (old.deleted_at IS NULL AND new.deleted_at IS NOT NULL AND old.changed_seq > 0)
+    EXECUTE FUNCTION anzoth.note_gone_file();
+
+-- Gateways have their engines forget them.
+CREATE FUNCTION anzoth.announce_gone_files() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    PERFORM pg_notify('anzoth_gone_files', '');
+    RETURN NULL;
+END
+$$;
+
+CREATE TRIGGER announce_gone_files AFTER INSERT ON anzoth.gone_files
+    FOR EACH STATEMENT EXECUTE FUNCTION anzoth.announce_gone_files();

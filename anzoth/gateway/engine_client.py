@@ -53,6 +53,7 @@ from anzoth.frames import (
 )
 from anzoth.gateway.engine_connection import EngineConnection
 from anzoth.gateway.engine_errors import error_of_refusal
+from anzoth.gateway.gone_tags import GoneTags
 from anzoth.gateway.peer import keep_connected
 from anzoth.gateway.pending_vectors import PendingVectors
 from anzoth.gateway.principal import TenantHandle
@@ -115,6 +116,7 @@ class EngineClient:
         self._live: dict[int, _Live] = {}
         self._embeddings: dict[int, PendingVectors] = {}
         self._purges: dict[int, asyncio.Future[Purged]] = {}
+        self._gone_tags = GoneTags()
         self._ended: set[UUID] = set()
         """Tenants and keys. Whoever authenticated just before the end of one comes too late."""
         self._next_request = 1
@@ -185,6 +187,8 @@ class EngineClient:
         admission = asyncio.get_running_loop().create_future()
         self._live[request] = _Live(owners, listener, set(range(num_choices)), admission)
         connection.send(encode(message, pack_token_ids(prompt)))
+        if gone := self._gone_tags.among(tags):  # between the search and now
+            connection.send(encode(Purge(self._next_number(), (tenant.cache_salt,), gone)))
         try:
             async with asyncio.timeout(wait_s):
                 await admission
@@ -235,12 +239,15 @@ class EngineClient:
     async def purge(self, cache_salts: Iterable[str], tags: Iterable[str] | None = None) -> Purged:
         """What the engine computed for these tenants is found no more when this returns.
 
-        `tags`: only what it computed from prompts with one of these. Raises ModelUnavailable (then
-        it may or may not have happened) or CapacityUnavailable.
+        `tags`: only what it computed from prompts with one of these; for some minutes nothing new
+        is kept of such a prompt either, which may have been on its way.
+
+        Raises ModelUnavailable (then it may or may not have happened) or CapacityUnavailable.
         """
         connection = self._require_connection()
         number = self._next_number()
         message = Purge(number, tuple(cache_salts), None if tags is None else tuple(tags))
+        self._gone_tags.add(message.tags or ())
         answer = self._purges[number] = asyncio.get_running_loop().create_future()
         connection.send(encode(message))
         try:

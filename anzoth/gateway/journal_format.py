@@ -12,10 +12,10 @@ all payloads JSON:
     PROGRESS  [[entry, prompt, cached, completion, delivered], …]      of several requests, entry 0
     SETTLE    {"row", "delivered"}                       how one ended; entry 0: it had no intent
 
-A row is a `UsageRow` by the names of its fields, so a field that is added to it needs no change
-here, and what an older version wrote can be read: a field that is missing takes its default, else
-None where it may be that, else zero. There is no prompt and no secret in it; `end_user` and
-`metadata` are the customer's words.
+A row is a `UsageRow` or a `TracedRow` by the names of its fields, so a field that is added to it
+needs no change here, and what an older version wrote can be read: a field that is missing takes its
+default, else None where it may be that, else zero. There is no prompt and no secret in it;
+`end_user` and `metadata` are the customer's words.
 
 Does not know: files, or when anything is written.
 """
@@ -37,7 +37,7 @@ from typing import Any
 
 import orjson
 
-from anzoth.db.store.usage_rows import UsageRow
+from anzoth.db.store.usage_rows import TracedRow, UsageRow
 
 _MAGIC = b"anzoth-j"
 _VERSION = 1
@@ -164,17 +164,18 @@ def decode_row(payload: bytes) -> UsageRow:
 
 
 def row_of_json(values: Mapping[str, Any]) -> UsageRow:  # JSON
+    kind = TracedRow if "retrieval" in values else UsageRow
     fields: dict[str, Any] = {  # of all the types that a row has
         name: read(values[name]) if name in values else missing
-        for name, read, missing in _readers()
+        for name, read, missing in _readers(kind)
     }
-    return UsageRow(**fields)
+    return kind(**fields)
 
 
 @functools.cache
-def _readers() -> list[_Reader]:
-    hints = typing.get_type_hints(UsageRow)
-    return [_reader(field, hints[field.name]) for field in dataclasses.fields(UsageRow)]
+def _readers(kind: type[UsageRow]) -> list[_Reader]:
+    hints = typing.get_type_hints(kind)
+    return [_reader(field, hints[field.name]) for field in dataclasses.fields(kind)]
 
 
 _ZEROS: Mapping[object, object] = {int: 0, bool: False, str: ""}

@@ -41,7 +41,7 @@ import orjson
 
 from anzoth.config import ConfigError, JournalConfig
 from anzoth.db.pool import Database
-from anzoth.db.store.usage_rows import UsageRow
+from anzoth.db.store.usage_rows import TracedRow, UsageRow
 from anzoth.errors import CapacityUnavailable, LedgerUnavailable
 from anzoth.gateway import keys
 from anzoth.gateway.journal import MAX_SEGMENT_BYTES, Journal
@@ -217,7 +217,9 @@ class Ledger:
         if not usage.streamed and usage.status == 200:
             delivered = usage.completion_tokens
         ticket = self._journal.append(
-            Kind.SETTLE, 0 if entry is None else entry.number, encode_settlement(row, delivered)
+            Kind.SETTLE,
+            0 if entry is None else entry.number,
+            encode_settlement(traced(row, usage.retrieval), delivered),
         )
         self._shipper.num_unshipped += 1
         if entry is not None:
@@ -338,6 +340,15 @@ def row_of(usage: UsageRecord) -> UsageRow:
         attempts=usage.attempts,
     )
     return with_cost(row)
+
+
+def traced(row: UsageRow, retrieval: str | None) -> UsageRow:
+    """With what was found in knowledge bases. Only a request that has ended has it: one that this
+    process did not survive has none."""
+    if retrieval is None:
+        return row
+    fields = {name: getattr(row, name) for name in UsageRow.__slots__}
+    return TracedRow(**fields, retrieval=retrieval)
 
 
 def _storable(text: str) -> str:

@@ -62,3 +62,6 @@ class UsageRecord:
     """What an alias of the tenant's led to in the end; None where no alias was asked for."""
     attempts: tuple[str, ...] = ()
     """Of an alias: each target that was tried, in order, and how that went: `TARGET OUTCOME`."""
+    retrieval: str | None = None
+    """What was found for it in knowledge bases (see `knowledge.kept_trace`). None: nothing was
+    looked for."""

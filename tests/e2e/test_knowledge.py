@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -114,6 +115,49 @@ def test_a_document_that_is_taken_out_answers_no_more(client: openai.OpenAI, sto
     client.files.delete(file.id)
     found = client.vector_stores.search(store, query=question).data
     assert file.id not in [hit.file_id for hit in found]
+
+
+def test_nothing_computed_from_a_deleted_file_is_used_again(
+    client: openai.OpenAI, whole_server: Installation
+) -> None:
+    text, question = "The keeper of the lighthouse is Jon Aldrin.", "Who keeps the lighthouse?"
+    store = client.vector_stores.create(name="coast").id
+
+    def add() -> str:
+        file = client.files.create(file=("coast.txt", text.encode()), purpose="assistants")
+        client.vector_stores.files.create_and_poll(file.id, vector_store_id=store)
+        return file.id
+
+    def cached_tokens(file: str) -> int:
+        answer = client.chat.completions.create(
+            model=MODEL,
+            messages=[
+                # Nobody else's prompt begins with the same block.
+                {"role": "system", "content": "You answer questions about the coast, shortly."},
+                {"role": "user", "content": question},
+            ],
+            tools=[{"type": "file_search", "vector_store_ids": [store], "trace": True}],  # type: ignore[list-item]  # Responses' tool
+        ).model_dump()
+        (passage,) = answer["x_anzoth"]["retrieval"]["passages"]
+        assert passage["file_id"] == file
+        return answer["usage"]["prompt_tokens_details"]["cached_tokens"]
+
+    def num_forgotten() -> int:
+        return whole_server.log().count(f"engine {MODEL} forgot 1 file(s)")
+
+    file, before = add(), num_forgotten()
+    assert cached_tokens(file) == 0
+    assert cached_tokens(file) > 0
+    client.files.delete(file)
+    deadline_s = time.monotonic() + 10
+    while num_forgotten() == before:
+        assert time.monotonic() < deadline_s, whole_server.log()
+        time.sleep(0.01)
+    again = add()  # the same words, so the same prompt
+    assert cached_tokens(again) == 0
+    assert cached_tokens(again) > 0
+    client.files.delete(again)
+    client.vector_stores.delete(store)
 
 
 def kb(server: Installation, key: str, *arguments: str) -> subprocess.CompletedProcess[str]:

@@ -21,7 +21,7 @@ from anzoth.gateway.aliases import Alias, Aliases, Target
 from anzoth.gateway.auth import Authenticator
 from anzoth.gateway.denials import Denials
 from anzoth.gateway.health import Component, Health
-from anzoth.gateway.ledger import Ledger, row_of
+from anzoth.gateway.ledger import Ledger, row_of, traced
 from anzoth.gateway.past_requests import TENANT_SCOPE, PastRequests
 from anzoth.gateway.past_usage import PastUsage
 from anzoth.gateway.principal import Address, Principal, TenantHandle
@@ -95,11 +95,14 @@ class ListedRequests(PastRequests):
     async def _find(self, principal: Principal, request_id: str) -> RequestRow | None:
         key_id = None if principal.has_scope(TENANT_SCOPE) else principal.key_id
         for usage in reversed(self._ledger.records):
-            row = row_of(usage)
+            row = traced(row_of(usage), usage.retrieval)
             if (row.tenant_id, row.request_id) == (principal.tenant.id, request_id) and (
                 key_id in (None, row.key_id)
             ):
-                return RequestRow(**{name: getattr(row, name) for name in RequestRow.__slots__})
+                fields: dict[str, Any] = {
+                    name: getattr(row, name, None) for name in RequestRow.__slots__
+                }
+                return RequestRow(**fields)
         return None
 
 

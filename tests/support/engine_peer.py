@@ -81,7 +81,12 @@ Script = Callable[[Submit, list[int], int], list[Said]]
 
 
 EMBEDDING_HELLO = replace(
-    HELLO, max_model_tokens=64, eos_token_ids=(), num_blocks=0, dimensions=DIMENSIONS
+    HELLO,
+    max_model_tokens=64,
+    eos_token_ids=(),
+    num_blocks=0,
+    dimensions=DIMENSIONS,
+    vector_space="scripted",
 )
 
 RERANK_HELLO = replace(EMBEDDING_HELLO, dimensions=1)

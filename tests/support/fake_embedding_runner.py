@@ -19,6 +19,7 @@ class FakeEmbeddingRunner:
     dtype: str = "float32"
     device: str = "cpu"
     fingerprint: str = "fake"
+    vector_space: str = "fake"
     fails: Callable[[Sequence[int]], bool] = lambda _: False
     before_step: Callable[[int], None] = lambda _: None
     """Called with the number of each step; may wait or raise."""

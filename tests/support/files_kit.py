@@ -196,7 +196,7 @@ async def as_owner(dsn: str, statement: str) -> None:
     try:
         tables = (
             *("files", "file_parts", "file_sums", "uploads"),
-            *("vector_stores", "vector_store_files", "file_batches", "chunks"),
+            *("vector_stores", "vector_store_files", "file_batches", "chunks", "gone_files"),
         )
         for table in tables:
             await connection.execute(f"ALTER TABLE anzoth.{table} NO FORCE ROW LEVEL SECURITY")

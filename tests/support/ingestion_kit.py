@@ -131,16 +131,23 @@ class World:
 
     # --- what requests would do --------------------------------------------------------------
 
-    async def make_store(self, principal: Principal, *, model: str = MODEL) -> str:
+    async def make_store(
+        self,
+        principal: Principal,
+        *,
+        model: str = MODEL,
+        vector_space: str | None = EMBEDDING_HELLO.vector_space,
+    ) -> str:
         store_id = new_id("vs_")
         cipher = await self.files.keys.cipher(principal.tenant)
         details = cipher.seal(orjson.dumps({"name": "s"}), Label("store.details", store_id))
         async with self.database.tenant(principal.tenant) as connection:
             await connection.execute(
                 "INSERT INTO anzoth.vector_stores "
-                "(tenant_id, id, project_id, details, model, dimensions, analyzer) "
-                "VALUES ($1, $2, $3, $4, $5, $6, 'english')",
+                "(tenant_id, id, project_id, details, model, dimensions, analyzer, vector_space) "
+                "VALUES ($1, $2, $3, $4, $5, $6, 'english', $7)",
                 *(principal.tenant.id, store_id, principal.project_id, details, model, DIMENSIONS),
+                vector_space,
             )
         return store_id
 

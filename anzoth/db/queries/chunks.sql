@@ -2,7 +2,8 @@
 
 -- name: find_indexed_stores
 -- Of a project, NULL: of any of the tenant's; expired ones among them.
-SELECT s.id, s.model, s.dimensions, s.analyzer, s.head, coalesce(g.generation, 0) AS generation,
+SELECT s.id, s.model, s.dimensions, s.vector_space, s.analyzer, s.head,
+    coalesce(g.generation, 0) AS generation,
     coalesce(s.expires_at <= now(), false) AS is_expired,
     s.last_active_at < now() - interval '1 minute' AS is_quiet
 FROM anzoth.vector_stores AS s

@@ -23,7 +23,7 @@ SELECT count(*) FROM anzoth.vector_store_files WHERE status = 'in_progress' AND 
 -- name: claim_waiting_file
 -- The tenant's file that has waited for longest, if one of these models makes its vectors.
 WITH waiting AS (
-    SELECT f.store_id, f.file_id, s.project_id, s.model, s.dimensions, t.name
+    SELECT f.store_id, f.file_id, s.project_id, s.model, s.dimensions, s.vector_space, t.name
     FROM anzoth.vector_store_files AS f
     JOIN anzoth.vector_stores AS s ON s.tenant_id = f.tenant_id AND s.id = f.store_id
     JOIN anzoth.tenants AS t ON t.id = f.tenant_id
@@ -41,7 +41,7 @@ FROM waiting
 WHERE f.tenant_id = $1 AND f.store_id = waiting.store_id AND f.file_id = waiting.file_id
 RETURNING f.tenant_id, waiting.name AS tenant_name, waiting.project_id, f.store_id, f.file_id,
     f.claimed_by AS gateway, f.created_at AS added_at, f.attempts, f.chunking, waiting.model,
-    waiting.dimensions;
+    waiting.dimensions, waiting.vector_space;
 
 -- name: tenants_of_claims
 -- Of a gateway that has been started again, under app.ingestion.
@@ -110,6 +110,7 @@ CROSS JOIN LATERAL (
     FROM anzoth.chunks AS c
     JOIN anzoth.vector_stores AS s ON s.tenant_id = c.tenant_id AND s.id = c.store_id
     WHERE c.tenant_id = $1 AND c.digest = wanted.digest AND s.model = $3 AND s.dimensions = $4
+        AND s.vector_space IS NOT DISTINCT FROM $5
     LIMIT 1
 ) AS found;
 

@@ -53,8 +53,8 @@ SELECT set_config('app.outdated_files', $1, true);
 SELECT set_config('app.ingestion', $1, true);
 
 -- name: set_outdated_stores
--- For this transaction only: stores that are deleted or expired, and files that may have left chunks
--- behind in one, are seen, of all tenants.
+-- For this transaction only: stores that are deleted or expired, files that may have left chunks
+-- behind in one, and files that are not searched any more are seen, of all tenants.
 SELECT set_config('app.outdated_stores', $1, true);
 
 -- name: set_snapshot

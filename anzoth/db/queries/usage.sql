@@ -24,7 +24,7 @@ ON CONFLICT (writer_id) DO UPDATE
 -- The newest of this id: some proxies repeat ids.
 SELECT request_id, started_at, project_id, key_id, endpoint, model, target, attempts, prompt_tokens,
     cached_tokens, completion_tokens, finish_reason, streamed, status, error_code, rule, refusal,
-    shadow_rules, ttft_ms, duration_ms
+    shadow_rules, ttft_ms, duration_ms, retrieval
 FROM anzoth.usage
 WHERE tenant_id = $1 AND request_id = $2 AND ($3::uuid IS NULL OR key_id = $3)
 ORDER BY started_at DESC

@@ -12,9 +12,10 @@ SELECT count(*) FROM anzoth.vector_stores WHERE tenant_id = $1 AND deleted_at IS
 -- name: insert_store
 -- No row when the tenant has no key: it was deleted.
 INSERT INTO anzoth.vector_stores (
-    tenant_id, id, project_id, details, model, dimensions, analyzer, expires_after_days, expires_at
+    tenant_id, id, project_id, details, model, dimensions, analyzer, expires_after_days, expires_at,
+    vector_space
 )
-SELECT $1, $2, $3, $4, $5, $6, $7, $8, now() + make_interval(days => $8)
+SELECT $1, $2, $3, $4, $5, $6, $7, $8, now() + make_interval(days => $8), $9
 FROM anzoth.tenant_keys WHERE tenant_id = $1
 RETURNING id;
 
@@ -106,9 +107,17 @@ UPDATE anzoth.vector_stores SET head = head + 1 WHERE tenant_id = $1 AND id = $2
 
 -- name: delete_store
 -- What is in it is deleted soon (see gateway.knowledge.store_cleanup).
-UPDATE anzoth.vector_stores SET deleted_at = now(), details = NULL, emptied_at = NULL
-WHERE tenant_id = $1 AND project_id = $2 AND id = $3 AND deleted_at IS NULL
-RETURNING id;
+WITH ended AS (
+    UPDATE anzoth.vector_stores SET deleted_at = now(), details = NULL, emptied_at = NULL
+    WHERE tenant_id = $1 AND project_id = $2 AND id = $3 AND deleted_at IS NULL
+    RETURNING tenant_id, id
+), gone AS (
+    INSERT INTO anzoth.gone_files (tenant_id, file_id)
+    SELECT f.tenant_id, f.file_id FROM anzoth.vector_store_files AS f
+    JOIN ended ON f.tenant_id = ended.tenant_id AND f.store_id = ended.id
+    WHERE f.deleted_at IS NULL AND f.changed_seq > 0
+)
+SELECT id FROM ended;
 
 -- name: delete_stores_of_tenant
 WITH locked AS (
@@ -159,11 +168,20 @@ WHERE tenant_id = $1 AND store_id = $2 AND file_id IN (
 );
 
 -- name: store_is_empty
-UPDATE anzoth.vector_stores SET emptied_at = now()
-WHERE tenant_id = $1 AND id = $2 AND emptied_at IS NULL
-    AND (deleted_at IS NOT NULL OR expires_at <= now())
-    AND NOT EXISTS (SELECT FROM anzoth.chunks WHERE tenant_id = $1 AND store_id = $2)
-RETURNING id;
+-- The files of one that has expired stay in it, and are not searched any more.
+WITH ended AS (
+    UPDATE anzoth.vector_stores SET emptied_at = now()
+    WHERE tenant_id = $1 AND id = $2 AND emptied_at IS NULL
+        AND (deleted_at IS NOT NULL OR expires_at <= now())
+        AND NOT EXISTS (SELECT FROM anzoth.chunks WHERE tenant_id = $1 AND store_id = $2)
+    RETURNING tenant_id, id, deleted_at
+), gone AS (
+    INSERT INTO anzoth.gone_files (tenant_id, file_id)
+    SELECT f.tenant_id, f.file_id FROM anzoth.vector_store_files AS f
+    JOIN ended ON f.tenant_id = ended.tenant_id AND f.store_id = ended.id
+    WHERE ended.deleted_at IS NULL AND f.deleted_at IS NULL AND f.changed_seq > 0
+)
+SELECT id FROM ended;
 
 -- name: forget_store
 -- Its row, which lists may have been going on after.

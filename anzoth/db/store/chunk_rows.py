@@ -12,6 +12,9 @@ from dataclasses import dataclass, field
 from anzoth.db import statements
 from anzoth.db.pool import Connection
 
+Maker = tuple[str, int, str | None]
+"""Who makes vectors of one kind: a model by its name, their size, their vector space."""
+
 
 @dataclass(slots=True, frozen=True)
 class IndexedStore:
@@ -20,6 +23,8 @@ class IndexedStore:
     id: str
     model: str
     dimensions: int
+    vector_space: str | None
+    """Of its model. None: it was never written down."""
     analyzer: str
     head: int
     """Its last change."""
@@ -29,6 +34,11 @@ class IndexedStore:
     """It cannot be searched any more."""
     is_quiet: bool
     """Nothing was written down of its use for a minute."""
+
+    @property
+    def maker(self) -> Maker:
+        """Of its vectors."""
+        return self.model, self.dimensions, self.vector_space
 
 
 @dataclass(slots=True, frozen=True)

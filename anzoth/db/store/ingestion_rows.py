@@ -38,6 +38,7 @@ class ClaimRow:
     """As OpenAI has it: `type` (auto or static), and for static its settings under `static`."""
     model: str
     dimensions: int
+    vector_space: str | None
 
     @property
     def key(self) -> tuple[uuid.UUID, str, str]:
@@ -170,7 +171,7 @@ async def known_vectors(
     connection: Connection, claim: ClaimRow, digests: Sequence[bytes]
 ) -> list[KnownVector]:
     """Those that there are, of the store's model, in any store of the tenant."""
-    values = (claim.tenant_id, digests, claim.model, claim.dimensions)
+    values = (claim.tenant_id, digests, claim.model, claim.dimensions, claim.vector_space)
     rows = await connection.fetch(statements.load()["known_vectors"], *values)
     return [KnownVector(**row) for row in rows]
 

@@ -59,6 +59,18 @@ class UsageRow:
 
 
 @dataclass(slots=True, frozen=True)
+class TracedRow(UsageRow):
+    """One of a request for which knowledge bases were searched: a class of its own, so that others
+    take no more room in the journal than before."""
+
+    retrieval: str | None = None
+    """JSON."""
+
+
+COLUMNS = (*UsageRow.__slots__, *TracedRow.__slots__)
+
+
+@dataclass(slots=True, frozen=True)
 class RequestRow:
     """What is known of one finished request, without anything its caller said."""
 
@@ -82,6 +94,8 @@ class RequestRow:
     shadow_rules: list[str]
     ttft_ms: int | None
     duration_ms: int
+    retrieval: str | None = None
+    """JSON: what was found for it in knowledge bases."""
 
 
 async def find_request(
@@ -98,14 +112,13 @@ async def insert_usage(connection: Connection, rows: Iterable[UsageRow]) -> None
 
     Raises asyncpg.DataError for a value that its column cannot hold.
     """
-    names = UsageRow.__slots__
     await connection.execute(statements.load()["stage_usage"])
     try:
         await connection.copy_records_to_table(
             "staged_usage",
             schema_name="pg_temp",
-            columns=names,
-            records=[tuple(getattr(row, name) for name in names) for row in rows],
+            columns=COLUMNS,
+            records=[tuple(getattr(row, name, None) for name in COLUMNS) for row in rows],
         )
     except (
         OverflowError,

@@ -66,6 +66,8 @@ class NewStore:
     dimensions: int
     analyzer: str
     expires_after_days: int | None
+    vector_space: str | None
+    """Of its model."""
 
 
 @dataclass(slots=True, frozen=True)
@@ -92,7 +94,7 @@ async def try_insert_store(connection: Connection, tenant_id: uuid.UUID, new: Ne
     made = await connection.fetchval(
         statements.load()["insert_store"],
         *(tenant_id, new.id, new.project_id, new.details, new.model, new.dimensions),
-        *(new.analyzer, new.expires_after_days),
+        *(new.analyzer, new.expires_after_days, new.vector_space),
     )
     return made is not None
 

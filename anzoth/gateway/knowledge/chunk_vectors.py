@@ -61,12 +61,17 @@ class ChunkVectors:
         model = self._models.find(claim.model)
         if model is None or model.embedding is None or model.engine.hello is None:
             raise ModelAway
-        size = model.engine.hello.dimensions
-        if size != claim.dimensions:
+        hello = model.engine.hello
+        if hello.dimensions != claim.dimensions or claim.vector_space not in (
+            None,
+            hello.vector_space,
+        ):
             raise UnreadableFile(
                 "server_error",
-                f"The vectors of the model '{claim.model}' have {size} numbers now, and those in "
-                f"this vector store {claim.dimensions}. Make a new vector store.",
+                f"The model '{claim.model}', which made the vectors in this vector store, was "
+                "replaced by another one of that name, whose vectors cannot be compared with "
+                "those. Make a new vector store of the files, or have the operator of this server "
+                "serve the former model again.",
             )
         return model
 

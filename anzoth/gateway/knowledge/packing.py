@@ -97,6 +97,11 @@ class Packed:
     passages: tuple[PackedPassage, ...] = ()
     dropped: tuple[Dropped, ...] = ()
 
+    @property
+    def file_ids(self) -> tuple[str, ...]:
+        """Whose text is in the prompt."""
+        return tuple(sorted({passage.file_id for passage in self.passages}))
+
 
 def sections(chunks: Sequence[FoundChunk]) -> list[Span]:
     """Those around the best chunks that are more than the chunk itself, each once."""

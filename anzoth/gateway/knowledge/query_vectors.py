@@ -14,7 +14,7 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from uuid import UUID
 
-from anzoth.db.store.chunk_rows import IndexedStore
+from anzoth.db.store.chunk_rows import IndexedStore, Maker
 from anzoth.errors import CapacityUnavailable, ModelUnavailable
 from anzoth.gateway.embedding import EmbeddingRequest
 from anzoth.gateway.models import ModelRegistry, ServedModel
@@ -46,33 +46,33 @@ goes on by words. Anything else that it raises ends the search."""
 
 @dataclass(slots=True, frozen=True)
 class QueryVectors:
-    """Of all queries of a search, in order, by model."""
+    """Of all queries of a search, in order, by who makes the vectors of a store."""
 
-    of_model: Mapping[str, Sequence[bytes]]
+    by_maker: Mapping[Maker, Sequence[bytes]]
     num_tokens: int
     """That were embedded."""
-    degraded: Mapping[str, str]
-    """Why a model made none, by model."""
+    degraded: Mapping[Maker, str]
+    """Why there are none."""
 
 
 async def embed_queries(
     models: ModelRegistry, stores: Iterable[IndexedStore], queries: Sequence[str], embed: Embed
 ) -> QueryVectors:
     """Raises what `embed` raises, but for what `Embed` names."""
-    num_tokens, of_model, degraded = 0, {}, {}
-    for store in {store.model: store for store in stores}.values():
+    num_tokens, by_maker, degraded = 0, {}, {}
+    for maker, store in {store.maker: store for store in stores}.items():
         wanted = await _wanted(models, store, queries)
         try:
-            of_model[wanted.name] = await embed(wanted)
+            by_maker[maker] = await embed(wanted)
         except ModelUnavailable:
-            degraded[wanted.name] = wanted.reason or "its embedding model does not answer"
+            degraded[maker] = wanted.reason or "its embedding model does not answer"
         except CapacityUnavailable as error:
             if type(error) is not CapacityUnavailable:
                 raise  # not the model: the ledger, say
-            degraded[wanted.name] = "its embedding model is busy"
+            degraded[maker] = "its embedding model is busy"
         else:
             num_tokens += 0 if wanted.request is None else wanted.request.num_tokens
-    return QueryVectors(of_model, num_tokens, degraded)
+    return QueryVectors(by_maker, num_tokens, degraded)
 
 
 def uncounted(tenant: TenantHandle, key_id: UUID | None) -> Embed:
@@ -96,7 +96,8 @@ async def _wanted(models: ModelRegistry, store: IndexedStore, queries: Sequence[
         hello = model.engine.require_ready()
     except ModelUnavailable:
         return Wanted(store.model, reason="its embedding model does not answer")
-    if hello.dimensions != store.dimensions:
+    is_other = store.vector_space not in (None, hello.vector_space)
+    if is_other or hello.dimensions != store.dimensions:
         return Wanted(store.model, reason="its embedding model was replaced by another")
     text, most = model.embedding, hello.max_model_tokens
     if sum(map(len, queries)) <= _INLINE_CHARACTERS:

@@ -27,7 +27,7 @@ from uuid import UUID
 
 from anzoth.db.pool import Database
 from anzoth.db.store import chunk_rows
-from anzoth.db.store.chunk_rows import FoundRow, IndexedStore
+from anzoth.db.store.chunk_rows import FoundRow, IndexedStore, Maker
 from anzoth.errors import AnzothError, DeadlineExceeded, InvalidValue, VectorStoreNotFound
 from anzoth.gateway.files import FileOwner, open_name
 from anzoth.gateway.knowledge import spans
@@ -254,8 +254,8 @@ class _Search:
         ]
 
         def vector(store: IndexedStore, at: int) -> bytes | None:
-            of_model = vectors.of_model.get(store.model)
-            return None if of_model is None else of_model[at]
+            made = vectors.by_maker.get(store.maker)
+            return None if made is None else made[at]
 
         answers = await asyncio.gather(
             *(
@@ -354,7 +354,7 @@ class _Search:
     def _trace(
         self,
         stores: Mapping[str, IndexedStore],
-        degraded: Mapping[str, str],
+        degraded: Mapping[Maker, str],
         answers: Mapping[tuple[str, int], Hits],
         num_rounds: int,
     ) -> dict[str, Any]:
@@ -367,7 +367,7 @@ class _Search:
                     "head": stores[store_id].head,
                     "seq": hits.seq,
                     "exact": hits.exact,
-                    "degraded": degraded.get(stores[store_id].model),
+                    "degraded": degraded.get(stores[store_id].maker),
                     **hits.trace,
                 }
                 for (store_id, at), hits in answers.items()

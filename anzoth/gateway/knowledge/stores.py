@@ -135,6 +135,7 @@ class VectorStores:
             hello.dimensions,
             ANALYZER,
             request.expires_after_days,
+            hello.vector_space,
         )
         async with self._database.tenant(owner.tenant) as connection:
             await vector_store_rows.lock_stores_of_tenant(connection, tenant_id)

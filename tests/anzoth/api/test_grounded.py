@@ -230,6 +230,44 @@ def test_the_trace_is_there_for_who_asks(run: Run) -> None:
     run(scenario)
 
 
+def test_what_was_found_is_kept_with_the_request_in_ids_and_numbers(run: Run) -> None:
+    async def scenario(api: Api, searcher: ListedSearcher) -> None:
+        searcher.add("vs_2", "file-twin", PUMP.split("\n")[0])
+        await ask(api, tools=[search_in("vs_1", "vs_2")])
+        explained = await api.call("GET", "/v1/requests/req_test")
+        kept = explained.json["retrieval"]
+        assert kept["vector_store_ids"] == ["vs_1", "vs_2"]
+        first = kept["candidates"][0]
+        assert first == {
+            "vector_store_id": "vs_1",
+            "file_id": "file-pump",
+            "chunk_id": "chunk_0",
+            "embedding_rank": 1,
+            "text_rank": None,
+            "score": 0.5,
+            "rerank_rank": None,
+            "dropped": None,
+        }
+        dropped = {one["file_id"]: one["dropped"] for one in kept["candidates"]}
+        assert dropped == {"file-pump": None, "file-fan": None, "file-twin": "duplicate"}
+        assert kept["num_candidates"] == len(kept["candidates"])
+        said = explained.body.decode().lower()
+        for word in ("x200", "water", "motor", ".txt", "what does"):
+            assert word not in said
+
+        await ask(api, "who wrote hamlet", tools=[search_in("vs_1")])  # nothing may answer
+        kept = (await api.call("GET", "/v1/requests/req_test")).json["retrieval"]
+        assert (kept["vector_store_ids"], kept["candidates"]) == (["vs_1"], [])
+        await ask(api)
+        assert (await api.call("GET", "/v1/requests/req_test")).json["retrieval"] is None
+        api.aliases.add("helpdesk", Target("gpt-4o-mini", "far"), knowledge_bases=("vs_1",))
+        await ask(api, model="helpdesk")
+        kept = (await api.call("GET", "/v1/requests/req_test")).json["retrieval"]
+        assert kept["vector_store_ids"] == ["vs_1"]
+
+    run(scenario)
+
+
 def test_another_server_gets_the_passages_and_not_the_tool(run: Run) -> None:
     async def scenario(api: Api, searcher: ListedSearcher) -> None:
         peer: OpenaiPeer = searcher.peer  # type: ignore[attr-defined]

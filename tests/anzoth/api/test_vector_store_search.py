@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import re
 import uuid
 from collections.abc import Callable
 from pathlib import Path
@@ -123,6 +124,36 @@ def test_rewriting_a_query_changes_no_word() -> None:
 
 
 # --- the answer -----------------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+def test_what_a_search_found_is_kept_with_the_request(run: Run) -> None:
+    async def scenario(it: Knowledge) -> None:
+        store = await it.add_store()
+        file = await it.add_file(store, "red fox", "green hen", filename="zoo.md")
+        await it.add_file(store, "red fox")
+        reply = await ask(it, store, query="fox", max_num_results=2)
+        explained = await it.server.api.call("GET", "/v1/requests/req_test")
+        kept = explained.json["retrieval"]
+        assert kept["vector_store_ids"] == [store]
+        assert [
+            (one["file_id"], one["chunk_id"], one["embedding_rank"], one["dropped"])
+            for one in kept["candidates"]
+        ] == [
+            (
+                hit["file_id"],
+                hit["chunk"]["id"],
+                (hit["chunk"]["embedding"] or {}).get("rank"),
+                None,
+            )
+            for hit in reply.json["data"]
+        ]
+        assert file in {one["file_id"] for one in kept["candidates"]}
+        assert (kept["duplicates"], kept["removed"], kept["degraded"]) == (1, 0, None)
+        assert kept["times_ms"].keys() == reply.json["trace"]["times_ms"].keys()
+        assert not {"fox", "hen", "zoo"} & set(re.findall("[a-z]+", explained.body.decode()))
+
+    run(scenario)
 
 
 @pytest.mark.slow

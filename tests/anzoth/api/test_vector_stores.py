@@ -10,6 +10,7 @@ from typing import Any
 import openai
 import pytest
 from api_harness import MODEL
+from engine_peer import EMBEDDING_HELLO
 from files_kit import FileServer, as_owner
 from stores_kit import add_files, complete, expire
 
@@ -310,6 +311,21 @@ def test_the_embedding_model_is_the_caller_s_the_operator_s_or_the_first(run_sto
         with pytest.raises(openai.NotFoundError) as raised:
             await model_of(embedding_model="unheard-of")
         assert (raised.value.code, raised.value.param) == ("model_not_found", "embedding_model")
+
+    run_stores(scenario)
+
+
+def test_a_store_remembers_its_model_and_stays_when_another_takes_its_name(run_stores) -> None:
+    async def scenario(server: FileServer) -> None:
+        made = await server.sdk().vector_stores.create(name="s")
+        engine = server.api.model.engine
+        assert engine.hello is not None
+        engine.hello = replace(engine.hello, vector_space="another")
+        assert await server.sdk().vector_stores.retrieve(made.id) == made
+        other = await server.sdk().vector_stores.create(name="t")
+        for id, space in ((made.id, EMBEDDING_HELLO.vector_space), (other.id, "another")):
+            where = f"id = '{id}' AND vector_space = '{space}'"
+            assert await server.count("vector_stores", where) == 1
 
     run_stores(scenario)
 

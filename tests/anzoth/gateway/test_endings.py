@@ -23,6 +23,7 @@ from anzoth.gateway.endings import Endings
 from anzoth.gateway.engine_client import EngineClient
 from anzoth.gateway.keys import Pepper
 from anzoth.gateway.principal import TenantHandle
+from anzoth.gateway.purging import Purges
 from anzoth.telemetry import Metrics
 
 pytestmark = pytest.mark.slow
@@ -76,11 +77,12 @@ async def gateway(dsn: str, path: Path, num_failures: int = 0) -> AsyncIterator[
     engines = [EngineClient(f"m{n}", peer.path, Metrics()) for n, peer in enumerate(peers)]
     models: Any = [Model(engine) for engine in engines]
     flaky: Any = Flaky(database, num_failures)
-    deleted = Endings(flaky, dsn, PEPPER, models)
+    purges = Purges(models)
+    deleted = Endings(flaky, dsn, PEPPER, purges)
     for peer in peers:
         await peer.start()
     async with asyncio.TaskGroup() as group:
-        tasks = [group.create_task(part.run()) for part in (*engines, deleted)]
+        tasks = [group.create_task(part.run()) for part in (*engines, purges, deleted)]
         yield Gateway(dsn, peers, engines, models)
         for task in tasks:
             task.cancel()

@@ -74,6 +74,7 @@ async def submit(
     choices: int = 1,
     tokens: int = 3,
     tenant: TenantHandle = TENANT,
+    tags: tuple[str, ...] = (),
 ) -> int:
     return await client.submit(
         heard,
@@ -82,6 +83,7 @@ async def submit(
         max_tokens=tokens,
         sampling=SamplingParams(seed=1),
         tenant=tenant,
+        tags=tags,
     )
 
 
@@ -324,6 +326,21 @@ def test_a_purge_is_over_when_the_engine_says_so_and_lost_with_it(tmp_path: Path
                 await task
             with pytest.raises(ModelUnavailable):
                 await client.purge(["5a17"])
+
+    run(main)
+
+
+def test_a_prompt_with_a_document_that_has_just_been_purged_is_purged_too(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with connected(tmp_path / "s") as (client, peer):
+            await client.purge(["5a17"], ["gone"])
+            await submit(client, Heard(), tags=("there", "other"))
+            number = await submit(client, Heard(), tags=("there", "gone"))
+            await peer.until(lambda: len(peer.purges) == 2)
+            again = peer.purges[-1]
+            assert again.purge > number  # in this order on one connection
+            assert (again.cache_salts, again.tags) == ((TENANT.cache_salt,), ("gone",))
+            assert len(peer.submits) == 2
 
     run(main)
 

@@ -23,6 +23,7 @@ from anzoth.gateway.journal_format import (
     read_frames,
     row_of_json,
 )
+from anzoth.gateway.ledger import traced
 
 
 def test_a_row_comes_back_as_it_was() -> None:
@@ -31,6 +32,14 @@ def test_a_row_comes_back_as_it_was() -> None:
     assert {field.name for field in dataclasses.fields(UsageRow)} == set(
         orjson.loads(encode_settlement(written, 5))["row"]
     )
+
+
+def test_a_trace_comes_back_and_makes_only_its_own_row_longer() -> None:
+    plain = row("r")
+    written = traced(plain, '{"stores":["vs_1"]}')
+    assert decode_row(encode_settlement(written, 5)) == written
+    assert decode_row(encode_settlement(written, 5)) != plain
+    assert b"retrieval" not in encode_settlement(traced(plain, None), 5)
 
 
 def test_rows_of_older_and_newer_versions_can_be_read() -> None:

@@ -166,10 +166,36 @@ def test_records_arrive_whole_and_each_with_its_tenant(dsn: str, tmp_path: Path)
             "input_cost": 300, "cached_input_cost": 75, "output_cost": 2**40 * 600,
             "rule": "limit.key.rpm", "refusal": "too\ufffdfast", "shadow_rules": ["key.model"],
             "target": "m2", "attempts": ["m1 model_unavailable", "m2 ok"],
+            "retrieval": None,
         }  # fmt: skip
         owners = {row["request_id"]: row["tenant_id"] for row in found}
         assert owners["b00"] == one.tenant.id
         assert owners["b01"] == two.tenant.id
+
+    run(dsn, scenario)
+
+
+def test_what_was_found_for_a_request_is_kept_with_it_unless_it_is_killed(
+    dsn: str, tmp_path: Path
+) -> None:
+    async def scenario(database: Flaky) -> None:
+        one = await principal_of(dsn, "one")
+        ledger = await opened(database, tmp_path)
+        for name in ("done", "killed"):
+            usage = record(one, name, retrieval='{"stores": ["vs_1"]}')
+            ledger.begin(usage, 10)
+            if name == "done":
+                ledger.record(usage)
+        ledger.record(record(one, "plain"))
+        await ledger.commit()
+        ledger.abandon()
+        ledger = await opened(database, tmp_path)
+        assert await ledger.close() == 0
+        assert {row["request_id"]: row["retrieval"] for row in await rows(dsn)} == {
+            "done": '{"stores": ["vs_1"]}',
+            "killed": None,
+            "plain": None,
+        }
 
     run(dsn, scenario)
 

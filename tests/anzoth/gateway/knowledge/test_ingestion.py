@@ -91,6 +91,41 @@ def test_a_vector_of_another_tenant_or_model_is_never_taken(run: Run) -> None:
     run(scenario)
 
 
+def test_a_model_of_the_same_name_with_other_vectors_is_not_mixed_in(run: Run) -> None:
+    async def scenario(world: World) -> None:
+        gateway = world.gateway()
+        former = await world.make_store(world.one, vector_space="former")
+        await world.add(world.one, former, "a.txt", sentences(3))
+        before = await world.make_store(world.one, vector_space=None)  # of an older version
+        now = await world.make_store(world.one)
+        outcomes = [await gateway.ingestion.read_next()]
+        await world.add(world.one, before, "a.txt", sentences(3))
+        outcomes += await read_all(gateway)
+        world.peer.embeds.clear()
+        file_id = await world.add(world.one, now, "a.txt", sentences(3))
+        assert [*outcomes, *await read_all(gateway)] == ["retried", "completed", "completed"]
+        assert len(world.embedded()) == 3  # nothing is taken from what may be another's
+        await world.assert_whole(world.one, now, file_id)
+
+    run(scenario)
+
+
+def test_a_file_for_a_store_whose_model_was_replaced_fails_and_says_what_to_do(run: Run) -> None:
+    async def scenario(world: World) -> None:
+        gateway = world.gateway()
+        store_id = await world.make_store(world.one, vector_space="former")
+        file_id = await world.add(world.one, store_id, "a.txt", sentences(1))
+        await world.change(store_id, file_id, attempts=str(ingestion.MAX_ATTEMPTS - 1))
+        assert await gateway.ingestion.read_next() == "failed"
+        file = await world.file(store_id, file_id)
+        assert (file.error_code, file.num_chunks) == ("server_error", 0)
+        assert f"'{MODEL}'" in str(file.error_message)
+        assert "Make a new vector store" in str(file.error_message)
+        assert not world.peer.embeds
+
+    run(scenario)
+
+
 HOSTILE = {
     "bomb.docx": documents.zipped(
         {"word/document.xml": b"<a>" + b" " * (8 << 20) + b"</a>"}, documents.word()

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 from api_harness import MODEL
-from files_kit import owner_of
+from files_kit import as_owner, owner_of
 from knowledge_kit import Knowledge, Scenario, run_knowledge, stores_of, texts
 
 from anzoth.errors import (
@@ -282,6 +282,29 @@ def test_a_model_with_other_vectors_than_the_stores_is_not_asked(run: Run) -> No
         assert found.trace["degraded"] == "its embedding model was replaced by another"
         assert texts(found) == ["red fox"]
         assert not it.server.api.peer.embeds
+
+    run(scenario)
+
+
+def test_of_two_stores_of_one_name_only_that_of_the_same_model_is_searched_by_meaning(
+    run: Run,
+) -> None:
+    async def scenario(it: Knowledge) -> None:
+        former, now = await it.add_store(), await it.add_store()
+        change = f"UPDATE anzoth.vector_stores SET vector_space = 'former' WHERE id = '{former}'"
+        await as_owner(it.server.dsn, change)
+        for store in (former, now):
+            await it.add_file(store, f"red fox {store}", f"green hen {store}")
+        for asked in ([former, now], [now, former]):
+            found = await it.search(asked, "fox")
+            assert {s["id"]: s["degraded"] for s in found.trace["stores"]} == {
+                former: "its embedding model was replaced by another",
+                now: None,
+            }
+            assert {chunk.store_id for chunk in found.chunks if chunk.dense_rank} == {now}
+            assert {chunk.store_id for chunk in found.chunks if chunk.sparse_rank} == {former, now}
+            assert found.trace["degraded"] == "its embedding model was replaced by another"
+        assert len(it.server.api.peer.embeds) == 2
 
     run(scenario)
 
