@@ -132,6 +132,12 @@ class Checkpoint:
         )
         return ids[0, len(prompt) :].tolist()
 
+    def greedy_after(self, prompt: list[int], output: list[int]) -> list[int]:
+        """What transformers would choose in the place of each token of `output`, all computed at
+        once: equal to `output` exactly if `greedy` would append that."""
+        chosen = self.logits(prompt + output[:-1]).argmax(-1).tolist()
+        return chosen[len(prompt) - 1 :]
+
     def logits(self, token_ids: list[int]) -> Any:
         """[tokens, vocabulary]"""
         import torch
