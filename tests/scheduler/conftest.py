@@ -117,9 +117,16 @@ class Checkpoint:
 
     path: Path
     oracle: Any  # transformers' model classes are not typed
+    _known: dict[tuple[int, ...], list[int]] = field(default_factory=dict)
 
     def greedy(self, prompt: list[int], num_tokens: int) -> list[int]:
-        """What transformers' own `generate` appends to the prompt."""
+        """What transformers' own `generate` appends to the prompt; computed once."""
+        key = (num_tokens, *prompt)
+        if key not in self._known:
+            self._known[key] = self._generated(prompt, num_tokens)
+        return list(self._known[key])
+
+    def _generated(self, prompt: list[int], num_tokens: int) -> list[int]:
         import torch
 
         ids = self.oracle.generate(
