@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import io
 import json
-import os
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,7 +12,9 @@ import docx
 import openai
 import pytest
 from documents import pdf
+from typer.testing import CliRunner, Result
 
+from anzoth.cli import build
 from installation import Installation
 
 pytestmark = pytest.mark.slow
@@ -116,14 +115,9 @@ def test_a_document_that_is_taken_out_answers_no_more(client: openai.OpenAI, sto
     assert file.id not in [hit.file_id for hit in found]
 
 
-def kb(server: Installation, key: str, *arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-P", "-m", "anzoth.cli", "kb", *arguments],
-        env={**os.environ, "ANZOTH_URL": f"{server.url}/v1", "ANZOTH_API_KEY": key},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+def kb(server: Installation, key: str, *arguments: str) -> Result:
+    environment = {"ANZOTH_URL": f"{server.url}/v1", "ANZOTH_API_KEY": key}
+    return CliRunner().invoke(build(), ["kb", *arguments], env=environment)
 
 
 def test_a_folder_is_added_again_and_again_from_the_command_line(
@@ -137,13 +131,13 @@ def test_a_folder_is_added_again_and_again_from_the_command_line(
     (folder / "damaged.pdf").write_bytes(b"%PDF-1.7 and nothing else")
     made = json.loads(kb(whole_server, key, "create", "harbour", "--json").stdout)
     first = kb(whole_server, key, "add", "harbour", str(folder))
-    assert first.returncode == 1
+    assert first.exit_code == 1
     assert "town/damaged.pdf: " in first.stdout
     assert "2 added, 1 failed, 0 were there already" in first.stdout
     (folder / "damaged.pdf").unlink()
     (folder / "boat.txt").write_text(BOAT.replace("Mara Velten", "Ilse Brandt"))
     again = kb(whole_server, key, "add", "harbour", str(folder))
-    assert (again.returncode, again.stdout) == (
+    assert (again.exit_code, again.stdout) == (
         0,
         "1 added, 0 failed, 1 were there already, 0 of other kinds left out.\n",
     )
