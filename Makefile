@@ -23,7 +23,7 @@ SOURCES := $(sort $(shell find anzoth scheduler kernels index -name '*.py' -o -n
 NATIVE := $(wildcard kernels/cpu/native/* index/native/*)
 
 # A process per core, up to four, each with a database and an end-to-end server of its own.
-SPREAD := -n auto --maxprocesses 4 --dist loadfile
+SPREAD := -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 # pip's own progress is either silent or a wall; this is one line per package.
 TELL = sed -u -n -e 's/^Collecting \([^ (<>=!~]*\).*/    \1/p' -e 's/^Installing collected.*/    installing …/p' -e '/^\(ERROR\|error\)/p'

@@ -1,77 +1,67 @@
 """Which commands does `anzoth` have?
 
-Each lives in a module of `anzoth.commands` and enters here as one line of a table.
+Each lives in a module of `anzoth.commands`, which has its name, and enters here as one word of a
+table. A module is imported when its command is called, so that nobody waits for the others.
 
 Does not know: what any of them does.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import importlib
+from typing import Any
 
 import typer
+import typer.core
+import typer.main
 
-from anzoth.commands import (
-    aliases,
-    audit,
-    doctor,
-    files,
-    invites,
-    kb,
-    keys,
-    migrate,
-    models,
-    projects,
-    serve,
-    service_accounts,
-    shadow,
-    tenants,
-    usage,
-    users,
-    verify_isolation,
+# A function of that name in the module.
+COMMANDS = ("serve", "doctor", "migrate", "verify-isolation")
+# A group of commands: the module's `app`.
+GROUPS = (
+    *("tenants", "users", "invites", "projects", "service-accounts", "keys", "models", "files"),
+    *("kb", "audit", "usage", "aliases", "shadow"),
 )
-
-# Commands by name, and groups of commands by name.
-COMMANDS: dict[str, Callable[..., None]] = {
-    "serve": serve.serve,
-    "doctor": doctor.doctor,
-    "migrate": migrate.migrate,
-    "verify-isolation": verify_isolation.verify_isolation,
-}
-GROUPS: dict[str, typer.Typer] = {
-    "tenants": tenants.app,
-    "users": users.app,
-    "invites": invites.app,
-    "projects": projects.app,
-    "service-accounts": service_accounts.app,
-    "keys": keys.app,
-    "models": models.app,
-    "files": files.app,
-    "kb": kb.app,
-    "audit": audit.app,
-    "usage": usage.app,
-    "aliases": aliases.app,
-    "shadow": shadow.app,
-}
 
 
 def build() -> typer.Typer:
     app = typer.Typer(
         help="A private inference server that speaks the OpenAI API.",
+        cls=_OnDemand,
         no_args_is_help=True,
         add_completion=False,
         pretty_exceptions_enable=False,  # they would print local variables, and so secrets
     )
     app.callback()(_anzoth)
-    for name, function in COMMANDS.items():
-        app.command(name)(function)
-    for name, group in GROUPS.items():
-        app.add_typer(group, name=name)
     return app
 
 
 def _anzoth() -> None:
     """A private inference server that speaks the OpenAI API."""
+
+
+class _OnDemand(typer.core.TyperGroup):
+    """Knows its commands by name alone until they are asked for."""
+
+    def __init__(self, **attributes: Any) -> None:
+        super().__init__(**attributes)
+        self.commands = dict.fromkeys([*COMMANDS, *GROUPS])
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:  # the types are click's, or typer's own
+        if cmd_name in self.commands and self.commands[cmd_name] is None:
+            self.commands[cmd_name] = _load(cmd_name)
+        return self.commands.get(cmd_name)
+
+
+def _load(name: str) -> Any:
+    word = name.replace("-", "_")
+    module = importlib.import_module(f"anzoth.commands.{word}")
+    holder = typer.Typer()
+    if name in COMMANDS:
+        holder.command(name)(getattr(module, word))
+    else:
+        holder.add_typer(module.app, name=name)
+    return typer.main.get_group(holder).commands[name]
 
 
 def main() -> None:

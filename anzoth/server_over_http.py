@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from anzoth.control import NotReached
+from anzoth.gateway import tls
 
 if TYPE_CHECKING:
     import httpx2
@@ -23,10 +24,12 @@ def client_of(url: str, **options: Any) -> httpx2.AsyncClient:
     """`options`: of httpx2.AsyncClient."""
     import httpx2
 
+    is_far = urlsplit(url).hostname not in _LOOPBACK
     return httpx2.AsyncClient(
         base_url=url,
         timeout=httpx2.Timeout(_TIMEOUT_S, connect=_CONNECT_TIMEOUT_S),
-        trust_env=urlsplit(url).hostname not in _LOOPBACK,  # a proxy is for what is far away
+        trust_env=is_far,  # a proxy is for what is far away
+        verify=tls.trusted(is_far),
         **options,
     )
 

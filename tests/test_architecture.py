@@ -52,6 +52,12 @@ PRODUCT = [
     for folder in ("anzoth", "scheduler", "kernels", "index")
     for path in sorted((ROOT / folder).rglob("*.py"))
 ]
+# `anzoth.cli` imports each of them only when it is called.
+COMMANDS = ", ".join(
+    f"anzoth.commands.{path.stem}"
+    for path in sorted((ROOT / "anzoth/commands").glob("*.py"))
+    if path.stem != "__init__"
+)
 
 
 def imported_modules(path: Path) -> set[str]:
@@ -99,11 +105,13 @@ def test_init_files_hold_only_a_docstring() -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "module", ["anzoth.server", "anzoth.supervisor", "anzoth.cli", "anzoth.ingest.host"]
+    "modules",
+    ["anzoth.server", "anzoth.supervisor", "anzoth.ingest.host", f"anzoth.cli, {COMMANDS}"],
+    ids=["server", "supervisor", "ingestion host", "commands"],
 )
-def test_gateway_side_processes_never_load_torch_or_parsers(module: str) -> None:
+def test_gateway_side_processes_never_load_torch_or_parsers(modules: str) -> None:
     code = (
-        f"import sys, {module}; "
+        f"import sys, {modules}; "
         "unwanted = {'torch', 'hnswlib', 'transformers', 'safetensors', 'lxml', 'pypdfium2'}; "
         "print(sorted(unwanted & set(sys.modules)))"
     )

@@ -13,6 +13,7 @@ from collections.abc import AsyncIterator, Mapping
 import httpx2
 
 from anzoth.backend_config import BackendConfig
+from anzoth.gateway import tls
 from anzoth.gateway.backend_errors import NoAnswer, NoConnectionFree
 
 
@@ -66,6 +67,7 @@ class Client:
                 keepalive_expiry=30.0,
             ),
             trust_env=False,
+            verify=tls.trusted(trust_env=False),
         )
 
     async def post(self, path: str, content: bytes) -> Reply:

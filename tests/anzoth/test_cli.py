@@ -10,7 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from typer.testing import CliRunner, Result
 
+from anzoth import cli
 from anzoth.db.embedded import Warden
 from anzoth.db.pool import Database
 from anzoth.gateway import directory, keys
@@ -19,7 +21,7 @@ from anzoth.gateway.auth import Authenticator
 pytestmark = pytest.mark.slow
 
 
-def anzoth(*arguments: str) -> subprocess.CompletedProcess[str]:
+def shell(*arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-P", "-m", "anzoth.cli", *arguments],
         capture_output=True,
@@ -29,27 +31,60 @@ def anzoth(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 class Commands:
-    """The commands on one data directory."""
+    """The commands on one data directory, run in this process."""
 
     def __init__(self, *where: str) -> None:
         self.where = where
 
-    def run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
-        return anzoth(*arguments, *self.where)
+    def run(self, *arguments: str) -> Result:
+        return CliRunner().invoke(cli.build(), [*arguments, *self.where])
 
     def json(self, *arguments: str) -> Any:
         done = self.run(*arguments, "--json")
-        assert done.returncode == 0, done.stderr
+        assert done.exit_code == 0, done.stderr
         assert done.stderr == ""
         return json.loads(done.stdout)
 
     def error(self, *arguments: str) -> str:
         """The one sentence of a command that must fail."""
         done = self.run(*arguments)
-        assert (done.returncode, done.stdout) == (1, "")
+        assert (done.exit_code, done.stdout) == (1, "")
         assert done.stderr.startswith("anzoth: ")
         assert done.stderr.count("\n") == 1
         return done.stderr
+
+
+def test_a_shell_gets_the_status_and_each_stream_apart(data_dir: Path) -> None:
+    where = ("--data-dir", str(data_dir / "new"))
+    done = shell("tenants", "create", "acme", "--json", *where)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert json.loads(done.stdout)["name"] == "acme"
+    done = shell("tenants", "create", "acme", *where)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.startswith("anzoth: ")
+    done = shell("tenant", "list", *where)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "Did you mean 'tenants'?" in done.stderr
+
+
+def test_every_command_is_named_in_the_help_and_found() -> None:
+    commands = Commands()
+    printed = commands.run("--help").stdout
+    for name in (*cli.COMMANDS, *cli.GROUPS):
+        assert name in printed
+        assert f" {name} [OPTIONS]" in commands.run(name, "--help").stdout
+
+
+def test_a_command_imports_no_other() -> None:
+    code = (
+        "import sys; from anzoth import cli; sys.argv[1:] = ['migrate', '--help']\n"
+        "try: cli.main()\n"
+        "finally: print(*sorted(m for m in sys.modules if m.startswith('anzoth.commands.')))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-P", "-c", code], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.splitlines()[-1] == "anzoth.commands.migrate anzoth.commands.options"
 
 
 def test_a_key_s_life_from_a_fresh_directory(data_dir: Path) -> None:
@@ -112,7 +147,7 @@ def test_text_output_shows_a_key_once(dsn: str, tmp_path: Path) -> None:
     assert key.kid in listed
     assert "active" in listed
     assert key.text[17:25] not in listed
-    assert commands.run("keys", "revoke", key.kid).returncode == 0
+    assert commands.run("keys", "revoke", key.kid).exit_code == 0
     assert "revoked" in commands.run("keys", "list").stdout
 
 
@@ -183,7 +218,7 @@ def test_a_tenant_is_deleted_only_when_that_was_meant(dsn: str, tmp_path: Path) 
         commands.json("tenants", "create", name)
         commands.json("keys", "create", "--tenant", name, "--name", "k")
     unsure = commands.run("tenants", "delete", "one")  # nobody there to answer
-    assert unsure.returncode == 1
+    assert unsure.exit_code == 1
     assert [t["deleted_at"] for t in commands.json("tenants", "list")] == [None, None]
     assert "1 keys were revoked" in commands.run("tenants", "delete", "one", "--yes").stdout
     deleted = commands.json("tenants", "delete", "two")

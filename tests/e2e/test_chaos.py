@@ -9,7 +9,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import httpx2
@@ -26,6 +26,34 @@ LONG = {
     "ignore_eos": True,
     "stream": True,
 }
+
+
+@pytest.fixture(scope="module")
+def installed() -> Iterator[Installation]:
+    """What is killed again and again. Also of what came back nothing is left in the end."""
+    with installation() as made:
+        made.start()
+        yield made
+        if made.process is not None and made.process.poll() is None:
+            pids = made.pids()
+            assert made.stop() == 0
+            until(lambda: not alive(pids), 20, f"all of {sorted(pids)} are gone")
+
+
+@pytest.fixture(scope="module")
+def key(installed: Installation) -> str:
+    return installed.create_key("chaos")
+
+
+@pytest.fixture
+def server(installed: Installation) -> Installation:
+    """Ready, whatever an earlier test did to it."""
+    assert installed.process is not None
+    if installed.process.poll() is not None:
+        installed.start()
+    with installed.client(None) as client:
+        until(lambda: client.get("/readyz").status_code == 200, 40, "the server is ready")
+    return installed
 
 
 def child_pid(server: Installation, module: str) -> int:
@@ -85,9 +113,9 @@ def code_of(payload: str) -> str | None:
     return json.loads(payload).get("error", {}).get("code")
 
 
-def test_killed_engine_ends_streams_with_an_error_and_service_returns(fragile_server) -> None:
-    server = fragile_server
-    key = server.create_key("chaos")
+def test_killed_engine_ends_streams_with_an_error_and_service_returns(
+    server: Installation, key: str
+) -> None:
     streams = Streams(server, key, count=8)
     engine = child_pid(server, "anzoth.scheduler.process")
     os.kill(engine, signal.SIGKILL)
@@ -123,9 +151,7 @@ def test_stopped_engine_is_noticed_although_its_process_lives() -> None:
         assert not alive({engine})
 
 
-def test_killed_retriever_comes_back_and_nothing_else_notices(fragile_server) -> None:
-    server = fragile_server
-
+def test_killed_retriever_comes_back_and_nothing_else_notices(server: Installation) -> None:
     def retriever_is(state: str) -> bool:
         ready = client.get("/readyz")
         assert ready.status_code == 200  # chats do not need it
@@ -137,15 +163,10 @@ def test_killed_retriever_comes_back_and_nothing_else_notices(fragile_server) ->
         os.kill(first, signal.SIGKILL)
         until(lambda: retriever_is("degraded"), 10, "its end is noticed")
         until(lambda: retriever_is("ready"), 40, "the retriever is back")
-    second = child_pid(server, "anzoth.index.process")
-    assert second != first
-    assert server.stop() == 0
-    assert not alive({second})
+    assert child_pid(server, "anzoth.index.process") != first
 
 
-def test_killed_gateway_comes_back_on_the_same_port(fragile_server) -> None:
-    server = fragile_server
-    key = server.create_key("chaos")
+def test_killed_gateway_comes_back_on_the_same_port(server: Installation, key: str) -> None:
     os.kill(child_pid(server, "anzoth.server"), signal.SIGKILL)
 
     def answers() -> bool:
@@ -158,9 +179,7 @@ def test_killed_gateway_comes_back_on_the_same_port(fragile_server) -> None:
     until(answers, 30, "the gateway answers again")
 
 
-def test_killed_database_comes_back(fragile_server) -> None:
-    server = fragile_server
-    key = server.create_key("chaos")
+def test_killed_database_comes_back(server: Installation, key: str) -> None:
     os.kill(child_pid(server, "anzoth.db.warden"), signal.SIGKILL)
 
     def works() -> bool:
@@ -176,8 +195,7 @@ def test_killed_database_comes_back(fragile_server) -> None:
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGKILL])
-def test_nothing_outlives_the_supervisor(fragile_server, number: signal.Signals) -> None:
-    server = fragile_server
+def test_nothing_outlives_the_supervisor(server: Installation, number: signal.Signals) -> None:
     pids = server.pids()
     assert len(pids) >= 4  # supervisor, engine, gateway, warden, postgres and its workers
     status = server.stop(number)
@@ -185,9 +203,7 @@ def test_nothing_outlives_the_supervisor(fragile_server, number: signal.Signals)
     until(lambda: not alive(pids), 20, f"all of {sorted(pids)} are gone")
 
 
-def test_drain_finishes_what_runs_and_refuses_what_is_new(fragile_server) -> None:
-    server = fragile_server
-    key = server.create_key("chaos")
+def test_drain_finishes_what_runs_and_refuses_what_is_new(server: Installation, key: str) -> None:
     streams = Streams(server, key, count=2, max_tokens=200)
     assert server.process is not None
     server.process.send_signal(signal.SIGTERM)
@@ -228,10 +244,9 @@ def test_a_signal_during_the_start_undoes_the_start(after_s: float) -> None:
         assert "Traceback" not in log.read_text()
 
 
-def test_a_signal_to_the_whole_group_drains_in_order_too(fragile_server) -> None:
+def test_a_signal_to_the_whole_group_drains_in_order_too(server: Installation, key: str) -> None:
     """As `timeout`, a shell's job control and a terminal send it."""
-    server = fragile_server
-    streams = Streams(server, server.create_key("chaos"), count=2, max_tokens=200)
+    streams = Streams(server, key, count=2, max_tokens=200)
     assert server.process is not None
     os.killpg(server.process.pid, signal.SIGTERM)
     for payloads in streams.join(60):
@@ -251,9 +266,7 @@ def test_a_drain_that_takes_too_long_ends_streams_with_an_error() -> None:
             assert code_of(payloads[-1]) == "capacity_unavailable"
 
 
-def test_second_start_is_quick_and_keeps_its_keys(fragile_server) -> None:
-    server = fragile_server
-    key = server.create_key("kept")
+def test_second_start_is_quick_and_keeps_its_keys(server: Installation, key: str) -> None:
     assert server.stop() == 0
     started_s = time.monotonic()
     server.start()
@@ -264,7 +277,7 @@ def test_second_start_is_quick_and_keeps_its_keys(fragile_server) -> None:
     assert elapsed_s < 15, f"{elapsed_s:.1f} s"
 
 
-def test_port_in_use_is_one_clear_sentence(server) -> None:
+def test_port_in_use_is_one_clear_sentence(server: Installation) -> None:
     port = server.url.rpartition(":")[2]
     with installation() as second:
         done = subprocess.run(

@@ -117,9 +117,16 @@ class Checkpoint:
 
     path: Path
     oracle: Any  # transformers' model classes are not typed
+    _known: dict[tuple[int, ...], list[int]] = field(default_factory=dict)
 
     def greedy(self, prompt: list[int], num_tokens: int) -> list[int]:
-        """What transformers' own `generate` appends to the prompt."""
+        """What transformers' own `generate` appends to the prompt; computed once."""
+        key = (num_tokens, *prompt)
+        if key not in self._known:
+            self._known[key] = self._generated(prompt, num_tokens)
+        return list(self._known[key])
+
+    def _generated(self, prompt: list[int], num_tokens: int) -> list[int]:
         import torch
 
         ids = self.oracle.generate(
@@ -131,6 +138,12 @@ class Checkpoint:
             pad_token_id=0,
         )
         return ids[0, len(prompt) :].tolist()
+
+    def greedy_after(self, prompt: list[int], output: list[int]) -> list[int]:
+        """What transformers would choose in the place of each token of `output`, all computed at
+        once: equal to `output` exactly if `greedy` would append that."""
+        chosen = self.logits(prompt + output[:-1]).argmax(-1).tolist()
+        return chosen[len(prompt) - 1 :]
 
     def logits(self, token_ids: list[int]) -> Any:
         """[tokens, vocabulary]"""

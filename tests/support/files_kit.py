@@ -90,7 +90,9 @@ class FileServer:
 
     def client(self, key: str = "good") -> httpx2.AsyncClient:
         headers = {"authorization": f"Bearer {key}"}
-        return httpx2.AsyncClient(base_url=self.url, headers=headers, timeout=30, trust_env=False)
+        return httpx2.AsyncClient(
+            base_url=self.url, headers=headers, timeout=30, trust_env=False, verify=False
+        )
 
     async def add_project(self) -> str:
         """The key of somebody in another project of the first tenant."""

@@ -28,6 +28,7 @@ import orjson
 
 from anzoth.account_config import OidcConfig, is_safe_url
 from anzoth.errors import ProviderUnavailable, SignInFailed
+from anzoth.gateway import tls
 
 _ALGORITHMS = ["RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "EdDSA"]
 """Signatures with a public key: never `none`, never one that the client's secret could make."""
@@ -212,7 +213,7 @@ class Provider:
         try:
             async with (
                 asyncio.timeout(_TIMEOUT_S),
-                httpx2.AsyncClient(timeout=_TIMEOUT_S) as client,
+                httpx2.AsyncClient(timeout=_TIMEOUT_S, verify=tls.trusted(True)) as client,
                 client.stream(
                     method,
                     url,

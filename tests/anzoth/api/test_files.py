@@ -494,9 +494,12 @@ def test_content_and_names_are_nowhere_in_clear(run_files, postgres) -> None:
             "CREATE TABLE anzoth.control (text text); "
             "INSERT INTO anzoth.control VALUES ('controlcanary')",
         )
-        files = [path for path in postgres.data_dir.rglob("*") if path.is_file()]
-        assert any(b"controlcanary" in path.read_bytes() for path in files)
         secrets = (b"canaryname", b"canarytext", "canaryname".encode("utf-16-le"))
-        assert not [path for path in files for s in secrets if s in path.read_bytes()]
+        found = set()
+        for path in postgres.data_dir.rglob("*"):
+            with contextlib.suppress(OSError):  # Postgres may be removing it
+                content = path.read_bytes()
+                found |= {words for words in (b"controlcanary", *secrets) if words in content}
+        assert found == {b"controlcanary"}
 
     run_files(scenario)

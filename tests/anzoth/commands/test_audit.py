@@ -5,14 +5,14 @@ from __future__ import annotations
 import asyncio
 import json
 import stat
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import asyncpg
 import pytest
+from typer.testing import CliRunner, Result
 
+from anzoth.cli import build
 from anzoth.db import pool
 from anzoth.gateway import directory
 
@@ -25,18 +25,12 @@ class Commands:
     def __init__(self, dsn: str, data_dir: Path) -> None:
         self.where = ("--database-url", dsn, "--data-dir", str(data_dir))
 
-    def run(self, *arguments: str, where: bool = True) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [sys.executable, "-P", "-m", "anzoth.cli", "audit", *arguments]
-            + [*(self.where if where else ())],
-            capture_output=True,
-            text=True,
-            check=False,
-        )
+    def run(self, *arguments: str, where: bool = True) -> Result:
+        return CliRunner().invoke(build(), ["audit", *arguments, *(self.where if where else ())])
 
     def json(self, *arguments: str, status: int = 0, where: bool = True) -> Any:
         done = self.run(*arguments, "--json", where=where)
-        assert done.returncode == status, done.stderr
+        assert done.exit_code == status, done.stderr
         return json.loads(done.stdout)
 
 
@@ -84,7 +78,7 @@ def test_an_export_is_verified_offline_and_a_changed_one_is_not(dsn: str, tmp_pa
     (problem,) = commands.json("verify", str(bad), where=False, status=1)["problems"]
     assert (problem["tenant_id"], problem["seq"]) == (None, 1)
     done = commands.run("verify", str(bad), where=False)
-    assert done.returncode == 1
+    assert done.exit_code == 1
     assert "BAD  installation, event 1" in done.stdout
     bad.write_bytes(b"".join(lines[:third] + lines[third + 1 :]))
     (problem,) = commands.json("verify", str(bad), where=False, status=1)["problems"]
@@ -93,8 +87,8 @@ def test_an_export_is_verified_offline_and_a_changed_one_is_not(dsn: str, tmp_pa
     assert f"line {len(lines)} is neither" in commands.run("verify", str(bad), where=False).stdout
     bad.write_text("nonsense\n")
     done = commands.run("verify", str(bad), where=False)
-    assert (done.returncode, done.stderr.count("\n")) == (1, 1)
-    assert commands.run("export", str(file)).returncode == 1  # nothing is overwritten
+    assert (done.exit_code, done.stderr.count("\n")) == (1, 1)
+    assert commands.run("export", str(file)).exit_code == 1  # nothing is overwritten
 
 
 def test_the_database_itself_is_verified_against_this_installation_s_key(

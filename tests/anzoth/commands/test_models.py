@@ -182,7 +182,7 @@ def test_the_token_comes_from_the_environment_and_is_never_shown(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("module", ["anzoth.cli", "anzoth.server", "anzoth.supervisor"])
+@pytest.mark.parametrize("module", ["anzoth.commands.models", "anzoth.server", "anzoth.supervisor"])
 def test_only_a_pull_imports_the_client_of_the_hub(module: str) -> None:
     code = f"import sys, {module}; print({{'huggingface_hub', 'httpx2'}} & set(sys.modules))"
     done = subprocess.run(
