@@ -284,12 +284,13 @@ class Party(Named):
             match placed.state:
                 case "completed":
                     assert document.is_readable, document
-                    await self._read(node, store, placed)
+                    if not store.is_expired:
+                        await self._read(node, store, placed)
                 case "failed":
                     assert not document.is_readable, (document, file)
                     assert file["last_error"]["code"] in ("invalid_file", "unsupported_file")
                 case _:
-                    assert placed.may_be_cancelled, placed
+                    assert placed.may_be_cancelled or store.is_expired, placed
 
     async def _read(self, node: Node, store: Store, placed: Placed) -> None:
         """Its text has all that it says."""
