@@ -33,6 +33,7 @@ from anzoth.config import index_folder
 from anzoth.frames import Submit
 from anzoth.gateway import keys, tenant_crypt
 from anzoth.gateway.keys import Pepper
+from anzoth.gateway.knowledge.indexing import Indexes
 from anzoth.gateway_settings import offered_model
 from anzoth.model_config import ModelConfig
 
@@ -104,8 +105,12 @@ class Node(Named):
         return self._services
 
     @property
+    def indexes(self) -> Indexes:
+        return self.services.searcher._indexes
+
+    @property
     def has_retriever(self) -> bool:
-        return self.services.searcher._indexes.client.healthy
+        return self.indexes.client.healthy
 
     async def start(self) -> None:
         """The gateway."""
