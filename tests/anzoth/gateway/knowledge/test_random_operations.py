@@ -60,7 +60,7 @@ SETTINGS = settings(
     database=None,
     deadline=None,
     print_blob=True,
-    suppress_health_check=list(HealthCheck),
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
 )
 COLOURS = ("red", "blue")
 RANKINGS: tuple[dict[str, Any] | None, ...] = (
@@ -73,10 +73,13 @@ MAX_STORES = 4
 MAX_FILES = 5
 """In a store, so that one search shows all of it."""
 
-ATTRIBUTES = st.none() | st.fixed_dictionaries(
-    {}, optional={"colour": st.sampled_from(COLOURS), "year": st.integers(2020, 2026)}
+_COLOURED = {"colour": st.sampled_from(COLOURS)}
+_DATED = {"year": st.integers(2020, 2026)}
+ATTRIBUTES = (
+    st.fixed_dictionaries(_COLOURED, optional=_DATED)
+    | st.fixed_dictionaries({}, optional=_DATED)
+    | st.none()
 )
-
 
 Draw = st.DataObject
 Act = Callable[["Machine", Draw], None]
@@ -356,9 +359,16 @@ def upload(machine: Machine, data: Draw) -> None:
 
 @action(has_file)
 def upload_again(machine: Machine, data: Draw) -> None:
-    """Another file that says the same."""
+    """Another file that says the same, perhaps beside the first."""
     party, file = machine.some_file(data)
-    machine.run(party.upload(machine.node(data), file.document))
+    node = machine.node(data)
+    copy = machine.run(party.upload(node, file.document))
+    holding = [store for store in party.usable() if file.id in store.files and _room(store)]
+    for store in holding[:1]:
+        attributes = data.draw(ATTRIBUTES)
+        machine.run(party.attach(node, store, copy, attributes))
+        machine.run(machine.settled(node, party, store))
+        machine.looks(data, party, store)
 
 
 @action(has_file)
@@ -523,9 +533,13 @@ def restart_gateway(machine: Machine, data: Draw) -> None:
     machine.run(work())
 
 
-@action(lambda machine: machine.site.can_embed, weight=1)
+@action(lambda machine: machine.site.can_embed and has_store(machine), weight=1)
 def lose_embedder(machine: Machine, data: Draw) -> None:
+    """Then words alone decide, and files wait."""
+    party, store = machine.some_store(data)
+    word = machine.some_word(data, party, store)
     machine.run(machine.site.stop_embedding())
+    machine.run(party.search(machine.node(data), store, word))
 
 
 @action(lambda machine: not machine.site.can_embed, weight=6)
