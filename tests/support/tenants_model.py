@@ -1,4 +1,4 @@
-"""What vector stores hold, as a dictionary says, and the same asked over HTTP.
+"""Vector stores over HTTP, each answer compared with what a dictionary says (`stores_model`).
 
 A `Party` is a key: of a tenant, or of another project of one. Whatever it asks for is asked through
 `Party.ask`, which looks for everybody else's words in the head and body of each answer.
@@ -9,15 +9,26 @@ from __future__ import annotations
 import asyncio
 import secrets
 import uuid
-from collections import Counter, defaultdict
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any
 
 import marked_files
 import orjson
 import pytest
 from marked_files import COMMON, Document, Words
+from stores_model import (
+    Attributes,
+    File,
+    Placed,
+    Store,
+    assert_whole,
+    assert_words,
+    has_colour,
+    probes,
+    without_echoes,
+)
 from two_gateways import CHAT, Named, Node, TwoGateways, until
 
 from anzoth.db import pool
@@ -26,14 +37,10 @@ from anzoth.gateway import directory, project_directory
 from anzoth.gateway.directory import KeyRequest
 from anzoth.gateway.principal import TenantHandle
 
-State = Literal["in_progress", "completed", "failed", "cancelled"]
-Attributes = dict[str, Any]
 MAX_RESULTS = 50
 _READ_S = 90.0
 _END_S = 10.0
 _PAUSE_S = 0.005
-_ECHOES = ("search_query", "queries")
-"""Fields in which an answer repeats what was asked."""
 
 
 @dataclass(slots=True, frozen=True)
@@ -41,57 +48,7 @@ class Answer:
     status: int
     body: bytes
     json: Any
-
-    @property
-    def error(self) -> str:
-        return self.json["error"]["code"]
-
-
-@dataclass(eq=False)
-class File(Named):
-    """One of a project."""
-
-    id: str
-    document: Document
-
-    def __repr__(self) -> str:
-        return self.document.filename
-
-
-@dataclass(eq=False, repr=False)
-class Placed(Named):
-    """A file in a store."""
-
-    file: File
-    attributes: Attributes = field(default_factory=dict)
-    state: State = "in_progress"
-    may_be_cancelled: bool = False
-
-    def __repr__(self) -> str:
-        return f"{self.file} ({self.state}, {self.attributes})"
-
-
-@dataclass(eq=False)
-class Store(Named):
-    id: str
-    name: str
-    files: dict[str, Placed] = field(default_factory=dict, repr=False)
-    is_expired: bool = False
-    batches: list[str] = field(default_factory=list, repr=False)
-
-    def __repr__(self) -> str:
-        return self.name
-
-    def searched(self, colour: str | None = None) -> list[Placed]:
-        """What a search must find, with this attribute."""
-        return [p for p in self.files.values() if p.state == "completed" and _has(p, colour)]
-
-    def waiting(self) -> list[Placed]:
-        return [p for p in self.files.values() if p.state == "in_progress"]
-
-
-def _has(placed: Placed, colour: str | None) -> bool:
-    return colour is None or placed.attributes.get("colour") == colour
+    """None: the body is something else."""
 
 
 @dataclass(eq=False)
@@ -129,7 +86,7 @@ class Party(Named):
         said = None
         if response.headers.get("content-type", "").startswith("application/json"):
             said = orjson.loads(content)
-        heard = content.decode(errors="replace") if said is None else str(_without_echoes(said))
+        heard = content.decode(errors="replace") if said is None else str(without_echoes(said))
         where = f"{method} {path} on {node} says to {self}"
         assert not self.words.foreign(heard, self), f"{where}: {heard}"
         assert not self.words.foreign(str(response.headers.raw), self), where
@@ -333,7 +290,7 @@ class Party(Named):
         assert (found["trace"]["degraded"] is None) == self.site.can_embed
         results = found["data"]
         assert len(results) < MAX_RESULTS, "too many for this test"
-        by_id = {p.file.id: p for p in store.files.values() if _has(p, colour)}
+        by_id = {p.file.id: p for p in store.files.values() if has_colour(p, colour)}
         for result in results:
             placed = by_id[result["file_id"]]
             assert placed in must or placed.state == "in_progress", placed
@@ -342,8 +299,8 @@ class Party(Named):
         places = [(result["file_id"], result["chunk"]["id"]) for result in results]
         assert len(set(places)) == len(places)
         if self.site.can_embed:
-            _assert_whole(must, results)
-        _assert_words(must, results, query, is_degraded=not self.site.can_embed)
+            assert_whole(must, results)
+        assert_words(must, results, query, is_degraded=not self.site.can_embed)
 
     async def chat(self, node: Node, stores: Sequence[Store], word: str, ranking: Any) -> None:
         """The model reads nothing but what is in these stores, and what is asked for."""
@@ -441,49 +398,6 @@ class Party(Named):
             assert answer.body == file.document.content
 
 
-def _without_echoes(said: Any) -> Any:
-    if isinstance(said, dict):
-        return {k: _without_echoes(v) for k, v in said.items() if k not in _ECHOES}
-    return [_without_echoes(v) for v in said] if isinstance(said, list) else said
-
-
-def _assert_whole(must: Sequence[Placed], results: Sequence[Any]) -> None:
-    """The chunks of each document are all of its text, each once. Of files that say the same every
-    chunk is found in one of them."""
-    alike: defaultdict[Document, set[str]] = defaultdict(set)
-    for placed in must:
-        alike[placed.file.document].add(placed.file.id)
-    for document, ids in alike.items():
-        assert document.text is not None
-        at = 0
-        for result in sorted(
-            (result for result in results if result["file_id"] in ids),
-            key=lambda result: result["chunk"]["start"],
-        ):
-            start, end = result["chunk"]["start"], result["chunk"]["end"]
-            assert start >= at, f"twice in {document}"
-            assert not document.text[at:start].strip(), f"missing in {document}"
-            assert result["content"] == [{"type": "text", "text": document.text[start:end]}]
-            at = end
-        assert not document.text[at:].strip(), f"missing at the end of {document}"
-
-
-def _assert_words(
-    must: Sequence[Placed], results: Sequence[Any], query: str, *, is_degraded: bool
-) -> None:
-    """A word that nobody else has leads to where it stands; by words alone, to nothing else."""
-    if query == COMMON:
-        return
-    texts = [result["content"][0]["text"] + result["filename"] for result in results]
-    holding = [p for p in must if query in p.file.document.words]
-    if holding:
-        assert query in texts[0], (query, texts[0])
-    if is_degraded:
-        assert bool(texts) >= bool(holding)
-        for result, text in zip(results, texts, strict=True):
-            assert query in text or not result["chunk"]["text"], result
-
-
 async def make_parties(site: TwoGateways, words: Words) -> list[Party]:
     """Two tenants, the first with two projects."""
     name = uuid.uuid4().hex
@@ -520,42 +434,3 @@ async def end(site: TwoGateways, tenant: TenantHandle, parties: Sequence[Party])
     async with pool.operator(site.dsn) as connection:
         left = await connection.fetch("SELECT tenant_id FROM anzoth.tenant_keys")
     assert tenant.id not in {row["tenant_id"] for row in left}
-
-
-def probes(ids: Mapping[str, str], own: Mapping[str, str]) -> Iterator[tuple[str, str, Any]]:
-    """Requests in which one thing is named that is not one's own, `ids`; all else is `own`."""
-    file, store, batch = ids["file"], ids["store"], ids["batch"]
-    mine = f"/vector_stores/{own['store']}"
-    yield from (
-        ("GET", f"/files/{file}", None),
-        ("GET", f"/files/{file}/content", None),
-        ("DELETE", f"/files/{file}", None),
-        ("GET", f"/files?after={file}", None),
-        ("POST", "/vector_stores", {"file_ids": [file]}),
-        ("GET", f"/vector_stores?after={store}", None),
-    )
-    for id, other in ((store, own["file"]), (store, file), (own["store"], file)):
-        yield from (
-            ("POST", f"/vector_stores/{id}/files", {"file_id": other}),
-            ("POST", f"/vector_stores/{id}/file_batches", {"file_ids": [other]}),
-            ("GET", f"/vector_stores/{id}/files?after={file}", None),
-            ("GET", f"/vector_stores/{id}/files/{other}", None),
-            ("GET", f"/vector_stores/{id}/files/{other}/content", None),
-            ("POST", f"/vector_stores/{id}/files/{other}", {"attributes": {"colour": "red"}}),
-            ("DELETE", f"/vector_stores/{id}/files/{other}", None),
-        )
-    for path in (f"/vector_stores/{store}", mine):
-        yield from (
-            ("GET", f"{path}/file_batches/{batch}", None),
-            ("GET", f"{path}/file_batches/{batch}/files", None),
-            ("POST", f"{path}/file_batches/{batch}/cancel", None),
-        )
-    search = {"type": "file_search", "vector_store_ids": [own["store"], store]}
-    said = [{"role": "user", "content": f"What about the {COMMON} in the documents?"}]
-    yield from (
-        ("GET", f"/vector_stores/{store}", None),
-        ("POST", f"/vector_stores/{store}", {"name": "mine"}),
-        ("DELETE", f"/vector_stores/{store}", None),
-        ("POST", f"/vector_stores/{store}/search", {"query": COMMON}),
-        ("POST", "/chat/completions", {"model": CHAT, "messages": said, "tools": [search]}),
-    )
