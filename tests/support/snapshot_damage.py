@@ -61,16 +61,18 @@ DAMAGES: Mapping[str, Callable[[Path, Path | None, random.Random], None]] = {
 }
 
 
-def damage(how: str, folder: Path, others: list[Path], seed: int) -> Path:
-    """Of the newest generation one file, which is returned. (Not its manifest, where files go:
-    without one there is no snapshot.) `others`: folders of other stores."""
+def try_damage(how: str, folder: Path, others: list[Path], seed: int) -> bool:
+    """One file of the newest generation. `others`: folders of other stores. False: nothing is taken
+    away, for there is only the manifest, without which there would be no snapshot."""
     source = random.Random(seed)
     newest = f"{generation_of(keep(folder)):016d}."
     files = sorted(folder.glob(f"{newest}*.sealed"))
     if how == "taken away":
         files = [path for path in files if ".manifest." not in path.name]
+    if not files:
+        return False
     path = source.choice(files)
     kind = path.name.partition(".")[2]
     alike = [found for other in others for found in sorted(other.glob(f"*.{kind}"))]
     DAMAGES[how](path, source.choice(alike) if alike else None, source)
-    return path
+    return True
