@@ -20,7 +20,7 @@ from retriever_kit import Retriever
 
 from anzoth import server
 from anzoth.api.app import App
-from anzoth.api.call import Route
+from anzoth.api.call import Route, Services
 from anzoth.api.routes import ROUTES
 from anzoth.config import Config, HttpConfig, ServerConfig, run_dir
 from anzoth.gateway import directory, keys
@@ -34,6 +34,46 @@ def config_of(data_dir: Path) -> Config:
     return replace(Config(models=()), server=ServerConfig(data_dir=data_dir))
 
 
+async def serve(
+    stack: contextlib.AsyncExitStack,
+    dsn: str,
+    data_dir: Path,
+    models: Sequence[Mapping[str, object]] = (),
+    routes: Sequence[Route] = ROUTES,
+    **settings: object,
+) -> tuple[str, Services]:
+    """Where it answers, with /v1, and its parts, which `stack` ends. `settings`: see
+    `gateway_settings`."""
+    told = gateway_settings(
+        config_of(data_dir),
+        listen_fd=-1,
+        control_socket=data_dir / "control.sock",
+        dsn=dsn,
+        models=models,
+        models_must_load=True,
+    )
+    told |= settings
+    metrics = Metrics()
+    registry = server._models(told, metrics).registry
+    services = await server._build(stack, told, metrics, registry)
+    http = HttpServer(App(services, 8 << 20, routes), HttpConfig())
+    sock = socket.create_server(("127.0.0.1", 0))
+    port = sock.getsockname()[1]
+    await http.start(sock)
+    stack.push_async_callback(http.drain, 1)
+    return f"http://127.0.0.1:{port}/v1", services
+
+
+async def until_ready(services: Services, *components: str) -> None:
+    """As `/readyz` has them."""
+    async with asyncio.timeout(60):
+        while True:
+            found = await services.health.components()
+            if all(found[name].state == "ready" for name in components):
+                return
+            await asyncio.sleep(0.01)
+
+
 @contextlib.asynccontextmanager
 async def gateway(
     dsn: str, data_dir: Path, routes: Sequence[Route] = ROUTES, *, has_stores: bool = False
@@ -43,27 +83,10 @@ async def gateway(
     await directory.ensure_default_tenant_and_key(dsn, keys.load_pepper(data_dir))
     async with contextlib.AsyncExitStack() as stack:
         models = [await _embedding_model(stack, data_dir)] if has_stores else []
-        settings = gateway_settings(
-            config_of(data_dir),
-            listen_fd=-1,
-            control_socket=data_dir / "control.sock",
-            dsn=dsn,
-            models=models,
-            models_must_load=True,
-        )
-        metrics = Metrics()
-        registry = server._models(settings, metrics).registry
-        services = await server._build(stack, settings, metrics, registry)
-        http = HttpServer(App(services, 8 << 20, routes), HttpConfig())
-        sock = socket.create_server(("127.0.0.1", 0))
-        port = sock.getsockname()[1]
-        await http.start(sock)
-        stack.push_async_callback(http.drain, 1)
+        url, services = await serve(stack, dsn, data_dir, models, routes)
         if has_stores:
-            async with asyncio.timeout(60):
-                while (await services.health.components())["retriever"].state != "ready":  # noqa: ASYNC110  # nothing announces it
-                    await asyncio.sleep(0.01)
-        yield f"http://127.0.0.1:{port}/v1"
+            await until_ready(services, "retriever")
+        yield url
 
 
 async def _embedding_model(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
 import signal
 import subprocess
@@ -48,6 +49,8 @@ class Retriever:
     memory_bytes: int = 1 << 30
     save_after_s: float = 3600.0
     """By default no snapshot is written before the end."""
+    log: Path | None = None
+    """Where all that it says is added. None: it says nothing."""
     process: subprocess.Popen[bytes] | None = None
     generation: dict[tuple[str, str], int] = field(default_factory=dict)
 
@@ -60,15 +63,18 @@ class Retriever:
         return self.folder / "index"
 
     def start(self) -> None:
-        self.process = subprocess.Popen(
-            [sys.executable, "-P", "-m", "anzoth.index.process"], stdin=subprocess.PIPE
-        )
+        with contextlib.nullcontext() if self.log is None else self.log.open("ab") as log:
+            self.process = subprocess.Popen(
+                [sys.executable, "-P", "-m", "anzoth.index.process"],
+                stdin=subprocess.PIPE,
+                stderr=log,
+            )
         settings = {
             "socket": str(self.socket_path),
             "folder": str(self.index),
             "memory_bytes": self.memory_bytes,
             "save_after_s": self.save_after_s,
-            "log_level": "critical",
+            "log_level": "critical" if self.log is None else "debug",
         }
         assert self.process.stdin is not None
         self.process.stdin.write(orjson.dumps(settings) + b"\n")
