@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import reduce
 from operator import add
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 from pyroaring import BitMap
@@ -33,8 +33,7 @@ MIN_CANDIDATES = 64
 Fusion = Literal["calibrated"] | Convex | Rrf
 
 
-@dataclass(slots=True, frozen=True)
-class Trace:
+class Trace(NamedTuple):
     """What a search did."""
 
     num_chunks: int
