@@ -76,6 +76,7 @@ setup(
         Extension(
             "anzoth.index.native_search",
             sources=sorted(map(str, Path("index/native").glob("*.cpp"))),
+            depends=sorted(map(str, Path("index/native").glob("*.h"))),
             language="c++",
             extra_compile_args=["-std=c++20", "-O3", "-fvisibility=hidden", "-ffp-contract=off"],
             optional=True,

@@ -72,21 +72,21 @@ class Legs:
         self, text: str, vector: NDArray[np.float32]
     ) -> tuple[list[Leg], list[Leg], Calibrated]:
         """What each leg lists (sparse, dense); the same of the union; what calibrates them."""
-        terms = analyzer("english").query_terms(text)
+        words = self.segment.query(analyzer("english").query_terms(text))
         similarities = self.vectors @ vector
         nearest = np.argsort(-similarities, kind="stable")[:DEPTH].astype(np.uint32)
         listed = [
-            Leg(*self.segment.search(terms, DEPTH)),
+            Leg(*self.segment.search(words, DEPTH)),
             Leg(nearest, similarities[nearest]),
         ]
         rows = union(*listed)
         both = [
-            Leg.of(rows, self.segment.scores(terms, rows)),
+            Leg.of(rows, self.segment.scores(words, rows)),
             Leg.of(rows, similarities[rows]),
         ]
         calibrated = Calibrated(
             background(self.sample @ vector),
-            self.segment.statistics(terms).ceiling(terms),
+            words.ceiling,
             self.vectors.__getitem__,
         )
         return listed, both, calibrated

@@ -71,6 +71,9 @@ class Query:
     weights: Sequence[float]
     average_length: float
     """That scores go by."""
+    ceiling: float
+    """Σ idf of its terms, those included that no document has: what scores come near to, and never
+    reach, as the terms are repeated."""
     loosening: float
     """ρ above; 1 where the impacts were made with this average length or a greater one."""
 

@@ -67,12 +67,14 @@ class CodedVectors:
         self._kernel = kernel
         self._rooms: list[NDArray[np.float32]] = []
         self.codes = codes
+        _, orders, signs = _rotation(_num_bits(matrix.shape[1]))
         self._packed = np.array(
             [
                 *map(address, (codes.bits, codes.factors, codes.offsets)),
                 *codes.bits.shape[:2],
                 address(self._flat.matrix),
                 self._flat.matrix.shape[1],
+                *map(address, (codes.centre, orders, signs)),
             ],
             np.uint64,
         ).tobytes()
@@ -99,9 +101,6 @@ class CodedVectors:
         if self.exact_is_cheaper(num_allowed, k):
             return self._flat.search(query, k, allow)
         query = np.ascontiguousarray(query, np.float32)
-        direction, base = self._turned(query)
-        num_deviations = MARGIN if k < LONG else LONG_MARGIN
-        margin = num_deviations * float(np.sqrt(direction @ direction)) * self.codes.spread
         rows, scores = np.empty(k, np.uint32), np.empty(k, np.float32)
         allowed = None if allow is None else as_rows(allow)
         if allowed is not None and int(allowed[-1]) >= len(self.matrix):
@@ -110,9 +109,7 @@ class CodedVectors:
         count = self._kernel.nearest(
             self._packed,
             address(query),
-            address(direction),
-            base,
-            margin,
+            (MARGIN if k < LONG else LONG_MARGIN) * self.codes.spread,
             ROUNDING,
             self.codes.largest_factor,
             len(self.matrix),
@@ -131,11 +128,8 @@ class CodedVectors:
 
     def estimates(self, query: Floats) -> Floats:
         """What the codes say of the inner product with each row."""
-        direction, base = self._turned(query)
-        room = self._room()
-        self._kernel.estimates(
-            self._packed, address(direction), base, len(self.matrix), None, 0, address(room)
-        )
+        query, room = np.ascontiguousarray(query, np.float32), self._room()
+        self._kernel.estimates(self._packed, address(query), len(self.matrix), address(room))
         estimates = room[2 * len(self.codes.bits) :][: len(self.matrix)].copy()
         self._rooms.append(room)
         return estimates
@@ -145,11 +139,6 @@ class CodedVectors:
         num_rows, dimensions = self.matrix.shape
         code_bytes = self.codes.nbytes // num_rows
         return num_allowed <= max(MIN_ROWS_PER_K * k, num_rows * code_bytes // (4 * dimensions))
-
-    def _turned(self, query: Floats) -> tuple[Floats, float]:
-        """The query as codes are compared with it, and what is the same for all rows."""
-        centre = self.codes.centre
-        return turned(query - centre), float((query - centre) @ centre)
 
     def _room(self) -> NDArray[np.float32]:
         """What a search writes into; kept for the next, because fresh pages cost as much as it."""
@@ -232,25 +221,26 @@ def turned(vectors: Floats) -> Floats:
     num_bits = _num_bits(dimensions)
     if dimensions < num_bits:
         vectors = np.pad(vectors, [(0, 0)] * (vectors.ndim - 1) + [(0, num_bits - dimensions)])
-    mixing, turns = _rotation(num_bits)
-    for order, signs in turns:
-        flipped: Floats = vectors.take(order, axis=-1) * signs
+    mixing, orders, signs = _rotation(num_bits)
+    for order, own_signs in zip(orders, signs, strict=True):
+        flipped: Floats = vectors.take(order, axis=-1) * own_signs
         vectors = (flipped.reshape(-1, MIXED) @ mixing).reshape(flipped.shape)
     return vectors
 
 
 @cache
-def _rotation(num_bits: int) -> tuple[Floats, list[tuple[NDArray[np.intp], Floats]]]:
+def _rotation(num_bits: int) -> tuple[Floats, NDArray[np.int64], Floats]:
     """A Hadamard matrix of length-one rows, and before each product with it in which order and
-    with which signs coordinates go in."""
+    with which signs coordinates go in, (NUM_TURNS, D) each."""
     # Raw bits: what numpy makes of them may change from version to version.
     raw = np.random.PCG64(0).random_raw
-    turns: list[tuple[NDArray[np.intp], Floats]] = []
-    for _ in range(NUM_TURNS):
-        order = np.argsort(raw(num_bits), kind="stable")
-        turns.append((order, 1 - 2 * (raw(num_bits) >> np.uint64(63)).astype(np.float32)))
+    orders = np.empty((NUM_TURNS, num_bits), np.int64)
+    signs = np.empty((NUM_TURNS, num_bits), np.float32)
+    for turn in range(NUM_TURNS):
+        orders[turn] = np.argsort(raw(num_bits), kind="stable")
+        signs[turn] = 1 - 2 * (raw(num_bits) >> np.uint64(63)).astype(np.float32)
     mixing = [[(-1) ** (i & j).bit_count() for j in range(MIXED)] for i in range(MIXED)]
-    return (np.array(mixing) / np.sqrt(MIXED)).astype(np.float32), turns
+    return (np.array(mixing) / np.sqrt(MIXED)).astype(np.float32), orders, signs
 
 
 def _num_bits(dimensions: int) -> int:

@@ -4,7 +4,7 @@
 instructions that not every processor of its family has asks for them first. Arrays are handed over
 as addresses.
 
-Does not know: what the kernels compute (see bm25.py, coded.py, fusion.py), or when to use them.
+Does not know: what the kernels compute (see bm25.py, coded.py, candidates.py), or when to use them.
 """
 
 from __future__ import annotations
@@ -36,19 +36,15 @@ _TOP_K = [
 ]
 # As native/dense.cpp.
 _PRODUCTS = [_ADDRESS, _INT, _ADDRESS, _ADDRESS, _INT, _ADDRESS]
-_ESTIMATES = [_BYTES, _ADDRESS, _SINGLE, _INT, _ADDRESS, _INT, _ADDRESS]
+_ESTIMATES = [_BYTES, _ADDRESS, _INT, _ADDRESS]
 _NEAREST = [
-    *(_BYTES, _ADDRESS, _ADDRESS, _SINGLE, _SINGLE, _SINGLE, _SINGLE),
+    *(_BYTES, _ADDRESS, _SINGLE, _SINGLE, _SINGLE),
     *(_INT, _ADDRESS, _INT, _INT, _ADDRESS, _ADDRESS, _ADDRESS),
 ]
 # As native/fusion.cpp.
-_EVIDENCE = [
-    *(_ADDRESS, _ADDRESS, _INT, _ADDRESS, _ADDRESS, _INT, _REAL, _REAL, _REAL, _INT),
-    *(_ADDRESS, _ADDRESS, _ADDRESS, _ADDRESS, _ADDRESS),
-]
-_BEST = [
-    *(_ADDRESS, _INT, _ADDRESS, _INT, _ADDRESS, _INT, _REAL, _REAL, _REAL, _REAL, _REAL),
-    *(_ADDRESS, _INT, _ADDRESS),
+_FUSE = [
+    *(_BYTES, _INT, _INT, _ADDRESS, _BYTES, _BYTES, _BYTES, _REAL, _REAL, _REAL),
+    *(_ADDRESS, _ADDRESS, _INT, _ADDRESS, _ADDRESS, _INT, _BYTES, _INT, _ADDRESS),
 ]
 
 
@@ -60,13 +56,12 @@ class Kernel:
         # Any: ctypes has no type for what it makes.
         self.scores: Any = _function(library.anzoth_bm25_scores, _SCORES, None)
         self.top_k: Any = _function(library.anzoth_bm25_top_k, _TOP_K, _INT)
-        self.evidence: Any = _function(library.anzoth_fusion_evidence, _EVIDENCE, _INT)
-        self.best: Any = _function(library.anzoth_fusion_best, _BEST, None)
         self.has_dense = bool(_function(library.anzoth_dense_usable, [], _INT)())
         """Whether this processor can run those that follow."""
         self.products: Any = _function(library.anzoth_dense_scores, _PRODUCTS, None)
         self.estimates: Any = _function(library.anzoth_dense_estimates, _ESTIMATES, None)
         self.nearest: Any = _function(library.anzoth_dense_nearest, _NEAREST, _INT)
+        self.fuse: Any = _function(library.anzoth_fuse, _FUSE, _INT)
 
 
 @cache
@@ -92,7 +87,10 @@ def load_dense() -> Kernel | None:
 
 def address(array: NDArray[Any]) -> int:
     """Of its first element. It must stay alive, and be contiguous."""
-    return array.__array_interface__["data"][0]
+    try:
+        return ctypes.addressof(ctypes.c_char.from_buffer(array.data))
+    except (TypeError, ValueError):  # not to be written to, or empty: numpy takes 6 µs to say it
+        return array.__array_interface__["data"][0]
 
 
 def packed(*arrays: NDArray[Any]) -> bytes:

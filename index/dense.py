@@ -9,6 +9,7 @@ Does not know: what a row means, who deleted it, or how vectors are kept on disk
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple, Protocol
 
 import numpy as np
@@ -23,6 +24,8 @@ Floats = NDArray[np.float32]
 GATHERED_ROW = 2
 """What a gathered row costs in rows that are read one after the other (measured 1.3 to 3)."""
 GATHER_BLOCK = 512  # rows gathered at a time: 0.8 MB of 384 dimensions stays in the second cache
+MIN_LENGTH = 1e-30
+"""Below, the numbers are subnormal and have no direction left."""
 CHECKED_ROWS = 4096  # rows checked and scaled at a time, so that a large array is not copied twice
 
 
@@ -76,9 +79,9 @@ def unit_vectors(values: ArrayLike, dimensions: int) -> Floats:
     for start in range(0, len(given), CHECKED_ROWS):
         block = given[start : start + CHECKED_ROWS].astype(np.float64)
         lengths = np.sqrt(np.einsum("nd,nd->n", block, block))
-        # float64 holds the square of any float32, so a length is finite where its vector is; below
-        # 1e-30 the numbers are subnormal and have no direction left.
-        for wrong, why in ((~np.isfinite(lengths), "is not finite"), (lengths < 1e-30, "is zero")):
+        # float64 holds the square of any float32, so a length is finite where its vector is.
+        is_short = lengths < MIN_LENGTH
+        for wrong, why in ((~np.isfinite(lengths), "is not finite"), (is_short, "is zero")):
             if wrong.any():
                 raise BadVector(f"vector {start + int(np.argmax(wrong))} {why}")
         unit[start : start + CHECKED_ROWS] = block / lengths[:, None]
@@ -90,7 +93,14 @@ def unit_vector(values: ArrayLike, dimensions: int) -> Floats:
     given = np.asarray(values)
     if given.shape != (dimensions,):
         raise BadVector(f"expected a vector of {dimensions} dimensions, got {given.shape}")
-    return unit_vectors(given[None], dimensions)[0]
+    if given.dtype != np.float32:
+        return unit_vectors(given[None], dimensions)[0]
+    # As there, in fewer calls: a search pays for each.
+    wide = given.astype(np.float64)
+    length = math.sqrt(wide.dot(wide))
+    if not MIN_LENGTH <= length < math.inf:
+        return unit_vectors(given[None], dimensions)[0]
+    return (wide / length).astype(np.float32)
 
 
 def best(scores: Floats, k: int) -> NDArray[np.intp]:

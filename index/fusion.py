@@ -7,7 +7,8 @@ much the caller trusts each: their scores say nothing about a query whose answer
 Each leg is best asked for its own candidates first and then, exactly, for the scores of the other's
 (`union`): a chunk that one leg did not list is not one that it knows nothing about.
 
-Does not know: vectors, terms, filters, or how either leg finds anything.
+This is the reference for `Calibrated` (native/fusion.cpp), and what runs for the others. Does not
+know: vectors, terms, filters, or how either leg finds anything.
 """
 
 from __future__ import annotations
@@ -21,7 +22,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from anzoth.index.bm25 import K1
-from anzoth.index.compiled import Kernel, address, load
 
 RRF_K = 60
 """Of the paper (Cormack, Clarke and Büttcher, 2009) and of most that came after."""
@@ -117,6 +117,9 @@ class Rrf:
             raise ValueError(f"the weights are {weights}; expected none below 0, and one above")
 
 
+Method = Calibrated | Convex | Rrf
+
+
 class Fused(NamedTuple):
     """One chunk, and where its score comes from. Ranks count from 1; None: not in that list."""
 
@@ -151,14 +154,7 @@ def background_of_sum(similarity: float, size: int, usual: float = USUAL_SIMILAR
     return (similarity + _USUAL_WEIGHT * usual) / (size + _USUAL_WEIGHT)
 
 
-def fuse(
-    dense: Leg,
-    sparse: Leg,
-    k: int,
-    method: Calibrated | Convex | Rrf,
-    *,
-    use_compiled: bool = True,
-) -> list[Fused]:
+def fuse(dense: Leg, sparse: Leg, k: int, method: Method) -> list[Fused]:
     """The best k of all rows in either list, best first, ties by row.
 
     A row without any of the query's words (a sparse score of 0) is not in the sparse list. A leg
@@ -166,10 +162,6 @@ def fuse(
     """
     has_words = sparse.scores > 0
     sparse = Leg(sparse.rows[has_words], sparse.scores[has_words])
-    k = min(max(k, 0), len(dense.rows) + len(sparse.rows))
-    kernel = load() if use_compiled else None
-    if kernel is not None and isinstance(method, Calibrated):
-        return _fused_by_kernel(kernel, dense, sparse, k, method)
     rows = union(dense, sparse)
     in_dense, in_sparse = _positions(rows, dense), _positions(rows, sparse)
     match method:
@@ -210,57 +202,6 @@ def _listed(
 
 
 # --- calibrated -------------------------------------------------------------------------------
-
-
-def _fused_by_kernel(
-    kernel: Kernel, dense: Leg, sparse: Leg, k: int, method: Calibrated
-) -> list[Fused]:
-    """What `_probabilities` and `_smoothed` compute, faster (native/fusion.cpp)."""
-    dense, sparse = _contiguous(dense), _contiguous(sparse)
-    most = len(dense.rows) + len(sparse.rows)
-    rows, evidence = np.empty(most, np.uint32), np.empty(most, np.float64)
-    in_dense, in_sparse = np.empty(most, np.int32), np.empty(most, np.int32)
-    best = np.empty(NUM_SMOOTHED, np.int32)
-    sparse_says = len(sparse.rows) and method.ceiling > 0
-    num_rows = kernel.evidence(
-        *(address(dense.rows), address(dense.scores), len(dense.rows)),
-        *(address(sparse.rows), address(sparse.scores), len(sparse.rows)),
-        method.background,
-        max(1e-6, 1 - method.background),
-        (K1 + 1) / method.ceiling if sparse_says else 0.0,
-        NUM_SMOOTHED,
-        *map(address, (rows, evidence, in_dense, in_sparse, best)),
-    )
-    num_best = min(num_rows, NUM_SMOOTHED)
-    similarities: NDArray[np.float32] | None = None
-    if method.vectors is not None and num_rows > 1:
-        vectors_ND = method.vectors(rows[best[:num_best]])
-        similarities = np.ascontiguousarray(vectors_ND @ vectors_ND.T, np.float32)
-    k = min(k, num_rows)
-    probabilities, order = np.empty(num_rows, np.float64), np.empty(k, np.int32)
-    kernel.best(
-        address(evidence),
-        num_rows,
-        address(best),
-        num_best,
-        None if similarities is None else address(similarities),
-        NUM_NEIGHBOURS,
-        NEIGHBOURS_PART,
-        ALIKE,
-        LEAST_WEIGHT,
-        SLOPE,
-        CENTRE,
-        address(probabilities),
-        k,
-        address(order),
-    )
-    return _listed(rows, probabilities, order, dense, in_dense, sparse, in_sparse)
-
-
-def _contiguous(leg: Leg) -> Leg:
-    return Leg(
-        np.ascontiguousarray(leg.rows, np.uint32), np.ascontiguousarray(leg.scores, np.float32)
-    )
 
 
 def _probabilities(

@@ -9,28 +9,21 @@ Does not know: where a query comes from, or how the state came about (see `colle
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import reduce
-from itertools import pairwise
 from operator import add
 from typing import Literal, NamedTuple
 
 import numpy as np
 from pyroaring import BitMap
 
-from anzoth.index.dense import Floats
+from anzoth.index.bm25 import Hits, Query
+from anzoth.index.candidates import Hit, best
+from anzoth.index.dense import Floats, Found
 from anzoth.index.filters import Filter
-from anzoth.index.fusion import (
-    Calibrated,
-    Convex,
-    Fused,
-    Leg,
-    Rrf,
-    background_of_sum,
-    fuse,
-    union,
-)
-from anzoth.index.rows import Rows
+from anzoth.index.fusion import Calibrated, Convex, Leg, Rrf, background_of_sum
+from anzoth.index.segment import Part
 from anzoth.index.sparse import Statistics
 from anzoth.index.state import State
 
@@ -40,20 +33,7 @@ MIN_CANDIDATES = 64
 Fusion = Literal["calibrated"] | Convex | Rrf
 
 
-class Hit(NamedTuple):
-    """A chunk that was found, by which leg, and how well. Ranks count from 1."""
-
-    number: int
-    file: int
-    score: float
-    dense_rank: int | None
-    dense_score: float | None
-    sparse_rank: int | None
-    sparse_score: float | None
-
-
-@dataclass(slots=True, frozen=True)
-class Trace:
+class Trace(NamedTuple):
     """What a search did."""
 
     num_chunks: int
@@ -87,97 +67,88 @@ class Search:
         self._exact = True
 
     def answer(self, k: int, filters: Filter | None, fusion: Fusion) -> Answer:
-        times = [time.perf_counter()]
-
-        def tick() -> None:
-            times.append(time.perf_counter())
-
-        state = self._state
+        now, state = time.perf_counter, self._state
+        began = now()
         allowed = [part.allowed(filters) for part in state.parts]
-        tick()
+        filtered = now()
         dense = self._dense(allowed)
-        tick()
-        statistics = (
-            reduce(add, (part.segment.sparse.statistics(set(self._terms)) for part in state.parts))
-            if state.parts
-            else Statistics(0, 0, {})
+        searched = now()
+        words = self._words()
+        sparse = self._sparse(allowed, words)
+        read = now()
+        method = self._calibrated(words) if fusion == "calibrated" else fusion
+        hits = best(state, self._vector, words, dense, sparse, k, method)
+        ended = now()
+        trace = Trace(
+            state.num_live,
+            sum(map(_num_allowed, state.parts, allowed)),
+            len(dense.rows),
+            len(sparse.rows),
+            1000 * (filtered - began),
+            1000 * (searched - filtered),
+            1000 * (read - searched),
+            1000 * (ended - read),
         )
-        sparse = self._sparse(allowed, statistics)
-        tick()
-        rows = union(dense, sparse)
-        fused = fuse(
-            Leg.of(rows, self._dense_scores(rows)) if self._vector is not None else dense,
-            Leg.of(rows, self._sparse_scores(rows, statistics)) if self._terms else sparse,
-            k,
-            self._calibrated(statistics) if fusion == "calibrated" else fusion,
+        return Answer(hits, self._exact, trace)
+
+    def _words(self) -> list[Query]:
+        """What the terms are in each part. Empty: there are none."""
+        if not self._terms:
+            return []
+        segments = [part.segment.sparse for part in self._state.parts]
+        if len(segments) == 1:  # its own statistics are those of the collection
+            return [segments[0].query(self._terms)]
+        distinct = dict.fromkeys(self._terms)
+        statistics = reduce(
+            add, (segment.statistics(distinct) for segment in segments), Statistics(0, 0, {})
         )
-        hits = list(map(self._hit, fused))
-        tick()
-        spent = [1000 * (after - before) for before, after in pairwise(times)]
-        num_allowed = sum(
-            len(part.segment) if allow is None else len(allow)
-            for part, allow in zip(state.parts, allowed, strict=True)
-        )
-        counts = (state.num_live, num_allowed, len(dense.rows), len(sparse.rows))
-        return Answer(hits, self._exact, Trace(*counts, *spent))
+        return [segment.query(self._terms, statistics) for segment in segments]
 
     def _dense(self, allowed: list[BitMap | None]) -> Leg:
-        if self._vector is None:
-            return _leg([], 0)
-        found = []
-        for part, offset, allow in zip(
-            self._state.parts, self._state.offsets, allowed, strict=False
-        ):
-            rows, scores, exact = part.segment.vectors.search(
-                self._vector, self._num_candidates, allow
-            )
-            self._exact &= exact
-            found.append((rows + np.uint32(offset), scores))
-        return _leg(found, self._num_candidates)
+        vector = self._vector
+        if vector is None:
+            return self._leg([])
+        found = [
+            part.segment.vectors.search(vector, self._num_candidates, allow)
+            for part, allow in zip(self._state.parts, allowed, strict=True)
+        ]
+        self._exact = all(one.exact for one in found)
+        return self._leg(found)
 
-    def _sparse(self, allowed: list[BitMap | None], statistics: Statistics) -> Leg:
-        if not self._terms:
-            return _leg([], 0)
-        found = []
-        for part, offset, allow in zip(
-            self._state.parts, self._state.offsets, allowed, strict=False
-        ):
-            rows, scores = part.segment.sparse.search(
-                self._terms, self._num_candidates, allow, statistics
-            )
-            found.append((rows + np.uint32(offset), scores))
-        return _leg(found, self._num_candidates)
+    def _sparse(self, allowed: list[BitMap | None], words: list[Query]) -> Leg:
+        if not words:
+            return self._leg([])
+        found = [
+            part.segment.sparse.search(query, self._num_candidates, allow)
+            for part, query, allow in zip(self._state.parts, words, allowed, strict=True)
+        ]
+        return self._leg(found)
 
-    def _dense_scores(self, rows: Rows) -> Floats:
-        assert self._vector is not None
-        scores = np.empty(len(rows), np.float32)
-        for part, own, where in self._state.split(rows):
-            scores[where] = part.segment.vectors.scores(self._vector, own)
-        return scores
+    def _leg(self, found: Sequence[Found | Hits]) -> Leg:
+        """The best of the lists of all parts, whose own rows they name."""
+        if len(found) == 1:
+            return Leg(found[0][0], found[0][1])
+        both = Leg.of(
+            np.concatenate(
+                [
+                    np.empty(0, np.uint32),
+                    *(
+                        own[0] + np.uint32(offset)
+                        for own, offset in zip(found, self._state.offsets)  # noqa: B905  # one more offset
+                    ),
+                ]
+            ),
+            np.concatenate([np.empty(0, np.float32), *(own[1] for own in found)]),
+        )
+        return Leg(both.rows[: self._num_candidates], both.scores[: self._num_candidates])
 
-    def _sparse_scores(self, rows: Rows, statistics: Statistics) -> Floats:
-        scores = np.empty(len(rows), np.float32)
-        for part, own, where in self._state.split(rows):
-            scores[where] = part.segment.sparse.scores(self._terms, own, statistics)
-        return scores
-
-    def _calibrated(self, statistics: Statistics) -> Calibrated:
+    def _calibrated(self, words: list[Query]) -> Calibrated:
         usual = 0.0
         if self._vector is not None and self._state.parts:
             total, size = self._state.sample
-            usual = background_of_sum(float(total @ self._vector), size)
-        return Calibrated(usual, statistics.ceiling(self._terms), self._state.vectors)
-
-    def _hit(self, fused: Fused) -> Hit:
-        part, row = self._state.place(fused.row)
-        return Hit(int(part.segment.numbers[row]), int(part.segment.files[row]), *fused[1:])
+            usual = background_of_sum(float(total.dot(self._vector)), size)
+        return Calibrated(usual, words[0].ceiling if words else 0.0, self._state.vectors)
 
 
-def _leg(found: list[tuple[Rows, Floats]], k: int) -> Leg:
-    """The best k of several parts' lists."""
-    if len(found) == 1:
-        return Leg(*found[0])
-    rows = np.concatenate([np.empty(0, np.uint32), *(rows for rows, _ in found)])
-    scores = np.concatenate([np.empty(0, np.float32), *(scores for _, scores in found)])
-    best = Leg.of(rows, scores)
-    return Leg(best.rows[:k], best.scores[:k])
+def _num_allowed(part: Part, allow: BitMap | None) -> int:
+    return len(part.segment) if allow is None else len(allow)

@@ -11,7 +11,6 @@ Does not know: how the process began, or how collections are kept.
 from __future__ import annotations
 
 import asyncio
-import dataclasses
 import logging
 import socket
 import traceback
@@ -410,19 +409,8 @@ def _fusion(asked: Fusion) -> HowToFuse:
 
 
 def _hits(message: Search, seq: int, found: Found) -> Hits:
-    rows = tuple(
-        HitRow(
-            hit.number,
-            hit.file,
-            hit.score,
-            hit.dense_rank,
-            hit.dense_score,
-            hit.sparse_rank,
-            hit.sparse_score,
-        )
-        for hit in found.hits
-    )
-    return Hits(message.request, seq, rows, found.exact, dataclasses.asdict(found.trace))
+    rows = tuple(map(HitRow._make, found.hits))  # they have the same fields
+    return Hits(message.request, seq, rows, found.exact, found.trace._asdict())
 
 
 def _require_analyzer(name: str) -> None:

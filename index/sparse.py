@@ -24,6 +24,7 @@ from pyroaring import BitMap
 
 from anzoth.index import compiled
 from anzoth.index.bm25 import Hits, Posting, Query, Scorer, impacts, norms
+from anzoth.index.compiled import address
 from anzoth.index.sparse_format import DamagedSegment, Parts, Postings, pack, read_all, unpack
 
 __all__ = ["DamagedSegment", "SparseSegment", "Statistics"]
@@ -61,17 +62,12 @@ class Statistics:
         return self.num_tokens / self.num_documents if self.num_tokens else 1.0
 
     def idf(self, term: str) -> float:
-        """Above 0, and largest for a term that no document has."""
-        return _idf(self.num_documents, self.frequencies.get(term, 0))
+        """Above 0, and largest for a term that one document has.
 
-    def ceiling(self, terms: Iterable[str]) -> float:
-        """Σ idf: what scores come near to, and never reach, as these terms are repeated.
-
-        A term that no document has weighs as much as one that a single document has: in a store of
-        one document it would otherwise outweigh four that are there.
+        A term that none has weighs no more: in a store of one document it would otherwise outweigh
+        four that are there.
         """
-        known = (max(1, self.frequencies.get(term, 0)) for term in terms)
-        return sum(_idf(self.num_documents, frequency) for frequency in known)
+        return _idf(self.num_documents, max(1, self.frequencies.get(term, 0)))
 
 
 class SparseSegment:
@@ -178,6 +174,11 @@ class SparseSegment:
         """What it holds in memory, about."""
         return self._parts.data.nbytes + self._remembered_bytes + 6 * len(self)
 
+    @property
+    def place(self) -> tuple[int, int]:
+        """Where the lengths of its documents lie, and the bytes of a frequency."""
+        return address(self._parts.lengths), self._parts.frequencies.itemsize
+
     def statistics(self, terms: Iterable[str]) -> Statistics:
         """Of this segment, for a query's terms. Raises DamagedSegment."""
         frequencies = {
@@ -185,38 +186,50 @@ class SparseSegment:
         }
         return Statistics(len(self), self._parts.num_tokens, frequencies)
 
-    def search(
-        self,
-        terms: Sequence[str],
-        k: int,
-        allow: BitMap | None = None,
-        statistics: Statistics | None = None,
-    ) -> Hits:
-        """The best k of the rows in `allow` (None: all) that have any of the terms.
+    def query(self, terms: Sequence[str], statistics: Statistics | None = None) -> Query:
+        """What these terms are here. A repeated term counts as often as it is repeated.
 
-        Rows, and their scores rounded to float32: exactly those of scoring every row by the formula
-        of bm25.py, best first, ties by row. A repeated term counts as often as it is repeated.
         `statistics`: the collection's, for these terms; None: this segment's.
         Raises DamagedSegment.
         """
-        query = self._query(terms, statistics)
+        postings: list[Posting] = []
+        weights: list[float] = []
+        ceiling = 0.0
+        counts = dict.fromkeys(terms, 1)
+        if len(counts) < len(terms):  # rarely, and counting takes longer than looking up
+            counts = Counter(terms)
+        for term, repeated in counts.items():
+            posting = self._posting(term)
+            if statistics is not None:
+                idf = statistics.idf(term)
+            else:
+                idf = posting.idf if posting is not None else _idf(len(self), 1)
+            ceiling += repeated * idf
+            if posting is not None:
+                postings.append(posting)
+                weights.append(repeated * idf)
+        own = self._parts.average_length
+        average = own if statistics is None else statistics.average_length
+        return Query(postings, weights, average, ceiling, min(1.0, own / average))
+
+    def search(self, query: Query, k: int, allow: BitMap | None = None) -> Hits:
+        """The best k of the rows in `allow` (None: all) that have any of the query's terms.
+
+        Rows, and their scores rounded to float32: exactly those of scoring every row by the formula
+        of bm25.py, best first, ties by row. `query`: of this segment.
+        """
         if k < 1 or not query.postings or (allow is not None and not allow):
             return np.empty(0, np.uint32), np.empty(0, np.float32)
         return self._scorer.top_k(query, k, self._rows(allow))
 
-    def scores(
-        self,
-        terms: Sequence[str],
-        rows: NDArray[np.uint32],
-        statistics: Statistics | None = None,
-    ) -> NDArray[np.float32]:
+    def scores(self, query: Query, rows: NDArray[np.uint32]) -> NDArray[np.float32]:
         """Of given rows, in any order: what `search` gives them; 0 where no term is.
 
-        Raises IndexError: a row that is not there. DamagedSegment.
+        Raises IndexError: a row that is not there.
         """
         if len(rows) and int(rows.max()) >= len(self):
             raise IndexError(f"row {rows.max()} of {len(self)}")
-        query, rows = self._query(terms, statistics), np.ascontiguousarray(rows, np.uint32)
+        rows = np.ascontiguousarray(rows, np.uint32)
         if (rows[1:] > rows[:-1]).all():
             return self._scorer.scores(query, rows).astype(np.float32)
         ascending, inverse = np.unique(rows, return_inverse=True)
@@ -241,22 +254,6 @@ class SparseSegment:
         rows = np.frombuffer(allow.to_array(), np.uint32)
         # A collection's bitmap may speak of rows that came after this segment.
         return rows if int(rows[-1]) < len(self) else rows[: np.searchsorted(rows, len(self))]
-
-    def _query(self, terms: Sequence[str], statistics: Statistics | None) -> Query:
-        postings: list[Posting] = []
-        weights: list[float] = []
-        counts = dict.fromkeys(terms, 1)
-        if len(counts) < len(terms):  # rarely, and counting takes longer than looking up
-            counts = Counter(terms)
-        for term, repeated in counts.items():
-            posting = self._posting(term)
-            if posting is not None:
-                postings.append(posting)
-                idf = posting.idf if statistics is None else statistics.idf(term)
-                weights.append(repeated * idf)
-        own = self._parts.average_length
-        average = own if statistics is None else statistics.average_length
-        return Query(postings, weights, average, min(1.0, own / average))
 
     def _posting(self, term: str) -> Posting | None:
         """None: no document has the term."""

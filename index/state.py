@@ -12,12 +12,17 @@ from bisect import bisect_right
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
+from struct import Struct
 
 import numpy as np
 
+from anzoth.index.compiled import address
 from anzoth.index.dense import Floats
 from anzoth.index.rows import Rows, as_rows
 from anzoth.index.segment import Part
+
+_PART = Struct("@6q")
 
 SAMPLED_CHUNKS = 256
 """To know how similar a query is to anything (fusion.background)."""
@@ -43,6 +48,16 @@ class State:
         return sum(len(part.live) for part in self.parts)
 
     @cached_property
+    def packed(self) -> bytes:
+        """Where each part's rows begin, and what they have: native/fusion.cpp's struct Part."""
+        packed = []
+        for part, offset in zip(self.parts, self.offsets):  # noqa: B905  # one more offset
+            segment = part.segment
+            arrays = (segment.numbers, segment.files, segment.vectors.matrix)
+            packed.append(_PART.pack(offset, *map(address, arrays), *segment.sparse.place))
+        return b"".join(packed)
+
+    @cached_property
     def sample(self) -> tuple[Floats, int]:
         """The sum of some live chunks' vectors, and of how many; the same ones as long as the same
         chunks live."""
@@ -56,26 +71,23 @@ class State:
         """The position of the part where this file lives."""
         return next((at for at, part in enumerate(self.parts) if part.has(file)), None)
 
-    def place(self, row: int) -> tuple[Part, int]:
+    def chunk(self, row: int) -> tuple[int, int]:
+        """Its number and its file's."""
         at = bisect_right(self.offsets, row) - 1
-        return self.parts[at], row - self.offsets[at]
+        segment, own = self.parts[at].segment, row - self.offsets[at]
+        return int(segment.numbers[own]), int(segment.files[own])
 
-    def split(self, rows: Rows) -> Iterable[tuple[Part, Rows, slice]]:
-        """Ascending rows by part: the part, its own rows, and where they stand among these."""
-        if len(self.parts) == 1 and len(rows):
-            yield self.parts[0], rows, slice(len(rows))
-            return
+    def split(self, rows: Rows) -> Iterable[tuple[int, Rows, slice]]:
+        """Ascending rows by part: its position, its own rows, and where they stand among these."""
         bounds = np.searchsorted(rows, self.offsets).tolist()
-        for part, offset, start, end in zip(
-            self.parts, self.offsets, bounds, bounds[1:], strict=False
-        ):
+        for at, (start, end) in enumerate(pairwise(bounds)):
             if start < end:
-                yield part, rows[start:end] - np.uint32(offset), slice(start, end)
+                yield at, rows[start:end] - np.uint32(self.offsets[at]), slice(start, end)
 
     def vectors(self, rows: Rows) -> Floats:
         """Of rows in any order, (n, d)."""
         if len(self.parts) == 1:
             return self.parts[0].segment.vectors.matrix[rows]
         ascending, inverse = np.unique(rows, return_inverse=True)
-        found = [part.segment.vectors.matrix[own] for part, own, _ in self.split(ascending)]
+        found = [self.parts[at].segment.vectors.matrix[own] for at, own, _ in self.split(ascending)]
         return np.concatenate(found)[inverse] if found else np.empty((0, 0), np.float32)

@@ -18,8 +18,7 @@ import logging
 import secrets
 import shutil
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine
-from concurrent.futures import Executor
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,6 +28,7 @@ from anzoth.index import snapshot
 from anzoth.index.collection import Collection
 from anzoth.index.log_position import LogPosition
 from anzoth.index.snapshot import Owner, SnapshotRefused
+from anzoth.index.threads import Threads
 
 log = logging.getLogger(__name__)
 
@@ -66,9 +66,10 @@ class Spec:
 class Workers:
     """Where long work is done, and tasks that must outlive whoever waits for them."""
 
-    searching: Executor
-    writing: Executor
-    storing: Executor
+    searching: Threads
+    writing: Threads
+    merging: Threads
+    storing: Threads
     group: asyncio.TaskGroup
 
 
@@ -152,7 +153,7 @@ class Store:
             seq = self._position.seq
             if seq < head:
                 return seq, None
-            found = await self._in(self._workers.searching, lambda: run(collection))
+            found = await self._workers.searching.run(lambda: run(collection))
             if self.is_forgotten:
                 raise StoreForgotten
             return seq, found
@@ -166,7 +167,7 @@ class Store:
             if self._position.is_news(file, seq):
                 if needs_all_before and self._position.seq != seq - 1:
                     return self._position.seq, False
-                await self._in(self._workers.writing, lambda: run(collection))
+                await self._workers.writing.run(lambda: run(collection))
                 self.nbytes = _bytes_of(collection)
                 self._changed()
             self._position.note(file, seq)
@@ -180,11 +181,9 @@ class Store:
             self._changed()
             return self._position.seq
 
-    async def merge(
-        self, in_thread: Callable[[Callable[[], None]], Coroutine[Any, Any, None]]
-    ) -> None:
+    async def merge(self) -> None:
         async with self._used() as collection:
-            await in_thread(collection.merge)
+            await self._workers.merging.run(collection.merge)
             self.nbytes = _bytes_of(collection)
             self._changed()
 
@@ -212,17 +211,14 @@ class Store:
         finally:
             self._num_users -= 1
 
-    async def _in(self, executor: Executor, run: Callable[[], T]) -> T:
-        return await asyncio.get_running_loop().run_in_executor(executor, run)
-
     # --- memory and disk ----------------------------------------------------------------------
 
     async def _load(self, loading: asyncio.Future[Collection]) -> None:
         """Whatever fails is told to those who wait, and ends nothing but their requests."""
         try:
             async with self._saving:
-                loaded = await self._in(
-                    self._workers.searching, lambda: load(self._folder, self._spec, self.generation)
+                loaded = await self._workers.searching.run(
+                    lambda: load(self._folder, self._spec, self.generation)
                 )
             self.num_quarantined += loaded.num_refused
             self.generation = loaded.generation
@@ -252,9 +248,8 @@ class Store:
             self.changed_at_s = None
             began_s = time.monotonic()
             try:
-                await self._in(
-                    self._workers.storing,
-                    lambda: _save(collection, self._folder, self._spec.owner, generation),
+                await self._workers.storing.run(
+                    lambda: _save(collection, self._folder, self._spec.owner, generation)
                 )
             except BaseException:
                 self.changed_at_s = changed_at_s
@@ -279,7 +274,7 @@ class Store:
                 await asyncio.shield(self._loading)
         async with self._saving:
             self.drop()
-            await self._in(self._workers.storing, lambda: remove(self._folder))
+            await self._workers.storing.run(lambda: remove(self._folder))
 
 
 def load(folder: Path, spec: Spec, known_generation: int) -> Loaded:

@@ -12,14 +12,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 from anzoth.index.store import Spec, Store, StoreForgotten, StoreName, Workers, remove
+from anzoth.index.threads import Threads
 
 log = logging.getLogger(__name__)
 
@@ -43,9 +43,10 @@ class Stores:
     ) -> None:
         """`on_saved` is told the store, and the generation and seq of its snapshot."""
         self._workers = Workers(
-            searching=ThreadPoolExecutor(SEARCH_THREADS, "search"),
-            writing=ThreadPoolExecutor(WRITE_THREADS, "write"),
-            storing=ThreadPoolExecutor(1, "store"),
+            searching=Threads(SEARCH_THREADS, "search"),
+            writing=Threads(WRITE_THREADS, "write"),
+            merging=Threads(1, "merge"),
+            storing=Threads(1, "store"),
             group=asyncio.TaskGroup(),
         )
         self.memory_bytes = memory_bytes
@@ -116,8 +117,7 @@ class Stores:
                 await store.forget()
             folder = self._folder / tenant
             folder = folder if only_store is None else folder / only_store
-            loop = asyncio.get_running_loop()
-            await loop.run_in_executor(self._workers.storing, remove, folder)
+            await self._workers.storing.run(partial(remove, folder))
         finally:
             del self._forgetting[tenant]
             done.set()
@@ -201,7 +201,7 @@ class Stores:
 
     async def _merge_one(self, store: Store) -> None:
         try:
-            await store.merge(_in_daemon)
+            await store.merge()
         except StoreForgotten:
             pass
         except Exception as error:  # noqa: BLE001  # one store must not end the others
@@ -212,29 +212,3 @@ class Stores:
 def _why(error: Exception) -> str:
     """Without what it may quote."""
     return (error.strerror if isinstance(error, OSError) else None) or type(error).__name__
-
-
-async def _in_daemon(run: Callable[[], None]) -> None:
-    """In a thread that the end of the process does not wait for."""
-    loop = asyncio.get_running_loop()
-    done: asyncio.Future[None] = loop.create_future()
-
-    def settle(error: BaseException | None) -> None:
-        if done.done():
-            return
-        if error is None:
-            done.set_result(None)
-        else:
-            done.set_exception(error)
-
-    def work() -> None:
-        error: BaseException | None = None
-        try:
-            run()
-        except BaseException as raised:  # noqa: BLE001  # handed to whoever waits
-            error = raised
-        with contextlib.suppress(RuntimeError):  # the loop has ended
-            loop.call_soon_threadsafe(settle, error)
-
-    threading.Thread(target=work, name="merge", daemon=True).start()
-    await done

@@ -10,7 +10,7 @@
 #include <cstring>
 #include <vector>
 
-#define EXPORT extern "C" __attribute__((visibility("default")))
+#include "search.h"
 
 namespace {
 
@@ -18,13 +18,6 @@ constexpr int64_t BLOCK = 64;
 // Where rows are fewer than one in so many of a term's documents, seeking beats looking at all of them.
 constexpr int64_t SCAN = 64;
 constexpr double ROUNDING = 1e-9, NARROWING = 1e-6;
-
-struct Posting {
-    const uint32_t* ids;
-    const uint8_t* impacts;
-    const void* frequencies;
-    int64_t count;
-};
 
 struct Query {
     const Posting* postings;
@@ -42,15 +35,22 @@ struct Hit {
 
 bool better(const Hit& x, const Hit& y) { return x.score != y.score ? x.score > y.score : x.row < y.row; }
 
-// The first position at or behind `from` whose id is at least `row`: doubling steps, then bisection.
-int64_t seek(const uint32_t* ids, int64_t from, int64_t count, uint32_t row) {
-    int64_t step = 1, low = from;
-    while (from < count && ids[from] < row) {
-        low = from + 1;
-        from += step;
-        step *= 2;
+// The first position at or behind `from` whose id is at least `row`: by doubling steps up or down from where it would
+// be if there were an id in every 1 / density documents, then by bisection.
+int64_t seek(const uint32_t* ids, int64_t from, int64_t count, uint32_t row, double density) {
+    if (from == count || ids[from] >= row) return from;
+    int64_t low = from + 1, high = std::min(count, from + int64_t(density * double(row - ids[from]))), step = 1;
+    high = std::max(low, high);
+    if (high < count && ids[high] < row) {
+        for (; high < count && ids[high] < row; step *= 2) {
+            low = high + 1;
+            high = std::min(count, high + step);
+        }
+    } else {
+        for (; high - step >= low && ids[high - step] >= row; step *= 2) high -= step;
+        if (high - step >= low) low = high - step + 1;
     }
-    return std::lower_bound(ids + low, ids + std::min(from, count), row) - ids;
+    return std::lower_bound(ids + low, ids + high, row) - ids;
 }
 
 // Where among the rows a document stands, from 1; 0: it is not among them. All 0 between calls.
@@ -87,14 +87,15 @@ void add_posting(const Query& query, int64_t t, const Slots& among, double* scor
         return;
     }
     const uint32_t* rows = among.rows;
+    const double density = double(posting.count) / (double(posting.ids[posting.count - 1]) + 1);
     int64_t at = 0, r = 0;
     while (r < among.num_rows) {
-        at = seek(posting.ids, at, posting.count, rows[r]);
+        at = seek(posting.ids, at, posting.count, rows[r], density);
         if (at == posting.count) return;
         if (posting.ids[at] == rows[r])
             add(at, r++);
         else
-            r = seek(rows, r, among.num_rows, posting.ids[at]);
+            r = seek(rows, r, among.num_rows, posting.ids[at], 0);
     }
 }
 

@@ -11,7 +11,7 @@
 #include <limits>
 #include <vector>
 
-#define EXPORT extern "C" __attribute__((visibility("default")))
+#include "search.h"
 
 #if defined(__x86_64__)
 #include <immintrin.h>
@@ -24,6 +24,8 @@ constexpr int64_t BLOCK = 32;        // rows whose codes lie side by side: one a
 constexpr int64_t ROWS_AHEAD = 8;    // asked of memory before they are needed
 constexpr int64_t BYTES_AHEAD = 4096;
 constexpr int LARGEST = 63;          // of a table: four together stay in a byte
+constexpr int64_t MIXED = 64;
+constexpr int64_t NUM_TURNS = 3;
 constexpr float NOTHING = -std::numeric_limits<float>::infinity();
 
 struct Codes {
@@ -34,6 +36,9 @@ struct Codes {
     int64_t num_bytes;  // of a row
     const float* matrix;
     int64_t dimensions;
+    const float* centre;
+    const int64_t* orders;  // (NUM_TURNS, 8 · num_bytes)
+    const float* signs;
 };
 
 struct Hit {
@@ -63,6 +68,40 @@ AVX2 float product(const float* x, const float* y, int64_t dimensions) {
 void fetch(const float* vector, int64_t dimensions) {
     for (int64_t i = 0; i < dimensions; i += 16) __builtin_prefetch(vector + i);
 }
+
+// The query as codes are compared with it.
+struct Turned {
+    std::vector<float> direction;  // as index/coded.py turns it
+    float base;                    // the same for all rows
+    float length;
+
+    AVX2 Turned(const Codes& codes, const float* query) : direction(8 * codes.num_bytes) {
+        std::vector<float> before(direction.size());
+        for (int64_t i = 0; i < codes.dimensions; ++i) direction[i] = query[i] - codes.centre[i];
+        base = product(direction.data(), codes.centre, codes.dimensions);
+        length = std::sqrt(product(direction.data(), direction.data(), codes.dimensions));
+        const int64_t num_bits = int64_t(direction.size());
+        for (int64_t turn = 0; turn < NUM_TURNS; ++turn) {
+            before.swap(direction);
+            const int64_t* order = codes.orders + turn * num_bits;
+            const float* signs = codes.signs + turn * num_bits;
+            for (int64_t i = 0; i < num_bits; ++i) direction[i] = before[order[i]] * signs[i];
+            for (int64_t start = 0; start < num_bits; start += MIXED) mix(direction.data() + start);
+        }
+    }
+
+    // The product with a Hadamard matrix of length-one rows.
+    AVX2 static void mix(float* x) {
+        for (int64_t half = 1; half < MIXED; half *= 2)
+            for (int64_t start = 0; start < MIXED; start += 2 * half)
+                for (int64_t i = start; i < start + half; ++i) {
+                    const float first = x[i], second = x[i + half];
+                    x[i] = first + second;
+                    x[i + half] = first - second;
+                }
+        for (int64_t i = 0; i < MIXED; ++i) x[i] /= 8;
+    }
+};
 
 // What each four bits of a code say about the inner product with the query, in steps of `step` above `least`.
 struct Tables {
@@ -134,7 +173,7 @@ AVX2 float estimate(const Codes& codes, int64_t block, const Tables& tables, flo
 class Estimates {
   public:
     // `room`: BLOCK + 2 numbers of four bytes for each block.
-    AVX2 Estimates(const Codes& codes, const float* turned, float base, int64_t num_rows, const uint32_t* allowed,
+    AVX2 Estimates(const Codes& codes, const Turned& turned, int64_t num_rows, const uint32_t* allowed,
                    int64_t num_allowed, float* room)
         : num_blocks(codes.num_blocks), maxima(room), values(room + 2 * num_blocks) {
         auto* masks = reinterpret_cast<uint32_t*>(room + num_blocks);
@@ -143,9 +182,9 @@ class Estimates {
             for (int64_t i = 0; i < num_allowed; ++i) masks[allowed[i] / BLOCK] |= 1u << allowed[i] % BLOCK;
         else if (num_rows % BLOCK)
             masks[num_blocks - 1] = (1u << num_rows % BLOCK) - 1;
-        const Tables tables(turned, codes.num_bytes);
+        const Tables tables(turned.direction.data(), codes.num_bytes);
         for (int64_t block = 0; block < num_blocks; ++block)
-            maxima[block] = masks[block] ? estimate(codes, block, tables, base, masks[block], values) : NOTHING;
+            maxima[block] = masks[block] ? estimate(codes, block, tables, turned.base, masks[block], values) : NOTHING;
     }
 
     // The rows with the `count` best, in any order; all, where there are fewer.
@@ -228,18 +267,54 @@ EXPORT AVX2 void anzoth_dense_scores(const float* matrix, int64_t dimensions, co
     }
 }
 
-EXPORT AVX2 void anzoth_dense_estimates(const Codes* codes, const float* turned, float base, int64_t num_rows,
-                                        const uint32_t* allowed, int64_t num_allowed, float* room) {
-    Estimates(*codes, turned, base, num_rows, allowed, num_allowed, room);
+AVX2 void inner_products(const float* const* vectors, int64_t num_vectors, int64_t dimensions, float* products) {
+    constexpr int64_t WIDE = 3, HIGH = 4;
+    const int64_t stride = (dimensions + 7) / 8 * 8, last = num_vectors - 1;
+    std::vector<float> packed(num_vectors * stride);
+    for (int64_t i = 0; i < num_vectors; ++i) {
+        if (i + ROWS_AHEAD < num_vectors) fetch(vectors[i + ROWS_AHEAD], dimensions);
+        std::copy(vectors[i], vectors[i] + dimensions, packed.data() + i * stride);
+    }
+    const auto row = [&](int64_t i) { return packed.data() + std::min(i, last) * stride; };
+    for (int64_t i = 0; i < num_vectors; i += HIGH)
+        for (int64_t j = 0; j < i + HIGH; j += WIDE) {
+            const float *high[HIGH], *wide[WIDE];
+            for (int64_t a = 0; a < HIGH; ++a) high[a] = row(i + a);
+            for (int64_t b = 0; b < WIDE; ++b) wide[b] = row(j + b);
+            __m256 sums[HIGH][WIDE] = {};
+            for (int64_t at = 0; at < stride; at += 8) {
+                __m256 theirs[WIDE];
+#pragma GCC unroll 3
+                for (int64_t b = 0; b < WIDE; ++b) theirs[b] = _mm256_loadu_ps(wide[b] + at);
+#pragma GCC unroll 4
+                for (int64_t a = 0; a < HIGH; ++a) {
+                    const __m256 own = _mm256_loadu_ps(high[a] + at);
+#pragma GCC unroll 3
+                    for (int64_t b = 0; b < WIDE; ++b) sums[a][b] = _mm256_fmadd_ps(own, theirs[b], sums[a][b]);
+                }
+            }
+#pragma GCC unroll 4
+            for (int64_t a = 0; a < HIGH; ++a)
+#pragma GCC unroll 3
+                for (int64_t b = 0; b < WIDE; ++b)
+                    if (i + a <= last && j + b <= i + a)
+                        products[(i + a) * num_vectors + j + b] = products[(j + b) * num_vectors + i + a] = sum(sums[a][b]);
+        }
 }
 
-// The k ≥ 1 nearest rows but for those whose estimate is below by more than `margin` of their factor. `allowed`
-// lists the rows that may be found, ascending; null: all. Returns how many rows it gave, at most k.
-EXPORT AVX2 int64_t anzoth_dense_nearest(const Codes* codes, const float* query, const float* turned, float base,
-                                         float margin, float rounding, float largest_factor, int64_t num_rows,
-                                         const uint32_t* allowed, int64_t num_allowed, int64_t k, float* room,
-                                         uint32_t* rows_out, float* scores_out) {
-    const Estimates estimates(*codes, turned, base, num_rows, allowed, num_allowed, room);
+EXPORT AVX2 void anzoth_dense_estimates(const Codes* codes, const float* query, int64_t num_rows, float* room) {
+    Estimates(*codes, Turned(*codes, query), num_rows, nullptr, 0, room);
+}
+
+// The k ≥ 1 nearest rows but for those whose estimate is below by more than `deviation` of their factor and of the
+// query's distance from the centre. `allowed` lists the rows that may be found, ascending; null: all. Returns how many rows it gave, at most k.
+EXPORT AVX2 int64_t anzoth_dense_nearest(const Codes* codes, const float* query, float deviation, float rounding,
+                                         float largest_factor, int64_t num_rows, const uint32_t* allowed,
+                                         int64_t num_allowed, int64_t k, float* room, uint32_t* rows_out,
+                                         float* scores_out) {
+    const Turned turned(*codes, query);
+    const float margin = deviation * turned.length;
+    const Estimates estimates(*codes, turned, num_rows, allowed, num_allowed, room);
     const float* matrix = codes->matrix;
     const int64_t dimensions = codes->dimensions;
     const auto vector = [&](const Hit& hit) { return matrix + int64_t(hit.row) * dimensions; };
@@ -267,7 +342,8 @@ EXPORT AVX2 int64_t anzoth_dense_nearest(const Codes* codes, const float* query,
 #else
 
 EXPORT int64_t anzoth_dense_usable() { return 0; }
-EXPORT void anzoth_dense_scores() {}
+EXPORT void anzoth_dense_scores(const float*, int64_t, const float*, const uint32_t*, int64_t, float*) {}
+void inner_products(const float* const*, int64_t, int64_t, float*) {}
 EXPORT void anzoth_dense_estimates() {}
 EXPORT void anzoth_dense_nearest() {}
 

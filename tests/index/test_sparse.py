@@ -117,7 +117,7 @@ def test_a_search_equals_scoring_every_document(
     statistics = None
     if others is not None:
         statistics = segment.statistics(terms) + SparseSegment.build(others).statistics(terms)
-    hits = pairs(segment.search(terms, k, allow, statistics))
+    hits = pairs(segment.search(segment.query(terms, statistics), k, allow))
     assert hits == oracle(documents, terms, k, allow, statistics)
 
 
@@ -157,10 +157,10 @@ def test_bounds_leave_nobody_out(
             int(own.num_tokens * 2 * longer),
             {term: 2 * df for term, df in own.frequencies.items()},
         )
-    hits = pairs(segment.search(terms, k, allow, statistics))
+    hits = pairs(segment.search(segment.query(terms, statistics), k, allow))
     assert hits == oracle(documents, terms, k, allow, statistics)
     scale = 5000.0 / num_terms
-    sums = segment._scorer._sums(segment._query(terms, statistics), scale)[: len(documents)]
+    sums = segment._scorer._sums(segment.query(terms, statistics), scale)[: len(documents)]
     assert (sums >= np.array(oracle_scores(documents, terms, statistics)) * scale).all()
 
 
@@ -177,7 +177,7 @@ def _large(seed: int) -> tuple[list[list[str]], dict[str, SparseSegment]]:
 @pytest.mark.parametrize("kernel", KERNELS)
 def test_documents_that_are_all_alike_come_in_the_order_of_rows(kernel: str) -> None:
     segment = opened([["same", "words"]] * 1000, kernel)
-    rows, scores = segment.search(["same"], 20)
+    rows, scores = segment.search(segment.query(["same"]), 20)
     assert rows.tolist() == list(range(20))
     assert len(set(scores.tolist())) == 1
 
@@ -190,7 +190,7 @@ def test_a_query_of_too_many_terms_is_exact_too(
     documents = [[f"w{row}", f"w{row + 1}"] for row in range(50)]
     terms = [f"w{number}" for number in range(50)]
     segment = opened(documents, kernel)
-    assert pairs(segment.search(terms, 5)) == oracle(documents, terms, 5)
+    assert pairs(segment.search(segment.query(terms), 5)) == oracle(documents, terms, 5)
 
 
 @pytest.mark.parametrize("kernel", KERNELS)
@@ -198,7 +198,7 @@ def test_a_query_of_too_many_terms_is_exact_too(
 def test_frequencies_of_any_size_are_kept(kernel: str, most: int) -> None:
     documents = [["a"] * most, ["a", "b"], ["b"] * 3]
     segment = opened(documents, kernel)
-    assert pairs(segment.search(["a", "b"], 3)) == oracle(documents, ["a", "b"], 3)
+    assert pairs(segment.search(segment.query(["a", "b"]), 3)) == oracle(documents, ["a", "b"], 3)
 
 
 @pytest.mark.slow
@@ -214,13 +214,15 @@ def test_scores_of_given_rows_are_those_of_a_search(
 ) -> None:
     rows = [pick % len(documents) for pick in picks]
     expected = np.array(oracle_scores(documents, terms)).astype(np.float32)[rows]
-    scores = opened(documents, kernel).scores(terms, np.array(rows, np.uint32))
+    segment = opened(documents, kernel)
+    scores = segment.scores(segment.query(terms), np.array(rows, np.uint32))
     assert scores.tolist() == expected.tolist()
 
 
 def test_a_row_that_is_not_there_is_refused() -> None:
+    segment = SparseSegment.build([["a"]])
     with pytest.raises(IndexError):
-        SparseSegment.build([["a"]]).scores(["a"], np.array([1], np.uint32))
+        segment.scores(segment.query(["a"]), np.array([1], np.uint32))
 
 
 @pytest.mark.slow
@@ -253,17 +255,20 @@ def test_segments_with_common_statistics_score_like_one() -> None:
     found = [
         (row + offset, score)
         for half, offset in zip(halves, (0, 90), strict=True)
-        for row, score in pairs(half.search(terms, 10, None, statistics))
+        for row, score in pairs(half.search(half.query(terms, statistics), 10))
     ]
     found.sort(key=lambda hit: (-hit[1], hit[0]))
-    assert found[:10] == pairs(whole.search(terms, 10))
-    assert found[0][1] < statistics.ceiling(terms)
+    assert found[:10] == pairs(whole.search(whole.query(terms), 10))
+    ceiling = halves[0].query(terms, statistics).ceiling
+    assert ceiling == sum(map(statistics.idf, terms)) == whole.query(terms).ceiling
+    assert found[0][1] < ceiling
 
 
 def test_a_word_that_is_nowhere_counts_as_much_as_one_that_is_somewhere_once() -> None:
-    statistics = SparseSegment.build([["pump", "valve", "water"]]).statistics(["pump", "weight"])
-    assert statistics.ceiling(["pump", "weight"]) == pytest.approx(2 * statistics.idf("pump"))
-    assert statistics.idf("weight") > 4 * statistics.idf("pump")
+    segment, terms = SparseSegment.build([["pump", "valve", "water"]]), ["pump", "weight"]
+    for statistics in (None, segment.statistics(terms)):
+        asked = segment.query(terms, statistics)
+        assert asked.ceiling == pytest.approx(2 * segment.query(["pump"]).ceiling)
 
 
 @pytest.mark.parametrize("kernel", KERNELS)
@@ -272,10 +277,12 @@ def test_threads_that_share_a_segment_get_their_own_answers(kernel: str) -> None
     segment = opened(documents, kernel)
     queries = [[f"w{number % 100}", f"w{number * 7 % 100}"] for number in range(200)]
     allow = BitMap(range(0, 2000, 3))
-    expected = [pairs(segment.search(terms, 5, allow)) for terms in queries]
+    expected = [pairs(segment.search(segment.query(terms), 5, allow)) for terms in queries]
     shared = SparseSegment(segment._parts, use_compiled=kernel == "compiled")
     with ThreadPoolExecutor(4) as pool:
-        found = list(pool.map(lambda terms: pairs(shared.search(terms, 5, allow)), queries * 3))
+        found = list(
+            pool.map(lambda terms: pairs(shared.search(shared.query(terms), 5, allow)), queries * 3)
+        )
     assert found == expected * 3
 
 
@@ -283,8 +290,8 @@ def test_forgetting_postings_changes_no_answer(monkeypatch: pytest.MonkeyPatch) 
     documents = random_documents(6, 300, 100, 30)
     segment = SparseSegment.build(documents)
     queries = [[f"w{number}", f"w{number * 7 % 100}"] for number in range(30)]
-    expected = [pairs(segment.search(terms, 5)) for terms in queries]
+    expected = [pairs(segment.search(segment.query(terms), 5)) for terms in queries]
     monkeypatch.setattr(sparse, "MAX_REMEMBERED_BYTES", 3000)
     segment = SparseSegment.from_bytes(memoryview(segment.to_bytes()))
-    assert [pairs(segment.search(terms, 5)) for terms in queries] == expected
+    assert [pairs(segment.search(segment.query(terms), 5)) for terms in queries] == expected
     assert segment._remembered_bytes <= 3000

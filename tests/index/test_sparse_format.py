@@ -19,9 +19,9 @@ def use(data: bytes) -> None:
     """Everything that reads a posting. Raises DamagedSegment, nothing else."""
     segment = SparseSegment.from_bytes(memoryview(data))
     terms = ["all", "some", "w1", "w100", "not there"]
-    rows, scores = segment.search(terms, 10)
+    rows, scores = segment.search(segment.query(terms), 10)
     assert len(rows) == len(scores) <= 10
-    segment.search(terms, 10, BitMap([1, 5, 70]))
+    segment.search(segment.query(terms), 10, BitMap([1, 5, 70]))
     segment.check_integrity()
 
 
@@ -34,7 +34,7 @@ def test_bytes_at_an_odd_address_are_read() -> None:
     use_from = memoryview(b"x" + DATA)[1:]
     segment = SparseSegment.from_bytes(use_from)
     segment.check_integrity()
-    assert segment.search(["w5"], 1)[0].tolist() == [5]
+    assert segment.search(segment.query(["w5"]), 1)[0].tolist() == [5]
 
 
 @pytest.mark.parametrize("length", [0, 7, 63, 64, 1000, len(DATA) - 8, len(DATA) - 1])
@@ -77,7 +77,7 @@ def test_ids_that_do_not_ascend_or_point_nowhere_are_refused(ids: list[int]) -> 
     raw[at : at + 8] = np.array(ids, "<u4").tobytes()
     segment = SparseSegment.from_bytes(memoryview(bytes(raw)))
     with pytest.raises(DamagedSegment):
-        segment.search(["a"], 2)
+        segment.search(segment.query(["a"]), 2)
 
 
 def test_an_empty_segment_is_one() -> None:
@@ -86,5 +86,5 @@ def test_an_empty_segment_is_one() -> None:
         again = SparseSegment.from_bytes(memoryview(segment.to_bytes()))
         again.check_integrity()
         assert len(again) == len(documents)
-        assert len(again.search(["a"], 5)[0]) == 0
+        assert len(again.search(again.query(["a"]), 5)[0]) == 0
         assert SparseSegment.merge([(again, None)]).to_bytes() == segment.to_bytes()
