@@ -209,10 +209,11 @@ def test_a_deleted_tenant_is_served_no_more_and_leaves_nothing_in_the_cache(serv
     error = json.loads(told[-1].removeprefix("data: "))["error"]
     assert error["code"] == "key_revoked"
     deadline_s = time.monotonic() + 10
-    while "1 deleted tenant(s)" not in server.log():
+    forgot = "engine anzoth-default forgot 1 deleted tenant(s)"
+    while forgot not in server.log():
         assert time.monotonic() < deadline_s
         time.sleep(0.05)
-    line = next(line for line in server.log().splitlines() if "1 deleted tenant(s)" in line)
+    line = next(line for line in server.log().splitlines() if forgot in line)
     assert " 0 still in use" in line
     assert " 0 KV blocks zeroed" not in line
     rows = usage_rows(server, [stream.headers["x-request-id"]])

@@ -27,6 +27,7 @@ CREATE POLICY only_old ON anzoth.gone_files AS RESTRICTIVE FOR DELETE TO anzoth_
 
 GRANT SELECT, INSERT ON anzoth.gone_files TO anzoth_app, anzoth_operator;
 GRANT DELETE ON anzoth.gone_files TO anzoth_app;
+GRANT SELECT ON SEQUENCE anzoth.gone_files_number_seq TO anzoth_operator; -- who makes backups
 
 -- A file that leaves a store, whoever takes it out. (Stores end as a whole: see delete_store and
 -- store_is_empty. Tenants do, too, and what engines have of them is forgotten by tenant.)

@@ -138,7 +138,7 @@ def test_what_the_documents_do_not_answer_is_said_without_asking_the_model(run: 
 
 def test_a_score_below_the_threshold_is_no_answer_unless_it_means_nothing(run: Run) -> None:
     async def scenario(api: Api, searcher: ListedSearcher) -> None:
-        question = "the " + " ".join(f"word{number}" for number in range(15))
+        question = "the " + " ".join(f"word{number}" for number in range(19))
         tool = search_in("vs_1")
         said = await ask(api, question, tools=[tool])
         assert said.json["choices"][0]["message"]["content"] == NO_ANSWER

@@ -9,6 +9,7 @@ import pytest
 
 from anzoth.api.fields import Policy
 from anzoth.api.file_search import FileSearch
+from anzoth.api.ranking_options import Ranking
 from anzoth.api.requests import (
     CHAT_FIELDS,
     COMPLETION_FIELDS,
@@ -434,8 +435,11 @@ def test_a_file_search_is_no_function_and_none_turns_it_off() -> None:
     )
     request = chat(tools=[tool_of_stores], tool_choice={"type": "file_search"})
     assert request.tools is None
+    fusion = Fusion("rrf", 2.0, 0.5)
     assert request.file_search == FileSearch(
-        KnowledgeUse(("vs_1", "vs_2"), 3, None, Fusion("rrf", 2.0, 0.5), 0.2), "answer"
+        KnowledgeUse(("vs_1", "vs_2"), 3, None, fusion, 0.2),
+        "answer",
+        ranking=Ranking(fusion, 0.2, ranker_param="tools[0].ranking_options.ranker"),
     )
     assert not request.shows_trace
     both = chat(tools=[file_search(), TOOL], tool_choice="required")
