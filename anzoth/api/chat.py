@@ -19,6 +19,7 @@ from anzoth.api.tool_calls import ChatCollector
 from anzoth.gateway.aliases import Target
 from anzoth.gateway.backends import Backend
 from anzoth.gateway.knowledge.grounding import Retrieved
+from anzoth.gateway.knowledge.packing import Packed
 from anzoth.gateway.models import ServedModel
 from anzoth.http.messages import Response
 from anzoth.text.passages import Laying
