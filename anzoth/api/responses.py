@@ -19,7 +19,7 @@ from typing import Any
 from anzoth.api import generating, grounded, through_alias
 from anzoth.api.call import Answer, Call
 from anzoth.api.citing import Extras, response_annotations_by
-from anzoth.api.fields import wrong_value
+from anzoth.api.fields import unsupported, wrong_value
 from anzoth.api.files import answer, owner_of
 from anzoth.api.pages import cursor_page, list_request
 from anzoth.api.query import Query
@@ -28,7 +28,8 @@ from anzoth.api.response_answer import Remembered, ResponseAnswer
 from anzoth.api.response_items import REFERENCE, Item, messages_of
 from anzoth.api.response_requests import INCLUDABLE, Asked, parse_count, parse_response
 from anzoth.errors import BadRequest, InvalidValue, ModelUnavailable, NotFound
-from anzoth.gateway.aliases import Alias
+from anzoth.gateway.aliases import Alias, Target
+from anzoth.gateway.backends import Backend
 from anzoth.gateway.knowledge.citations import Evidence
 from anzoth.gateway.knowledge.grounding import Retrieved
 from anzoth.gateway.knowledge.listing import ListRequest, Page
@@ -51,7 +52,7 @@ async def create(call: Call) -> Answer:
             begun = await generating.begin(call, chat, model, retrieved, _extras)
             return await made.generated(model, begun, retrieved)
 
-        endpoint = generating.Endpoint(local, None, made.without_answer)
+        endpoint = generating.Endpoint(local, _ask_chats, made.without_answer)
         return await generating.answer(call, alias, chat, body.get("prompt_cache_key"), endpoint)
 
 
@@ -171,6 +172,15 @@ def _first_here(call: Call, alias: Alias) -> ServedModel:
         if target.backend is None and (model := call.services.models.find(target.model)):
             return model
     raise ModelUnavailable()
+
+
+async def _ask_chats(_backend: Backend, target: Target, _retrieved: Retrieved | None) -> Answer:
+    """Of a model of another server. Raises UnsupportedParameter."""
+    raise unsupported(
+        "model",
+        f"leads to '{target.name}' of another server, which is asked through /v1/chat/completions "
+        "only",
+    )
 
 
 def _extras(request: ChatRequest, retrieved: Retrieved, packed: Packed) -> Extras:

@@ -3,7 +3,7 @@
 -- name: insert_response
 -- No row when the tenant has no key: it was deleted.
 INSERT INTO anzoth.responses (tenant_id, id, project_id, content, bytes, expires_at)
-SELECT $1, $2, $3, $4, octet_length($4), now() + make_interval(days => $5)
+SELECT $1, $2, $3, $4::bytea, octet_length($4::bytea), now() + make_interval(days => $5)
 FROM anzoth.tenant_keys WHERE tenant_id = $1
 RETURNING id;
 
