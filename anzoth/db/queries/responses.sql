@@ -28,12 +28,12 @@ DELETE FROM anzoth.responses WHERE tenant_id = $1 AND id IN (
 SELECT content FROM anzoth.responses
 WHERE tenant_id = $1 AND project_id = $2 AND id = $3 AND expires_at > now();
 
--- name: find_responses_of_items
--- Those in which any of these items came into being.
-SELECT id, content FROM anzoth.responses
-WHERE tenant_id = $1 AND project_id = $2 AND expires_at > now() AND id IN (
-    SELECT response_id FROM anzoth.response_items WHERE tenant_id = $1 AND id = ANY ($3::text[])
-);
+-- name: find_births
+-- The responses in which any of these items came into being.
+SELECT DISTINCT i.response_id
+FROM anzoth.response_items AS i
+JOIN anzoth.responses AS r ON r.tenant_id = i.tenant_id AND r.id = i.response_id
+WHERE i.tenant_id = $1 AND r.project_id = $2 AND i.id = ANY ($3::text[]);
 
 -- name: delete_response
 DELETE FROM anzoth.responses

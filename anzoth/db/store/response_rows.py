@@ -6,8 +6,7 @@ Does not know: what is in one, or how it is encrypted.
 from __future__ import annotations
 
 import uuid
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 from anzoth.db import statements
 from anzoth.db.pool import Connection
@@ -51,14 +50,14 @@ async def find_response(
     return await connection.fetchval(statements.load()["find_response"], tenant_id, project_id, id)
 
 
-async def find_responses_of_items(
+async def find_births(
     connection: Connection, tenant_id: uuid.UUID, project_id: uuid.UUID, item_ids: Sequence[str]
-) -> dict[str, bytes]:
-    """Sealed contents by the response's id."""
-    rows: Sequence[Mapping[str, Any]] = await connection.fetch(
-        statements.load()["find_responses_of_items"], tenant_id, project_id, list(item_ids)
+) -> list[str]:
+    """The responses in which any of these items came into being."""
+    rows = await connection.fetch(
+        statements.load()["find_births"], tenant_id, project_id, list(item_ids)
     )
-    return {row["id"]: row["content"] for row in rows}
+    return [row["response_id"] for row in rows]
 
 
 async def delete_response(

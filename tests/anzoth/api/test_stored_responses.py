@@ -136,6 +136,7 @@ def test_what_is_deleted_or_was_not_kept_is_not_there(run: Run) -> None:
             for ask in (responses.retrieve, responses.delete, responses.input_items.list):
                 with refused(404, "not_found", "response_id"):
                     await ask(id)
+        for id in (made.id, unkept.id, "resp_unknown", "resp_\0"):
             with refused(400, "previous_response_not_found", "previous_response_id"):
                 await responses.create(model=MODEL, input="two", previous_response_id=id)
         assert await server.count("audit_log", "type = 'response.deleted'") == 1
@@ -236,7 +237,7 @@ def test_a_function_is_called_in_a_conversation_that_the_server_remembers(run: R
         await responses.create(model=MODEL, input=[*given, output], tools=[TOOL])
         assert prompt(server) == f"(f)[user]what is it?[assistant]{CALL}[tool]42[assistant]"
         with refused(404, "not_found", "input[1].id"):
-            unknown = {"type": "item_reference", "id": "fc_unknown"}
+            unknown = {"type": "item_reference", "id": "fc_\0"}
             await responses.create(model=MODEL, input=[given[0], unknown])
 
     run(scenario)
