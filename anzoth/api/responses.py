@@ -62,9 +62,7 @@ async def count_input(call: Call) -> Answer:
         alias = await through_alias.alias_of(call)
         body = call.body if alias is None else through_alias.body_of_response(alias, call.body)
         request = parse_count(body)
-        name = request.options.model
-        call.principal.require_model(name)
-        model = call.model(name) if alias is None else _first_here(call, alias)
+        model = call.model(request.options.model) if alias is None else _first_here(call, alias)
         remembered = await _remembered(call, request.asked)
         chat = request.chat(_messages(remembered, request.asked, alias))
         count = await generating.count_prompt(call, chat, model)
@@ -114,21 +112,38 @@ async def _remembered(call: Call, asked: Asked) -> Remembered:
         )
         context = [dict(item) for item in previous.conversation]
         knowledge_bases += previous.knowledge_bases
-    items = list(asked.items)
-    wanted = {item["id"] for item in items if item["type"] == REFERENCE}
+    wanted = {item["id"] for item in asked.items if item["type"] == REFERENCE}
+    found: Mapping[str, Mapping[str, Any]] = {}
     if wanted:
         found, of_found = await responses.items(owner, wanted, _granted(call))
         knowledge_bases += of_found
-        for index, item in enumerate(items):
-            if item["type"] == REFERENCE:
-                if item["id"] not in found:
-                    raise NotFound(
-                        "There is no such item. Items are kept with the response in which they "
-                        "came into being, where that is stored.",
-                        param=f"input[{index}].id",
-                    )
-                items[index] = dict(found[item["id"]])
+    items = _referred(asked.items, found, {item["id"] for item in context})
     return Remembered(context, items, tuple(dict.fromkeys(knowledge_bases)))
+
+
+def _referred(
+    items: Sequence[Item], found: Mapping[str, Mapping[str, Any]], known: set[str]
+) -> list[Item]:
+    """`items` with those that are referred to; `known`: the ids of what went before.
+
+    Raises NotFound, and InvalidValue for one that is in the conversation twice.
+    """
+    made: list[Item] = []
+    for index, item in enumerate(items):
+        param = f"input[{index}].id"
+        if item["type"] == REFERENCE:
+            if item["id"] not in found:
+                raise NotFound(
+                    "There is no such item. Items are kept with the response in which they came "
+                    "into being, where that is stored.",
+                    param=param,
+                )
+            item = dict(found[item["id"]])
+        if item["id"] in known:
+            raise wrong_value(param, "an item that is not in the conversation yet")
+        known.add(item["id"])
+        made.append(item)
+    return made
 
 
 def _messages(remembered: Remembered, asked: Asked, alias: Alias | None) -> list[Item]:
@@ -167,7 +182,8 @@ def _page(items: Sequence[Mapping[str, Any]], asked: ListRequest) -> Page[Mappin
 
 
 def _first_here(call: Call, alias: Alias) -> ServedModel:
-    """The first of its targets that is served here. Raises ModelUnavailable."""
+    """The first of its targets that is served here. Raises ModelNotAllowed or ModelUnavailable."""
+    call.principal.require_model(alias.name)
     for target in alias.targets:
         if target.backend is None and (model := call.services.models.find(target.model)):
             return model

@@ -16,7 +16,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any
 
 import asyncpg
@@ -68,7 +68,7 @@ class StoredResponse:
 
     @property
     def new_item_ids(self) -> list[str]:
-        """Of the items that came into being in it."""
+        """Of the items that are in it for the first time."""
         known = {item["id"] for item in self.context}
         made = (item["id"] for item in (*self.input, *self.response["output"]))
         return [id for id in dict.fromkeys(made) if id not in known]
@@ -216,7 +216,7 @@ def _may_see(granted: Collection[str] | None, found: StoredResponse) -> bool:
 
 
 def _seal(cipher: TenantCipher, made: StoredResponse) -> bytes:
-    return cipher.seal(orjson.dumps(asdict(made)), Label(_KIND, made.id))
+    return cipher.seal(orjson.dumps(made), Label(_KIND, made.id))
 
 
 def _open(cipher: TenantCipher, id: str, sealed: bytes) -> StoredResponse:

@@ -8,8 +8,10 @@ FROM anzoth.tenant_keys WHERE tenant_id = $1
 RETURNING id;
 
 -- name: insert_response_items
+-- Those that were referred to came into being elsewhere.
 INSERT INTO anzoth.response_items (tenant_id, id, response_id)
-SELECT $1, unnest($3::text[]), $2;
+SELECT $1, unnest($3::text[]), $2
+ON CONFLICT DO NOTHING;
 
 -- name: response_bytes
 SELECT num_bytes FROM anzoth.response_sums WHERE tenant_id = $1;

@@ -234,11 +234,18 @@ def test_a_function_is_called_in_a_conversation_that_the_server_remembers(run: R
         # The same with references to the items, as the Vercel AI SDK has it.
         question, *_ = [item async for item in responses.input_items.list(asked.id)]
         given = [{"type": "item_reference", "id": item.id} for item in (question, call)]
-        await responses.create(model=MODEL, input=[*given, output], tools=[TOOL])
+        again = await responses.create(model=MODEL, input=[*given, output], tools=[TOOL])
+        assert again.store is True
         assert prompt(server) == f"(f)[user]what is it?[assistant]{CALL}[tool]42[assistant]"
         with refused(404, "not_found", "input[1].id"):
             unknown = {"type": "item_reference", "id": "fc_\0"}
             await responses.create(model=MODEL, input=[given[0], unknown])
+        for index, twice in (
+            (2, {"input": [*given, given[0]]}),
+            (0, {"input": given, "previous_response_id": again.id}),
+        ):
+            with refused(400, "invalid_value", f"input[{index}].id"):
+                await responses.create(model=MODEL, **twice)
 
     run(scenario)
 
