@@ -104,9 +104,8 @@ class ResponseOutput:
         if self._message is None:
             self._space += text
             self._space_logprobs += rendered
-            if not self._space.strip():
-                return
-            self._begin_message()
+            if text.strip():
+                self._begin_message()
         elif text or rendered:
             self._say(self._message, text, rendered)
 
@@ -115,7 +114,8 @@ class ResponseOutput:
     ) -> None:
         """The arguments come in one event: clients join pieces of them, and one will do."""
         self._end_reasoning()
-        made = answers.tool_call(call, self._model and self._model.tool_calls)
+        written = None if self._model is None else self._model.tool_calls
+        made = answers.tool_call(call, written)
         begun = new_item(
             "function_call",
             call_id=made["id"],
