@@ -27,12 +27,13 @@ from anzoth.backend_config import BackendConfig, backends_of
 from anzoth.file_config import FilesConfig, files_of
 from anzoth.knowledge_config import KnowledgeConfig, knowledge_of, require_reranker
 from anzoth.model_config import EngineConfig, ModelConfig, default_models, models_of
+from anzoth.response_config import ResponsesConfig, responses_of
 from anzoth.settings import ConfigError, convert, section
 
 _SECTIONS = frozenset(
     (
         *("server", "http", "journal", "engine", "accounts", "oidc", "usage", "files"),
-        *("knowledge", "retriever", "models", "backends"),
+        *("knowledge", "retriever", "responses", "models", "backends"),
     )
 )
 _MAX_RUN_DIR_BYTES = 80
@@ -140,6 +141,7 @@ class Config:
     files: FilesConfig = field(default_factory=FilesConfig)
     knowledge: KnowledgeConfig = field(default_factory=KnowledgeConfig)
     retriever: RetrieverConfig = field(default_factory=RetrieverConfig)
+    responses: ResponsesConfig = field(default_factory=ResponsesConfig)
     models: tuple[ModelConfig, ...] = field(default_factory=lambda: default_models())
     backends: tuple[BackendConfig, ...] = ()
 
@@ -190,6 +192,7 @@ def load(
         files=files_of(document.get("files", {}), environ),
         knowledge=knowledge,
         retriever=_retriever(document, environ),
+        responses=responses_of(document.get("responses", {}), environ),
         models=models,
         backends=backends_of(document.get("backends", [])),
     )

@@ -111,6 +111,15 @@ class ContextLengthExceeded(BadRequest):
     rule = "request.context_length"
 
 
+class PreviousResponseNotFound(BadRequest):
+    """The previous response was not found. It was not stored, was deleted, or has expired."""
+
+    code = "previous_response_not_found"
+
+    def __init__(self) -> None:
+        super().__init__(param="previous_response_id")
+
+
 class Unauthorized(AnzothError):
     """Invalid API key. Check the Authorization header format: Bearer anz-…"""
 
@@ -225,6 +234,13 @@ class ModelNotFound(NotFound):
 
     code = "model_not_found"
     rule = "model.unknown"
+
+
+class ResponseNotFound(NotFound):
+    """There is no such response. It was not stored, was deleted, or has expired."""
+
+    def __init__(self) -> None:
+        super().__init__(param="response_id")
 
 
 class VectorStoreNotFound(NotFound):

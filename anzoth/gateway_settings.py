@@ -41,6 +41,7 @@ def gateway_settings(
         "usage": to_json(config.usage),
         "files": to_json(config.files),
         "knowledge": to_json(config.knowledge),
+        "responses": to_json(config.responses),
         "models": models,
         "backends": [to_json(backend) for backend in config.backends],
         "backend_keys": backend_keys or {},

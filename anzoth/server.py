@@ -69,6 +69,7 @@ from anzoth.gateway.past_requests import PastRequests
 from anzoth.gateway.past_usage import PastUsage
 from anzoth.gateway.purging import Purges
 from anzoth.gateway.remote_usage import RemoteAccounts
+from anzoth.gateway.stored_responses import StoredResponses
 from anzoth.gateway.tenant_crypt import TenantKeys
 from anzoth.gateway.uploads import Uploads
 from anzoth.gateway.usage_reports import UsageReports
@@ -77,6 +78,7 @@ from anzoth.http.client_address import parse_networks
 from anzoth.http.server import HttpServer
 from anzoth.knowledge_config import KnowledgeConfig
 from anzoth.model_changes import ModelChanges
+from anzoth.response_config import ResponsesConfig
 from anzoth.telemetry import Metrics
 
 _LEDGER_FLUSH_S = 3.0
@@ -182,6 +184,9 @@ async def _build(
     tenant_keys = TenantKeys(database, settings["dsn"], master_key)
     files = Files(database, tenant_keys, from_json(FilesConfig, settings["files"]))
     knowledge_config = from_json(KnowledgeConfig, settings["knowledge"])
+    responses = StoredResponses(
+        database, tenant_keys, from_json(ResponsesConfig, settings["responses"])
+    )
     knowledge = knowledge_service.build(
         *(database, settings["dsn"], files, models, ledger, pepper, metrics),
         knowledge_config,
@@ -219,6 +224,7 @@ async def _build(
         aliases,
         tenant_keys,
         files.cleanup,
+        responses,
         *knowledge.parts,
     )
     tasks = [background.create_task(part.run()) for part in parts]
@@ -248,6 +254,7 @@ async def _build(
         searcher=knowledge.searcher,
         grounding=knowledge.grounding,
         rerankers=Rerankers(models, aliases, knowledge_config.reranker),
+        responses=responses,
     )
 
 

@@ -152,7 +152,7 @@ class App:
                 failure = self._known(call, error)
                 if not answer.content_type.startswith(sse.MEDIA_TYPE):
                     raise failure from None  # no text of ours must end up in a file
-                sink.write(sse.error_frame(failure))
+                sink.write(answer.error_frame(failure))
             finally:
                 self._finish(call, endpoint, answer.status, failure)
 

@@ -40,6 +40,7 @@ from anzoth.gateway.past_requests import PastRequests
 from anzoth.gateway.past_usage import PastUsage
 from anzoth.gateway.principal import Address, Principal
 from anzoth.gateway.remote_usage import RemoteAccounts
+from anzoth.gateway.stored_responses import StoredResponses
 from anzoth.gateway.uploads import Uploads
 from anzoth.gateway.usage import UsageRecord
 from anzoth.gateway.usage_reports import UsageReports
@@ -85,6 +86,7 @@ class Services:
     searcher: Searcher
     grounding: Grounding
     rerankers: Rerankers
+    responses: StoredResponses
 
 
 @dataclass(slots=True)

@@ -78,6 +78,17 @@ class CitationReader:
         self._consumer.finished(choice, ending)
 
 
+def response_annotations_by(evidence: Evidence) -> Annotate:
+    """In the shape of the Responses API, with our fields behind OpenAI's. A mark that cites nothing
+    is an annotation of the type `unknown_citation`."""
+
+    def annotate(text: str) -> list[Annotation]:
+        annotations = map(_annotation, evidence.citations(text))
+        return [{"type": made["type"], **made[made["type"]]} for made in annotations]
+
+    return annotate
+
+
 def annotations_by(evidence: Evidence) -> Annotate:
     """In the shape of OpenAI's chat annotations, with the fields that its Responses API has for a
     file, and ours behind them."""

@@ -1,7 +1,7 @@
 """GET /v1/requests/{id}: what became of a request, and which rule refused it?
 
 Any key may ask about its own requests; one with the scope usage:read about all of its tenant's.
-What was said in a request is nowhere kept, and so is not shown: of what was found for it in
+What was said in a request is not kept with it, and so is not shown: of what was found for it in
 knowledge bases only ids, ranks and scores.
 
 Does not know: who refuses (see `gateway.rules` for what each rule means).

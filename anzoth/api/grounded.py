@@ -122,8 +122,8 @@ def body_for(
 # --- no answer ------------------------------------------------------------------------------------
 
 
-async def refuse(call: Call, label: str, request: ChatRequest, retrieved: Retrieved) -> Answer:
-    """The answer that there is none. It counts as a request, with no tokens.
+async def count_refusal(call: Call, label: str) -> None:
+    """Of an answer that there is none: it is a request, with no tokens.
 
     `label`: of the model that is not asked, for the metrics. Raises LimitReached,
     LedgerUnavailable or CapacityUnavailable.
@@ -145,6 +145,11 @@ async def refuse(call: Call, label: str, request: ChatRequest, retrieved: Retrie
         raise
     account.finish_reason = "stop"
     account.close()
+
+
+async def refuse(call: Call, label: str, request: ChatRequest, retrieved: Retrieved) -> Answer:
+    """The answer that there is none. Raises as `count_refusal` does."""
+    await count_refusal(call, label)
     shown = {
         "id": f"chatcmpl-{secrets.token_hex(16)}",
         "object": "chat.completion",

@@ -39,10 +39,14 @@ Message = dict[str, Any]
 
 def messages(value: Any, param: str) -> list[Message]:
     """A check (see `fields`): the messages as a template takes them."""
-    checked = fields.array(_message, MAX_MESSAGES, min_items=1)(value, param)
-    _name_results(checked)
-    instructions = [message["content"] for message in checked if message["role"] == "system"]
-    others = [message for message in checked if message["role"] != "system"]
+    return as_templates_take(fields.array(_message, MAX_MESSAGES, min_items=1)(value, param))
+
+
+def as_templates_take(conversation: Sequence[Message]) -> list[Message]:
+    """One system message, in front; results under the names of the tools that were called."""
+    _name_results(conversation)
+    instructions = [message["content"] for message in conversation if message["role"] == "system"]
+    others = [message for message in conversation if message["role"] != "system"]
     if not instructions:
         return others
     return [{"role": "system", "content": "\n\n".join(instructions)}, *others]
@@ -144,14 +148,15 @@ def _tool_call(value: Any, param: str) -> dict[str, Any]:
         raise wrong_type(f"{param}.function.arguments", "a string", arguments)
     call: dict[str, Any] = {
         "type": "function",
-        "function": {"name": name, "arguments": _arguments(arguments)},
+        "function": {"name": name, "arguments": arguments_of(arguments)},
     }
     if body.get("id") is not None:
         call["id"] = _NAME(body["id"], f"{param}.id")
     return call
 
 
-def _arguments(text: str | None) -> Any:
+def arguments_of(text: str | None) -> Any:
+    """Of a call, as templates take them."""
     try:
         parsed = orjson.loads(text or "{}")
     except orjson.JSONDecodeError:

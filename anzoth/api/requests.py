@@ -107,7 +107,8 @@ def _modalities(value: Any, param: str) -> None:
         raise unsupported(param, "with 'audio' is not supported by this server")
 
 
-def _template_variable(value: Any, param: str) -> Any:
+def template_variable(value: Any, param: str) -> Any:
+    """A check (see `fields`)."""
     if not isinstance(value, bool | int | float | str):
         raise wrong_type(param, "values that are strings, numbers or booleans", value)
     return value
@@ -125,7 +126,7 @@ def _document(value: Any, param: str) -> Passage:
 
 # --- the tables -----------------------------------------------------------------------------------
 
-_COMMON = (
+COMMON_FIELDS = (
     Field("model", string(MAX_MODEL_NAME, min_characters=1), required=True),
     Field("temperature", number(0, 2), default=1.0),
     Field("top_p", number(0, 1), default=1.0),
@@ -156,7 +157,7 @@ _COMMON = (
 )
 
 CHAT_FIELDS = (
-    *_COMMON,
+    *COMMON_FIELDS,
     Field("messages", messages, required=True),
     Field("max_tokens", integer(1, INT32_MAX)),
     Field("max_completion_tokens", integer(1, INT32_MAX)),
@@ -170,7 +171,7 @@ CHAT_FIELDS = (
     Field("safety_identifier", string(64)),
     Field(
         "chat_template_kwargs",
-        mapping(_template_variable, MAX_TEMPLATE_VARIABLES, 64),
+        mapping(template_variable, MAX_TEMPLATE_VARIABLES, 64),
         default={},
     ),
     Field("tools", tools, default=Offered()),
@@ -198,7 +199,7 @@ CHAT_FIELDS = (
 )
 
 COMPLETION_FIELDS = (
-    *_COMMON,
+    *COMMON_FIELDS,
     Field("prompt", texts_or_token_ids(MAX_CHOICES), required=True),
     # 0: the prompt is only scored, or repeated.
     Field("max_tokens", integer(0, INT32_MAX)),
@@ -271,7 +272,7 @@ def parse_chat(body: Mapping[str, Any]) -> ChatRequest:
     if values["top_logprobs"] is not None and not values["logprobs"]:
         raise InvalidValue("'top_logprobs' needs 'logprobs' to be true.", param="top_logprobs")
     num_logprobs = (values["top_logprobs"] or 0) if values["logprobs"] else None
-    options = _options(values, newer if older is None else older, num_logprobs)
+    options = options_of(values, newer if older is None else older, num_logprobs)
     search = search_of(values)
     return ChatRequest(
         options,
@@ -292,7 +293,7 @@ def parse_completion(body: Mapping[str, Any]) -> CompletionRequest:
     if (num_choices := len(values["prompt"]) * num_candidates) > MAX_CHOICES:
         field = "n" if num_candidates == values["n"] else "best_of"
         raise wrong_value(field, f"at most {MAX_CHOICES} choices over all prompts", num_choices)
-    options = _options(values, values["max_tokens"], values["logprobs"])
+    options = options_of(values, values["max_tokens"], values["logprobs"])
     return CompletionRequest(
         options, values["prompt"], values["echo"], values["structured_outputs"], num_candidates
     )
@@ -312,9 +313,10 @@ def _num_candidates(values: Mapping[str, Any]) -> int:
     return best_of
 
 
-def _options(
+def options_of(
     values: Mapping[str, Any], max_tokens: int | None, num_logprobs: int | None
 ) -> Options:
+    """Of a body whose fields were checked."""
     if values["stream_options"] is not None and not values["stream"]:
         raise InvalidValue("'stream_options' needs 'stream' to be true.", param="stream_options")
     if max_tokens is not None and values["min_tokens"] > max_tokens:

@@ -142,22 +142,26 @@ def _schema_name(value: Any, param: str) -> str:
     return value
 
 
-_JSON_SCHEMA = nested(
-    Field(
-        "json_schema",
-        nested(
-            Field("name", _schema_name, required=True),
-            Field("schema", json_object, default=ANY_OBJECT),
-            Field("strict", boolean, default=False),
-            Field("description", string(INT32_MAX), Policy.IGNORED),
-        ),
-        required=True,
-    ),
+_SCHEMA = nested(
+    Field("name", _schema_name, required=True),
+    Field("schema", json_object, default=ANY_OBJECT),
+    Field("strict", boolean, default=False),
+    Field("description", string(INT32_MAX), Policy.IGNORED),
 )
+_JSON_SCHEMA = nested(Field("json_schema", _SCHEMA, required=True))
 
 
 def response_format(value: Any, param: str) -> AnswerForm | None:
     """A check (see `fields`)."""
+    return _format(value, param, lambda value, param: _JSON_SCHEMA(value, param)["json_schema"])
+
+
+def text_format(value: Any, param: str) -> AnswerForm | None:
+    """A check of `text.format` of the Responses API, where the schema stands beside the type."""
+    return _format(value, param, _SCHEMA)
+
+
+def _format(value: Any, param: str, schema_of: Check) -> AnswerForm | None:
     kind = json_object(value, param).get("type")
     if kind == "text":
         return None
@@ -165,7 +169,7 @@ def response_format(value: Any, param: str) -> AnswerForm | None:
         return AnswerForm(param, json_part(ANY_OBJECT, is_strict=True))
     if kind != "json_schema":
         raise wrong_value(f"{param}.type", "'text', 'json_object' or 'json_schema'")
-    asked = _JSON_SCHEMA(value, param)["json_schema"]
+    asked = schema_of(value, param)
     schema = asked["schema"]
     return AnswerForm(param, json_part(schema, is_strict=asked["strict"]), schema)
 

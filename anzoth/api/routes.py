@@ -27,6 +27,7 @@ from anzoth.api import (
     organization_service_accounts,
     organization_users,
     rerank,
+    responses,
     single_sign_on,
     uploads,
     usage,
@@ -38,6 +39,8 @@ from anzoth.api import (
 from anzoth.api.call import ANY_KEY, Route
 
 V1 = "/v1"
+RESPONSES = V1 + "/responses"
+RESPONSE = RESPONSES + "/{response_id}"
 FILES = V1 + "/files"
 UPLOADS = V1 + "/uploads"
 STORES = V1 + "/vector_stores"
@@ -62,6 +65,11 @@ ROUTES: tuple[Route, ...] = (
     Route("GET", V1 + "/models", "models:read", models.list_all),
     Route("GET", V1 + "/models/{id:path}", "models:read", models.retrieve),
     Route("POST", V1 + "/chat/completions", "chat", chat.create, takes_body=True, inference=True),
+    Route("POST", RESPONSES, "chat", responses.create, takes_body=True, inference=True),
+    Route("POST", RESPONSES + "/input_tokens", "chat", responses.count_input, takes_body=True),
+    Route("GET", RESPONSE, "chat", responses.retrieve),
+    Route("DELETE", RESPONSE, "chat", responses.delete),
+    Route("GET", RESPONSE + "/input_items", "chat", responses.list_input_items),
     Route(
         "POST",
         V1 + "/completions",

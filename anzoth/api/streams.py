@@ -15,7 +15,8 @@ Does not know: tokens, HTTP, or when a stream ends.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from types import MappingProxyType
 from typing import Any, Protocol, TypeVar
 
@@ -233,6 +234,19 @@ class CompletionChunks:
         )
 
 
+@contextmanager
+def running(generation: Generation, sink: Sink) -> Iterator[None]:
+    """Of a generation that runs into a stream: it ends with its client, and is closed in any case.
+    Raises ClientDisconnected."""
+    try:
+        sink.on_disconnect(generation.cancel)
+        yield
+    except GenerationCancelled:
+        raise ClientDisconnected from None
+    finally:
+        generation.close()
+
+
 W = TypeVar("W", bound=ChunkWriter)
 
 
@@ -250,15 +264,10 @@ def stream(
     """
 
     async def run(sink: Sink) -> None:
-        try:
-            sink.on_disconnect(generation.cancel)
+        with running(generation, sink):
             writer = make_writer(sink.write)
             writer.begin()
             await generation.run(writer if read is None else read(writer))
-        except GenerationCancelled:
-            raise ClientDisconnected from None
-        finally:
-            generation.close()
         if include_usage:
             writer.usage(answers.usage(generation))
         sink.write(sse.DONE)

@@ -52,6 +52,20 @@ def body_of_chat(alias: Alias, body: Mapping[str, Any]) -> dict[str, Any]:
     return applied
 
 
+def body_of_response(alias: Alias, body: Mapping[str, Any]) -> dict[str, Any]:
+    """The same for the Responses API, where the longest output has another name; the alias' prompt
+    is not in it: what the caller said and nothing else stands in a response."""
+
+    def renamed(parameters: Mapping[str, Any]) -> dict[str, Any]:
+        return {
+            "max_output_tokens" if name in _LIMITS_OF_OUTPUT else name: value
+            for name, value in parameters.items()
+        }
+
+    own = replace(alias, forced=renamed(alias.forced), defaults=renamed(alias.defaults))
+    return _with_parameters(own, body)
+
+
 def body_without_chat(alias: Alias, body: Mapping[str, Any]) -> dict[str, Any]:
     """The same for an endpoint that has no messages. Raises InvalidValue if the alias needs some:
     what it promises must not be left out silently.

@@ -18,7 +18,7 @@ Does not know: how calls are found in a text (see `anzoth.text.tool_calls`), or 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -157,13 +157,17 @@ def search_of(values: Mapping[str, Any]) -> FileSearch | None:
 
 def tools(value: Any, param: str) -> Offered:
     """A check (see `fields`): the functions, each as a template takes it, and the search."""
-    checked: tuple[OfferedTool | FileSearch, ...] = array(_tool, MAX_TOOLS)(value, param)
+    return offered(array(_tool, MAX_TOOLS)(value, param), param, "function.name")
+
+
+def offered(checked: Sequence[OfferedTool | FileSearch], param: str, name_at: str) -> Offered:
+    """All entries of the field `param`; each has its name at `name_at`. Raises InvalidValue."""
     seen: set[str] = set()
     for index, offer in enumerate(checked):
         if isinstance(offer, FileSearch):
             continue
         if offer.name in seen:
-            raise wrong_value(f"{param}[{index}].function.name", "a name that no other tool has")
+            raise wrong_value(f"{param}[{index}].{name_at}", "a name that no other tool has")
         seen.add(offer.name)
     searches = [offer for offer in checked if isinstance(offer, FileSearch)]
     functions = tuple(offer for offer in checked if isinstance(offer, OfferedTool))
@@ -189,7 +193,8 @@ def tool_choice(value: Any, param: str) -> ToolChoice:
     raise wrong_value(f"{param}.type", "'function', 'allowed_tools' or 'file_search'")
 
 
-def _kind(value: Any, param: str) -> str:
+def tool_kind(value: Any, param: str) -> str:
+    """A check (see `fields`) of a tool's type."""
     if not isinstance(value, str):
         raise wrong_type(param, "a string", value)
     if value != "function":
@@ -199,7 +204,8 @@ def _kind(value: Any, param: str) -> str:
     return value
 
 
-def _name(value: Any, param: str) -> str:
+def function_name(value: Any, param: str) -> str:
+    """A check (see `fields`)."""
     if not isinstance(value, str):
         raise wrong_type(param, "a string", value)
     if not _NAME.fullmatch(value):
@@ -212,8 +218,8 @@ def _chosen(value: Any, param: str) -> str:
 
 
 _CHOSEN = nested(
-    Field("type", _kind, required=True),
-    Field("function", nested(Field("name", _name, required=True)), required=True),
+    Field("type", tool_kind, required=True),
+    Field("function", nested(Field("name", function_name, required=True)), required=True),
 )
 _ALLOWED = nested(
     Field(
@@ -226,11 +232,11 @@ _ALLOWED = nested(
     ),
 )
 _TOOL = nested(
-    Field("type", _kind, required=True),
+    Field("type", tool_kind, required=True),
     Field(
         "function",
         nested(
-            Field("name", _name, required=True),
+            Field("name", function_name, required=True),
             Field("description", string(INT32_MAX)),
             Field("parameters", json_object),
             Field("strict", boolean, default=False),
@@ -243,7 +249,11 @@ _TOOL = nested(
 def _tool(value: Any, param: str) -> OfferedTool | FileSearch:
     if isinstance(value, dict) and value.get("type") == "file_search":
         return file_search(value, param)
-    function = _TOOL(value, param)["function"]
+    return offered_tool(_TOOL(value, param)["function"])
+
+
+def offered_tool(function: Mapping[str, Any]) -> OfferedTool:
+    """Of a function whose fields were checked."""
     given = ("name", "description", "parameters")
     tool = {
         "type": "function",

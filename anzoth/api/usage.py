@@ -62,7 +62,7 @@ _INPUT = {"input_tokens": "prompt_tokens", "num_model_requests": "num_requests"}
 KINDS = {
     "completions": Kind(
         "completions",
-        ("/v1/chat/completions", "/v1/completions"),
+        ("/v1/chat/completions", "/v1/completions", "/v1/responses"),
         (*_OF_WHOM, "model", "batch", "service_tier"),
         {
             **_INPUT,

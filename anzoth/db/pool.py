@@ -190,6 +190,13 @@ class Database:
             yield connection
 
     @contextlib.asynccontextmanager
+    async def outdated_responses(self) -> AsyncIterator[Connection]:
+        """A transaction that sees which responses of all tenants have expired, and nothing else
+        until it names the tenant of one of them (`act_in_tenant`). Raises DatabaseDown."""
+        async with self._transaction("set_outdated_responses", "on") as connection:
+            yield connection
+
+    @contextlib.asynccontextmanager
     async def _transaction(self, setting: str, value: str) -> AsyncIterator[Connection]:
         with translated_errors():
             async with (

@@ -80,6 +80,7 @@ EVENTS: Mapping[str, Payload] = {
     "vector_store.deleted": "flat",
     "vector_store.file_added": "data",
     "vector_store.file_removed": "flat",
+    "response.deleted": "flat",
     "tool.created": "data",
     "tool.updated": "changes_requested",
     "tool.deleted": "flat",

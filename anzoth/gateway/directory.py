@@ -20,6 +20,7 @@ from anzoth.db.store import (
     file_rows,
     key_rows,
     project_rows,
+    response_rows,
     service_account_rows,
     store_file_rows,
     tenant_key_rows,
@@ -135,6 +136,7 @@ async def delete_tenant(dsn: str, name: str) -> DeletedTenant:
         await store_file_rows.lock_files_of_tenant(connection, tenant.id)
         await vector_store_rows.delete_stores_of_tenant(connection, tenant.id)
         await file_rows.delete_files_of_tenant(connection, tenant.id)
+        await response_rows.expire_responses_of_tenant(connection, tenant.id)
         key_destroyed = await tenant_key_rows.destroy_key(connection, tenant.id)
         deleted_at = await tenant_rows.delete_tenant(connection, tenant.id)
         assert deleted_at is not None

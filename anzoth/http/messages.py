@@ -12,6 +12,9 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from anzoth.errors import AnzothError
+from anzoth.http import sse
+
 HeaderList = list[tuple[str, str]]
 
 
@@ -114,6 +117,8 @@ class StreamingResponse:
     headers: HeaderList = field(default_factory=list)
     keep_alive_comment: bytes | None = b": keep-alive\n"
     """Written when nothing else was for a while (research/api: exactly one newline)."""
+    error_frame: Callable[[AnzothError], bytes] = sse.error_frame
+    """The last frame of an event stream that broke off."""
 
 
 class ClientDisconnected(Exception):

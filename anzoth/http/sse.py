@@ -1,7 +1,8 @@
 """How does one server-sent event look on the wire?
 
 Only `data:` frames: no `event:`, `id:` or `retry:` (there are SDKs that drop or choke on each of
-them), and JSON never contains a raw line break, so one line is always enough.
+them), and JSON never contains a raw line break, so one line is always enough. The Responses API
+alone has named events.
 
 Does not know: what the JSON says, or how a stream is sent.
 """
@@ -20,6 +21,10 @@ HEADERS = (("cache-control", "no-cache"), ("x-accel-buffering", "no"))
 
 def data_frame(json_bytes: bytes) -> bytes:
     return b"data: " + json_bytes + b"\n\n"
+
+
+def event_frame(name: str, json_bytes: bytes) -> bytes:
+    return b"event: " + name.encode() + b"\n" + data_frame(json_bytes)
 
 
 def error_frame(error: AnzothError) -> bytes:

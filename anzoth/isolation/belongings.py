@@ -48,10 +48,15 @@ class Kind(StrEnum):
     PART = "upload part"
     STORE = "vector store"
     BATCH = "file batch"
+    RESPONSE = "response"
+    ITEM = "response item"
 
 
 OF_PROJECTS = frozenset(
-    (Kind.FILE, Kind.OTHER_FILE, Kind.UPLOAD, Kind.PART, Kind.STORE, Kind.BATCH)
+    (
+        *(Kind.FILE, Kind.OTHER_FILE, Kind.UPLOAD, Kind.PART, Kind.STORE, Kind.BATCH),
+        *(Kind.RESPONSE, Kind.ITEM),
+    )
 )
 """What a project has for itself, and keys of the tenant's other projects do not see."""
 
@@ -332,6 +337,27 @@ async def _batch(planter: Planter, owner: Owner) -> None:
     )
 
 
+async def _response(planter: Planter, owner: Owner) -> None:
+    if owner.model is None:
+        reason = "no model is served that generates"
+        owner.absent |= dict.fromkeys((Kind.RESPONSE, Kind.ITEM), reason)
+        return
+    body = {
+        "model": owner.model,
+        "input": f"What about {owner.canaries.document}?",
+        "instructions": f"You are {owner.canaries.document}.",
+        "max_output_tokens": 1,
+    }
+    made = await planter.make(owner.infers, "POST", "/v1/responses", Content(body))
+    if not made["store"]:
+        reason = "this server keeps no responses"
+        owner.absent |= dict.fromkeys((Kind.RESPONSE, Kind.ITEM), reason)
+        return
+    owner.ids[Kind.RESPONSE] = made["id"]
+    listed = await planter.make(owner.infers, "GET", f"/v1/responses/{made['id']}/input_items")
+    owner.ids[Kind.ITEM] = listed["data"][0]["id"]
+
+
 async def _event(planter: Planter, owner: Owner) -> None:
     listed = await planter.make(owner.manages, "GET", "/v1/organization/audit_logs")
     owner.ids[Kind.EVENT] = listed["data"][0]["id"]
@@ -368,5 +394,6 @@ STEPS = (
     Step((Kind.STORE,), ("POST", "/v1/vector_stores"), _store),
     Step((), ("POST", f"{_STORE}/files"), _store_file, needs=Kind.STORE),
     Step((Kind.BATCH,), ("POST", f"{_STORE}/file_batches"), _batch, needs=Kind.STORE),
+    Step((Kind.RESPONSE, Kind.ITEM), ("POST", "/v1/responses"), _response),
     Step((Kind.EVENT,), ("GET", f"{_ORGANIZATION}/audit_logs"), _event),
 )

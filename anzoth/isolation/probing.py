@@ -131,7 +131,8 @@ class Prober:
         checks: list[Check] = []
         for reference in recipes.REFERENCES:
             route = found.get(reference.route)
-            if route is not None and reference.makes is that_make:
+            is_shared = reference.kind not in self.kinds
+            if route is not None and reference.makes is that_make and not is_shared:
                 checks.append(await self._reference(reference, route))
         return checks
 

@@ -35,6 +35,9 @@ _LIMIT = f"{_PROJECT}/rate_limits/{{rate_limit_id:path}}"
 _UPLOAD = "/v1/uploads/{upload_id}"
 _STORE = "/v1/vector_stores/{vector_store_id}"
 _CHAT, _COMPLETIONS = "/v1/chat/completions", "/v1/completions"
+_RESPONSES = "/v1/responses"
+_COUNT = f"{_RESPONSES}/input_tokens"
+_ITEMS = f"{_RESPONSES}/{{response_id}}/input_items"
 _HOUR_S = 3600
 
 PARAMETERS: Mapping[str, Kind] = {
@@ -49,6 +52,7 @@ PARAMETERS: Mapping[str, Kind] = {
     "key_id": Kind.ADMIN_KEY,
     "vector_store_id": Kind.STORE,
     "batch_id": Kind.BATCH,
+    "response_id": Kind.RESPONSE,
 }
 NAMED_ID: Mapping[str, Kind] = {
     "/v1/models/{id:path}": Kind.ALIAS_NAME,
@@ -150,6 +154,7 @@ LISTS: Mapping[Key, List] = {
     ("GET", "/v1/files"): List(also=_UP),
     ("GET", "/v1/vector_stores"): List(of=Kind.STORE, also=_UP),
     ("GET", f"{_STORE}/files"): List(also=_UP),
+    ("GET", _ITEMS): List(also=_UP),
     ("GET", f"{_STORE}/file_batches/{{batch_id}}/files"): List(also=_UP),
     ("GET", f"{_ORGANIZATION}/admin_api_keys"): List(also=({"order": "desc"},)),
     ("GET", "/v1/usage"): List(may_be_empty=True),
@@ -219,6 +224,10 @@ def _chat(**more: Any) -> Callable[[Owner, str], Content]:
     return content
 
 
+def _respond(**more: Any) -> Callable[[Owner, str], Content]:
+    return lambda own, id: Content(_filled({"model": own.model, **more}, id))
+
+
 REFERENCES = (
     # Cursors of lists.
     *(
@@ -227,6 +236,7 @@ REFERENCES = (
             ("/v1/files", Kind.FILE),
             ("/v1/vector_stores", Kind.STORE),
             (f"{_STORE}/files", Kind.FILE),
+            (_ITEMS, Kind.ITEM),
             (f"{_STORE}/file_batches/{{batch_id}}/files", Kind.OTHER_FILE),
             (f"{_ORGANIZATION}/users", Kind.USER),
             (f"{_ORGANIZATION}/invites", Kind.INVITE),
@@ -239,7 +249,7 @@ REFERENCES = (
             (f"{_PROJECT}/rate_limits", Kind.RATE_LIMIT),
         )
         for name in ("after", "before")
-        if name == "after" or kind in (Kind.STORE, Kind.EVENT, Kind.RATE_LIMIT)
+        if name == "after" or kind in (Kind.STORE, Kind.ITEM, Kind.EVENT, Kind.RATE_LIMIT)
     ),
     # Filters.
     Reference(("GET", f"{_ORGANIZATION}/users"), Kind.EMAIL, _of_query("emails[]")),
@@ -294,6 +304,8 @@ REFERENCES = (
         for pattern, content in (
             (_CHAT, _of_body(model=_ID, messages=_MESSAGES, max_tokens=1)),
             (_COMPLETIONS, _of_body(model=_ID, prompt="?", max_tokens=1)),
+            (_RESPONSES, _of_body(model=_ID, input="?", max_output_tokens=1)),
+            (_COUNT, _of_body(model=_ID, input="?")),
             ("/v1/embeddings", _of_body(model=_ID, input="?")),
             ("/v1/rerank", _of_body(model=_ID, query="?", documents=["?"])),
         )
@@ -303,6 +315,17 @@ REFERENCES = (
     Reference(("POST", f"{_STORE}/file_batches"), Kind.FILE, _of_body(file_ids=[_ID])),
     Reference(("POST", f"{_STORE}/file_batches"), Kind.FILE, _of_body(files=[{"file_id": _ID}])),
     Reference(("POST", _CHAT), Kind.STORE, _chat(tools=_SEARCHES)),
+    Reference(
+        ("POST", _RESPONSES), Kind.STORE, _respond(input="?", tools=_SEARCHES, max_output_tokens=1)
+    ),
+    *(
+        Reference(("POST", pattern), kind, content)
+        for pattern, more in ((_RESPONSES, {"max_output_tokens": 1}), (_COUNT, {}))
+        for kind, content in (
+            (Kind.RESPONSE, _respond(input="?", previous_response_id=_ID, **more)),
+            (Kind.ITEM, _respond(input=[{"type": "item_reference", "id": _ID}], **more)),
+        )
+    ),
     # Names: whether another tenant has one must not be told either.
     Reference(
         ("POST", f"{_ORGANIZATION}/projects"),
@@ -318,7 +341,7 @@ REFERENCES = (
     ),
 )
 
-OF_PROJECTS = ("/v1/files", "/v1/uploads", "/v1/vector_stores")
+OF_PROJECTS = ("/v1/files", "/v1/uploads", "/v1/vector_stores", "/v1/responses")
 """How the routes begin that are about what a project has for itself."""
 
 WORDS: Mapping[str, str] = {"kind": "completions"}

@@ -137,6 +137,7 @@ class Verification:
         if (project := a.ids.get(Kind.PROJECT_NAME)) is None:
             return []
         c = self._owner(await tenants.in_project(self.dsn, self.pepper, a.party, project))
+        c.model = a.model
         routes = frozenset((r.method, r.pattern) for r in self._of_projects())
         await replace(planter, routes=routes).plant(c)
         return [c]

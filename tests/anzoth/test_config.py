@@ -346,3 +346,12 @@ def test_the_reranker_of_knowledge_bases_is_a_model_that_ranks(tmp_path: Path) -
         said = str(caught.value)
         assert f"reranker of [knowledge] is {name!r}, but {why}" in said
         assert said.endswith("of which there is ranker, ranker-2")
+
+
+def test_there_is_room_for_the_largest_response_twice(tmp_path: Path) -> None:
+    file = written(tmp_path, "[responses]\nretention_days = 0\ntenant_mib = 16\n")
+    kept = config.load(file, {}, {"ANZOTH_RESPONSES_MAX_KIB": "4096"}).responses
+    assert (kept.retention_days, kept.max_kib, kept.tenant_mib) == (0, 4096, 16)
+    for name, value in (("TENANT_MIB", "15"), ("MAX_KIB", "0")):
+        with pytest.raises(ConfigError, match=name.lower()):
+            config.load(file, {}, {f"ANZOTH_RESPONSES_{name}": value})

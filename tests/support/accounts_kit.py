@@ -52,11 +52,13 @@ from anzoth.gateway.models import ModelRegistry
 from anzoth.gateway.organization import service as organization_service
 from anzoth.gateway.past_requests import PastRequests
 from anzoth.gateway.remote_usage import RemoteAccounts
+from anzoth.gateway.stored_responses import StoredResponses
 from anzoth.gateway.tenant_crypt import MasterKey, TenantKeys
 from anzoth.gateway.uploads import Uploads
 from anzoth.gateway.usage_reports import UsageReports
 from anzoth.http.messages import Headers, Request, Response
 from anzoth.knowledge_config import KnowledgeConfig
+from anzoth.response_config import ResponsesConfig
 from anzoth.telemetry import Metrics
 
 PEPPER = Pepper("pepper-1", b"0123456789abcdef0123456789abcdef")
@@ -296,6 +298,7 @@ async def running_site(
         searcher=searcher,
         grounding=Grounding(searcher),
         rerankers=Rerankers(models, Aliases(database, dsn), None),
+        responses=StoredResponses(database, files.keys, ResponsesConfig()),
     )
     try:
         yield Site(App(services, 1 << 20), dsn, database, accounts, clock, usage)

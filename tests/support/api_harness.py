@@ -59,6 +59,7 @@ from anzoth.gateway.limits import Limiter
 from anzoth.gateway.models import ModelRegistry, ServedModel, load_model
 from anzoth.gateway.organization import service as organization_service
 from anzoth.gateway.remote_usage import RemoteAccounts
+from anzoth.gateway.stored_responses import StoredResponses
 from anzoth.gateway.tenant_crypt import MasterKey, TenantKeys
 from anzoth.gateway.uploads import Uploads
 from anzoth.gateway.usage_reports import UsageReports
@@ -66,6 +67,7 @@ from anzoth.http.messages import Headers, Request, Response, StreamingResponse
 from anzoth.knowledge_config import KnowledgeConfig
 from anzoth.model_config import ModelConfig
 from anzoth.price import Price
+from anzoth.response_config import ResponsesConfig
 from anzoth.telemetry import Metrics
 
 MODEL = "org/tiny"
@@ -143,6 +145,11 @@ class Api:
         how = {name: fields.pop(name) for name in ("key", "sink", "headers") if name in fields}
         body = {"model": MODEL, "messages": [{"role": "user", "content": "hi"}], **fields}
         return await self.call("POST", "/v1/chat/completions", body, **how)
+
+    async def respond(self, **fields: Any) -> Reply:
+        how = {name: fields.pop(name) for name in ("key", "sink", "headers") if name in fields}
+        body = {"model": MODEL, "input": "hi", **fields}
+        return await self.call("POST", "/v1/responses", body, **how)
 
     async def embed(self, **fields: Any) -> Reply:
         how = {name: fields.pop(name) for name in ("key", "sink", "headers") if name in fields}
@@ -254,6 +261,7 @@ async def running_api(
         searcher=real_searcher,
         grounding=Grounding(searcher or real_searcher),
         rerankers=Rerankers(registry, given, (knowledge_config or KnowledgeConfig()).reranker),
+        responses=StoredResponses(stored_in, tenant_keys, ResponsesConfig()),
     )
     peer = EnginePeer(socket, script or (lambda submit, prompt, choice: []), hello)
     api = Api(

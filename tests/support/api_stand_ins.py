@@ -196,3 +196,13 @@ class Reply:
     def chunks(self) -> list[dict[str, Any]]:
         """All events but a final [DONE]."""
         return [orjson.loads(frame) for frame in self.frames if frame != "[DONE]"]
+
+    @property
+    def events(self) -> list[dict[str, Any]]:
+        """Of a stream whose events have names."""
+        events = [event.partition("\n") for event in self.body.decode().split("\n\n")]
+        assert events.pop() == ("", "", "")
+        shown = [orjson.loads(data.removeprefix("data: ")) for _, _, data in events]
+        assert [f"event: {event['type']}" for event in shown] == [name for name, _, _ in events]
+        assert [event["sequence_number"] for event in shown] == list(range(len(shown)))
+        return shown

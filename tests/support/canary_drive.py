@@ -33,6 +33,7 @@ from anzoth.gateway.scopes import MANAGEMENT_SCOPES
 
 CHAT, COMPLETIONS = "/v1/chat/completions", "/v1/completions"
 EMBEDDINGS, RERANK = "/v1/embeddings", "/v1/rerank"
+RESPONSES = "/v1/responses"
 CANNOT_SUCCEED_HERE = {
     ("POST", RERANK): "no reranker ships with the product",
 }
@@ -229,6 +230,7 @@ def customers_ask(world: World, known: Keys) -> None:
     while world.ask("GET", f"/v1/requests/{id}", key=infers).status_code != 200:
         assert time.monotonic() < deadline_s
         time.sleep(0.05)
+    responses_are_kept(world, infers)
     for path in ("/v1/models", "/v1/models/anzoth-default", "/v1/usage"):
         assert world.ask("GET", path, key=infers).status_code == 200
     organization = "/v1/organization"
@@ -241,6 +243,27 @@ def customers_ask(world: World, known: Keys) -> None:
         assert world.ask("GET", f"{organization}/{path}", key=manages).status_code == 200, path
     for path in ("/healthz", "/readyz", "/metrics"):
         assert world.ask("GET", path).status_code == 200
+
+
+def responses_are_kept(world: World, key: str) -> None:
+    """And read again, gone on from, and deleted."""
+    body = good(world)[RESPONSES]
+
+    def ask(method: str, path: str, body: object = None) -> httpx2.Response:
+        reply = world.ask(method, RESPONSES + path, body, key=key)
+        assert reply.status_code == 200, reply.text
+        return reply
+
+    made = ask("POST", "", body).json()
+    assert made["store"]
+    assert b"response.incomplete" in ask("POST", "", {**body, "stream": True}).content
+    further = {"model": "anzoth-default", "previous_response_id": made["id"]}
+    ask("POST", "", {**further, "input": "And?", "max_output_tokens": 1})
+    ask("POST", "/input_tokens", {**further, "input": "And?"})
+    ask("GET", f"/{made['id']}/input_items")
+    ask("GET", f"/{made['id']}")
+    deleted = ask("POST", "", body).json()
+    ask("DELETE", f"/{deleted['id']}")
 
 
 def aliases(world: World, known: Keys) -> None:
@@ -295,6 +318,18 @@ def good(world: World) -> dict[str, dict[str, Any]]:
             "tools": [tool],
             "documents": [{"title": said["document"], "text": said["document"]}],
             "max_tokens": 2,
+            **kept,
+        },
+        RESPONSES: {
+            "model": "anzoth-default",
+            "instructions": said["prompt"],
+            "input": [
+                {"role": "user", "content": said["prompt"]},
+                {"type": "function_call", "call_id": "call_1", **call["function"]},
+                {"type": "function_call_output", "call_id": "call_1", "output": said["answer"]},
+            ],
+            "tools": [{"type": "function", **tool["function"]}],
+            "max_output_tokens": 2,
             **kept,
         },
         COMPLETIONS: {"model": "anzoth-default", "prompt": said["prompt"], "max_tokens": 2},

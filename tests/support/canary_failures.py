@@ -23,7 +23,7 @@ from canary_world import (
 )
 from openai_peer import Script, chat_stream, error, event, head
 
-from anzoth.api import requests
+from anzoth.api import requests, response_items, response_requests
 from anzoth.api.call import Route
 from anzoth.api.routes import ROUTES
 
@@ -81,8 +81,10 @@ def fields_of(route: Route) -> set[str]:
     module = inspect.getmodule(route.handler)
     assert module is not None
     source = inspect.getsource(module)
-    if any(getattr(used, "__module__", "") == requests.__name__ for used in vars(module).values()):
-        source += inspect.getsource(requests)
+    used = {getattr(value, "__module__", "") for value in vars(module).values()}
+    for table in (requests, response_requests, response_items):
+        if table.__name__ in used:
+            source += inspect.getsource(table)
     return set(re.findall(r'Field\(\s*"(\w+)"', source))
 
 

@@ -41,6 +41,8 @@ PUBLIC = "https://ai.example.com"
 MAX_BODY_BYTES = 65_536
 TEXTS = frozenset({"prompt", "document", "tool argument", "answer"})
 """What customers say and are told; nothing of it is kept."""
+SAID = frozenset({"end user", "metadata", "key infers"})
+"""What is put into other fields of requests."""
 _INFERENCE = {route.pattern for route in ROUTES if route.inference}
 
 
@@ -152,9 +154,12 @@ class World:
             may_hold |= {"alias prompt"}
         if reply.status_code < 400 and reply.url.path == "/v1/files":
             may_hold |= {"file name", "file name, as stored"}  # all of these keys' project
+        if reply.status_code < 400 and reply.url.path.startswith("/v1/responses"):
+            may_hold |= TEXTS | SAID  # it shows whoever asks what it was asked
         if reply.status_code < 400 and reply.url.path in _INFERENCE:
             may_hold |= TEXTS
-            errors = b"\n".join(line for line in content.split(b"\n") if b'"error"' in line)
+            lines = content.replace(b'"error":null', b"").split(b"\n")
+            errors = b"\n".join(line for line in lines if b'"error"' in line)
             self.answers.append(Place("answer", f"{name}, its error", errors))
         self.answers.append(Place("answer", name, content, may_hold))
 

@@ -57,6 +57,10 @@ SELECT set_config('app.ingestion', $1, true);
 -- behind in one, and files that are not searched any more are seen, of all tenants.
 SELECT set_config('app.outdated_stores', $1, true);
 
+-- name: set_outdated_responses
+-- For this transaction only: responses that have expired are seen, of all tenants.
+SELECT set_config('app.outdated_responses', $1, true);
+
 -- name: set_snapshot
 -- For this transaction only: all of its statements see the same rows, and none writes.
 SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY;

@@ -32,6 +32,7 @@ CHAT = {"model": MODEL, "messages": [{"role": "user", "content": "hi"}], "max_to
 # A request that each inference route answers with 200, and for which kind of model.
 GOOD_REQUESTS: dict[str, tuple[str, dict[str, Any]]] = {
     "/v1/chat/completions": ("chat", CHAT),
+    "/v1/responses": ("chat", {"model": MODEL, "input": "hi", "max_output_tokens": 5}),
     "/v1/completions": ("chat", {"model": MODEL, "prompt": "hi", "max_tokens": 5}),
     "/v1/embeddings": ("embedding", {"model": MODEL, "input": "hi"}),
     "/v1/rerank": ("rerank", {"model": MODEL, "query": "hi", "documents": ["hi", "hello"]}),

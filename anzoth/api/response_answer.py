@@ -1,0 +1,245 @@
+"""How does the answer to one request become a response: whole or streamed, and kept?
+
+    in_progress ─▶ completed | incomplete (cut at max_output_tokens) | failed (a stream broke off)
+
+What a stream says last is the whole response. It is kept before that is said: whoever has it can go
+on from it at once.
+
+Does not know: how items are made of a model's text (see `response_output`), or what is asked.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field
+from typing import Any
+
+import orjson
+
+from anzoth.api import grounded, streams
+from anzoth.api.call import Answer, Call
+from anzoth.api.file_search import RESULTS
+from anzoth.api.files import owner_of
+from anzoth.api.generating import Begun
+from anzoth.api.requests import ChatRequest
+from anzoth.api.response_items import Item
+from anzoth.api.response_output import Emit, ResponseOutput, silently
+from anzoth.api.response_requests import ResponseRequest
+from anzoth.errors import AnzothError, RateLimited
+from anzoth.gateway.files import new_id
+from anzoth.gateway.generation import Generation
+from anzoth.gateway.knowledge.found import FoundChunk
+from anzoth.gateway.knowledge.grounding import Retrieved
+from anzoth.gateway.knowledge.packing import Packed
+from anzoth.gateway.models import ServedModel
+from anzoth.gateway.stored_responses import StoredResponse
+from anzoth.http import sse
+from anzoth.http.messages import Response, Sink, StreamingResponse
+
+Body = dict[str, Any]  # JSON
+
+
+@dataclass(slots=True, frozen=True)
+class Remembered:
+    """What a request is about."""
+
+    context: Sequence[Item] = field(repr=False)
+    """What went before."""
+    input: Sequence[Item] = field(repr=False)
+    knowledge_bases: Sequence[str] = ()
+    """Of what went before."""
+
+
+class _Events:
+    """The events of one stream, numbered as they are written."""
+
+    def __init__(self) -> None:
+        self._num_written = 0
+
+    def frame(self, type: str, fields: Body) -> bytes:
+        event = {"type": type, "sequence_number": self._num_written, **fields}
+        self._num_written += 1
+        return sse.event_frame(type, orjson.dumps(event))
+
+    def into(self, sink: Sink) -> Emit:
+        return lambda type, fields: sink.write(self.frame(type, fields))
+
+
+class ResponseAnswer:
+    """The answer to one request."""
+
+    def __init__(
+        self, call: Call, request: ResponseRequest, chat: ChatRequest, remembered: Remembered
+    ) -> None:
+        """Raises UnsupportedParameter for one that is to be kept where none is."""
+        self._call = call
+        self._request = request
+        self._chat = chat
+        self._remembered = remembered
+        self._is_kept = request.is_kept(call.services.responses.keeps_any)
+        self._id = new_id("resp_")
+        self._created_at = int(time.time())
+
+    async def generated(
+        self, model: ServedModel, begun: Begun, retrieved: Retrieved | None
+    ) -> Answer:
+        """By a model."""
+        generation, options = begun.generation, self._request.options
+        tier = None if options.service_tier is None else begun.tier
+        source = _Source(
+            {"model": model.name, "service_tier": tier, **begun.extras.fields},
+            retrieved,
+            lambda output: generation.run(begun.read(output)),
+            lambda: _usage(generation),
+            model,
+            lambda sink: streams.running(generation, sink),
+        )
+        return await self._answer(source)
+
+    async def without_answer(self, label: str, retrieved: Retrieved) -> Answer:
+        """That the knowledge bases have none. `label`: see `grounded.count_refusal`."""
+        await grounded.count_refusal(self._call, label)
+
+        async def say_so(output: ResponseOutput) -> None:
+            if self._chat.form is not None:
+                output.refuse(grounded.NO_ANSWER)
+            else:
+                output.text(0, grounded.NO_ANSWER, ())
+                output.finished(0, "stop")
+
+        shown = {"model": self._request.options.model, "service_tier": None}
+        shown |= grounded.extension(self._chat, retrieved, Packed())
+        return await self._answer(_Source(shown, retrieved, say_so, lambda: _NO_USAGE))
+
+    # --- whole or streamed -----------------------------------------------------------------------
+
+    async def _answer(self, source: _Source) -> Answer:
+        if self._request.options.stream:
+            return self._stream(source)
+        output = self._output(source, silently)
+        await source.write(output)
+        whole = await self._end(source, output)
+        return Response(200, orjson.dumps(whole), headers=self._call.headers)
+
+    def _stream(self, source: _Source) -> StreamingResponse:
+        events = _Events()
+        output: ResponseOutput | None = None
+
+        async def run(sink: Sink) -> None:
+            nonlocal output
+            emit = events.into(sink)
+            with source.running(sink):
+                begun = self._show(source, "in_progress")
+                emit("response.created", {"response": begun})
+                emit("response.in_progress", {"response": begun})
+                output = self._output(source, emit)
+                await source.write(output)
+            whole = await self._end(source, output)
+            emit(f"response.{whole['status']}", {"response": whole})
+
+        def broke_off(error: AnzothError) -> bytes:
+            made = [] if output is None else output.finished_items
+            code = "rate_limit_exceeded" if isinstance(error, RateLimited) else "server_error"
+            failure = {"code": code, "message": error.message}
+            failed = self._show(source, "failed", output=made, error=failure, store=False)
+            return events.frame("response.failed", {"response": failed})
+
+        return StreamingResponse(
+            run, headers=[*self._call.headers, *sse.HEADERS], error_frame=broke_off
+        )
+
+    def _output(self, source: _Source, emit: Emit) -> ResponseOutput:
+        has_logprobs = self._request.options.sampling.num_logprobs is not None
+        output = ResponseOutput(source.model, emit, has_logprobs=has_logprobs)
+        if (retrieved := source.retrieved) is not None:
+            shows_results = RESULTS in self._request.includes
+            results = list(map(_result, retrieved.found.chunks)) if shows_results else None
+            output.searched(retrieved.queries, results)
+        return output
+
+    async def _end(self, source: _Source, output: ResponseOutput) -> Body:
+        """The whole response; it is kept, or says that it is not."""
+        if output.ending == "length":
+            incomplete = {"reason": "max_output_tokens"}
+            whole = self._show(source, "incomplete", incomplete_details=incomplete)
+        else:
+            whole = self._show(source, "completed", completed_at=int(time.time()))
+        whole |= {"output": output.items, "usage": source.usage()}
+        if self._is_kept:
+            whole["store"] = await self._try_save(source, whole)
+        return whole
+
+    async def _try_save(self, source: _Source, whole: Body) -> bool:
+        before = self._remembered
+        of_search = () if source.retrieved is None else source.retrieved.use.store_ids
+        knowledge_bases = list(dict.fromkeys((*before.knowledge_bases, *of_search)))
+        kept = StoredResponse(whole, before.context, before.input, knowledge_bases)
+        return await self._call.services.responses.try_save(owner_of(self._call), kept)
+
+    def _show(self, source: _Source, status: str, **more: object) -> Body:
+        return {
+            "id": self._id,
+            "object": "response",
+            "created_at": self._created_at,
+            "status": status,
+            "error": None,
+            "incomplete_details": None,
+            "output": [],
+            "usage": None,
+            "store": self._is_kept,
+            **self._request.shown,
+            **source.shown,
+            **more,
+        }
+
+
+@dataclass(slots=True, frozen=True)
+class _Source:
+    """Where the output of one answer comes from."""
+
+    shown: Mapping[str, Any]
+    """What of it stands in the response from the beginning."""
+    retrieved: Retrieved | None
+    write: Callable[[ResponseOutput], Awaitable[None]]
+    usage: Callable[[], Body]
+    """Once all is written."""
+    model: ServedModel | None = None
+    """None: no model writes it."""
+    running: Callable[[Sink], AbstractContextManager[None]] = lambda _sink: nullcontext()
+    """Around the writing of a stream."""
+
+
+def _result(chunk: FoundChunk) -> Item:
+    return {
+        "file_id": chunk.file_id,
+        "filename": chunk.filename,
+        "score": chunk.score,
+        "attributes": chunk.attributes,
+        "text": chunk.content.text,
+        "vector_store_id": chunk.store_id,
+    }
+
+
+def _usage(generation: Generation) -> Body:
+    """Final once the generation's `run` has returned."""
+    return _counted(
+        generation.num_prompt_tokens,
+        generation.num_cached_tokens,
+        generation.num_completion_tokens,
+        generation.num_reasoning_tokens,
+    )
+
+
+def _counted(input: int, cached: int, output: int, reasoning: int) -> Body:
+    return {
+        "input_tokens": input,
+        "input_tokens_details": {"cached_tokens": cached, "cache_write_tokens": 0},
+        "output_tokens": output,
+        "output_tokens_details": {"reasoning_tokens": reasoning},
+        "total_tokens": input + output,
+    }
+
+
+_NO_USAGE = _counted(0, 0, 0, 0)

@@ -1,0 +1,216 @@
+"""/v1/responses: conversations that the server remembers, answered as chats are.
+
+A response is what chat completions make (see `generating`) in another shape, with what it goes on
+from. With `previous_response_id` that is all that the earlier response read and said, but for its
+instructions: they are said anew each time, as at OpenAI.
+
+A response that could not be kept says so: its `store` is false.
+
+Does not know: limits, the engine, what a valid field is (`response_requests`), or how a response is
+kept (`gateway.stored_responses`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from anzoth.api import generating, grounded, through_alias
+from anzoth.api.call import Answer, Call
+from anzoth.api.citing import Extras, response_annotations_by
+from anzoth.api.fields import unsupported, wrong_value
+from anzoth.api.files import answer, owner_of
+from anzoth.api.pages import cursor_page, list_request
+from anzoth.api.query import Query
+from anzoth.api.requests import ChatRequest
+from anzoth.api.response_answer import Remembered, ResponseAnswer
+from anzoth.api.response_items import REFERENCE, Item, messages_of
+from anzoth.api.response_requests import INCLUDABLE, Asked, parse_count, parse_response
+from anzoth.errors import BadRequest, InvalidValue, ModelUnavailable, NotFound
+from anzoth.gateway.aliases import Alias, Target
+from anzoth.gateway.backends import Backend
+from anzoth.gateway.knowledge.citations import Evidence
+from anzoth.gateway.knowledge.grounding import Retrieved
+from anzoth.gateway.knowledge.listing import ListRequest, Page
+from anzoth.gateway.knowledge.packing import Packed
+from anzoth.gateway.models import ServedModel
+from anzoth.gateway.stored_responses import StoredResponse
+
+
+async def create(call: Call) -> Answer:
+    with _input_is_named():
+        alias = await through_alias.alias_of(call)
+        body = call.body if alias is None else through_alias.body_of_response(alias, call.body)
+        request = parse_response(body)
+        call.describe(request.options)
+        remembered = await _remembered(call, request.asked)
+        chat = request.chat(_messages(remembered, request.asked, alias))
+        made = ResponseAnswer(call, request, chat, remembered)
+
+        async def local(model: ServedModel, retrieved: Retrieved | None) -> Answer:
+            begun = await generating.begin(call, chat, model, retrieved, _extras)
+            return await made.generated(model, begun, retrieved)
+
+        endpoint = generating.Endpoint(local, _ask_chats, made.without_answer)
+        return await generating.answer(call, alias, chat, body.get("prompt_cache_key"), endpoint)
+
+
+async def count_input(call: Call) -> Answer:
+    """What a model would read, without what is found in knowledge bases."""
+    with _input_is_named():
+        alias = await through_alias.alias_of(call)
+        body = call.body if alias is None else through_alias.body_of_response(alias, call.body)
+        request = parse_count(body)
+        model = call.model(request.options.model) if alias is None else _first_here(call, alias)
+        remembered = await _remembered(call, request.asked)
+        chat = request.chat(_messages(remembered, request.asked, alias))
+        count = await generating.count_prompt(call, chat, model)
+    return answer(call, {"object": "response.input_tokens", "input_tokens": count})
+
+
+async def retrieve(call: Call) -> Answer:
+    query = Query(call.request.query)
+    query.several_of("include", INCLUDABLE)  # what was included when it was made is in it
+    query.done()
+    found = await call.services.responses.get(
+        owner_of(call), call.request.path_params["response_id"], _granted(call)
+    )
+    return answer(call, dict(found.response))
+
+
+async def delete(call: Call) -> Answer:
+    id = call.request.path_params["response_id"]
+    await call.services.responses.delete(owner_of(call), id, _granted(call))
+    return answer(call, {"id": id, "object": "response.deleted", "deleted": True})
+
+
+async def list_input_items(call: Call) -> Answer:
+    """All that was read for it, the newest first unless `order` says otherwise."""
+    query = Query(call.request.query)
+    asked = list_request(query)
+    query.several_of("include", INCLUDABLE)
+    query.done()
+    found = await call.services.responses.get(
+        owner_of(call), call.request.path_params["response_id"], _granted(call)
+    )
+    items = [*found.context, *found.input]
+    return answer(call, cursor_page(_page(items, asked), dict))
+
+
+# --- what went before -----------------------------------------------------------------------------
+
+
+async def _remembered(call: Call, asked: Asked) -> Remembered:
+    """Raises PreviousResponseNotFound, and NotFound for an item."""
+    context: Sequence[Item] = ()
+    knowledge_bases: list[str] = []
+    responses, owner = call.services.responses, owner_of(call)
+    if asked.previous_id is not None:
+        previous: StoredResponse = await responses.previous(
+            owner, asked.previous_id, _granted(call)
+        )
+        context = [dict(item) for item in previous.conversation]
+        knowledge_bases += previous.knowledge_bases
+    wanted = {item["id"] for item in asked.items if item["type"] == REFERENCE}
+    found: Mapping[str, Mapping[str, Any]] = {}
+    if wanted:
+        found, of_found = await responses.items(owner, wanted, _granted(call))
+        knowledge_bases += of_found
+    items = _referred(asked.items, found, {item["id"] for item in context})
+    return Remembered(context, items, tuple(dict.fromkeys(knowledge_bases)))
+
+
+def _referred(
+    items: Sequence[Item], found: Mapping[str, Mapping[str, Any]], known: set[str]
+) -> list[Item]:
+    """`items` with those that are referred to; `known`: the ids of what went before.
+
+    Raises NotFound, and InvalidValue for one that is in the conversation twice.
+    """
+    made: list[Item] = []
+    for index, item in enumerate(items):
+        param = f"input[{index}].id"
+        if item["type"] == REFERENCE:
+            if item["id"] not in found:
+                raise NotFound(
+                    "There is no such item. Items are kept with the response in which they came "
+                    "into being, where that is stored.",
+                    param=param,
+                )
+            item = dict(found[item["id"]])
+        if item["id"] in known:
+            raise wrong_value(param, "an item that is not in the conversation yet")
+        known.add(item["id"])
+        made.append(item)
+    return made
+
+
+def _messages(remembered: Remembered, asked: Asked, alias: Alias | None) -> list[Item]:
+    """Raises InvalidValue where there is nothing to read."""
+    prompt = None if alias is None else alias.system_prompt
+    conversation = messages_of([*remembered.context, *remembered.input], prompt, asked.instructions)
+    if not any(message["role"] != "system" for message in conversation):
+        raise wrong_value("input", "something that a model can read")
+    return conversation
+
+
+def _granted(call: Call) -> frozenset[str] | None:
+    return call.principal.granted_knowledge_bases
+
+
+def _page(items: Sequence[Mapping[str, Any]], asked: ListRequest) -> Page[Mapping[str, Any]]:
+    ordered = list(items) if asked.is_ascending else list(reversed(items))
+    places = {item["id"]: index for index, item in enumerate(ordered)}
+    low, high = 0, len(ordered)
+    for name, cursor in (("after", asked.after), ("before", asked.before)):
+        if cursor is None:
+            continue
+        if cursor not in places:
+            raise InvalidValue(f"'{name}' must be the id of an entry of this list.", param=name)
+        if name == "after":
+            low = places[cursor] + 1
+        else:
+            high = places[cursor]
+    between = ordered[low:high]
+    if asked.before is not None and asked.after is None:
+        return Page(between[-asked.limit :], len(between) > asked.limit)
+    return Page(between[: asked.limit], len(between) > asked.limit)
+
+
+# --- the model ------------------------------------------------------------------------------------
+
+
+def _first_here(call: Call, alias: Alias) -> ServedModel:
+    """The first of its targets that is served here. Raises ModelNotAllowed or ModelUnavailable."""
+    call.principal.require_model(alias.name)
+    for target in alias.targets:
+        if target.backend is None and (model := call.services.models.find(target.model)):
+            return model
+    raise ModelUnavailable()
+
+
+async def _ask_chats(_backend: Backend, target: Target, _retrieved: Retrieved | None) -> Answer:
+    """Of a model of another server. Raises UnsupportedParameter."""
+    raise unsupported(
+        "model",
+        f"leads to '{target.name}' of another server, which is asked through /v1/chat/completions "
+        "only",
+    )
+
+
+def _extras(request: ChatRequest, retrieved: Retrieved, packed: Packed) -> Extras:
+    evidence = Evidence(packed.passages)
+    trace: dict[str, Any] = grounded.extension(request, retrieved, packed)
+    return Extras(response_annotations_by(evidence), trace)
+
+
+@contextmanager
+def _input_is_named() -> Iterator[None]:
+    """Where chat completions have `messages`, there is the input here."""
+    try:
+        yield
+    except BadRequest as error:
+        if error.param == "messages":
+            error.param = "input"
+        raise

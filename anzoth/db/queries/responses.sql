@@ -1,0 +1,54 @@
+-- Responses that are kept. One belongs to a project; nobody outside sees it.
+
+-- name: insert_response
+-- No row when the tenant has no key: it was deleted.
+INSERT INTO anzoth.responses (tenant_id, id, project_id, content, bytes, expires_at)
+SELECT $1, $2, $3, $4::bytea, octet_length($4::bytea), now() + make_interval(days => $5)
+FROM anzoth.tenant_keys WHERE tenant_id = $1
+RETURNING id;
+
+-- name: insert_response_items
+-- Those that were referred to came into being elsewhere.
+INSERT INTO anzoth.response_items (tenant_id, id, response_id)
+SELECT $1, unnest($3::text[]), $2
+ON CONFLICT DO NOTHING;
+
+-- name: response_bytes
+SELECT num_bytes FROM anzoth.response_sums WHERE tenant_id = $1;
+
+-- name: forget_oldest_responses
+-- As many as hold so many bytes together, or a little more.
+DELETE FROM anzoth.responses WHERE tenant_id = $1 AND id IN (
+    SELECT id FROM (
+        SELECT id, sum(bytes) OVER (ORDER BY created_at, id) - bytes AS before
+        FROM anzoth.responses WHERE tenant_id = $1
+    ) AS aged
+    WHERE before < $2
+);
+
+-- name: find_response
+SELECT content FROM anzoth.responses
+WHERE tenant_id = $1 AND project_id = $2 AND id = $3 AND expires_at > now();
+
+-- name: find_births
+-- The responses in which any of these items came into being.
+SELECT DISTINCT i.response_id
+FROM anzoth.response_items AS i
+JOIN anzoth.responses AS r ON r.tenant_id = i.tenant_id AND r.id = i.response_id
+WHERE i.tenant_id = $1 AND r.project_id = $2 AND i.id = ANY ($3::text[]);
+
+-- name: delete_response
+DELETE FROM anzoth.responses
+WHERE tenant_id = $1 AND project_id = $2 AND id = $3 AND expires_at > now()
+RETURNING id;
+
+-- name: expire_responses_of_tenant
+UPDATE anzoth.responses SET expires_at = now() WHERE tenant_id = $1 AND expires_at > now();
+
+-- name: outdated_responses
+-- Reads what the policy shows under app.outdated_responses.
+SELECT tenant_id, id FROM anzoth.responses WHERE expires_at <= now() ORDER BY expires_at LIMIT $1;
+
+-- name: forget_responses
+DELETE FROM anzoth.responses
+WHERE tenant_id = $1 AND id = ANY ($2::text[]) AND expires_at <= now();

@@ -1,0 +1,224 @@
+"""Which responses does a project have, so that a conversation can go on from one?
+
+A response is kept with all that was read for it: what went before, its own input, its output. So
+each one stands for itself, whichever of the others was deleted or has expired. It is sealed with
+the tenant's key, belongs to a project, and does not exist for anybody else; nor for a key that is
+not granted the knowledge bases from which something is in it.
+
+It leaves the database when it is deleted, when it expires, or when its tenant has no more room and
+it is among the oldest.
+
+Does not know: HTTP, or what items mean.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import asyncpg
+import orjson
+
+from anzoth.db.errors import DatabaseDown
+from anzoth.db.pool import Database, act_in_tenant
+from anzoth.db.store import response_rows
+from anzoth.errors import KeyRevoked, PreviousResponseNotFound, ResponseNotFound
+from anzoth.gateway import audit
+from anzoth.gateway.files import FileOwner
+from anzoth.gateway.sweeping import sweep_for_ever
+from anzoth.gateway.tenant_crypt import CannotOpen, Label, TenantCipher, TenantKeys
+from anzoth.response_config import ResponsesConfig
+
+Item = Mapping[str, Any]  # JSON
+
+_KIND = "response"
+_INTERVAL_S = 60.0
+_MAX_ROWS = 500
+"""Removed in one transaction."""
+_ROOM_TO_MAKE = 16
+"""One of so many parts of a tenant's room is made free when it is full: not one response's for each
+that comes."""
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(slots=True, frozen=True)
+class StoredResponse:
+    """All that is kept of one."""
+
+    response: Mapping[str, Any] = field(repr=False)
+    """As its caller got it."""
+    context: Sequence[Item] = field(repr=False)
+    """What went before."""
+    input: Sequence[Item] = field(repr=False)
+    knowledge_bases: Sequence[str] = ()
+    """From which there is something in it, or in what went before."""
+
+    @property
+    def id(self) -> str:
+        return self.response["id"]
+
+    @property
+    def conversation(self) -> list[Item]:
+        """What the next response goes on from."""
+        return [*self.context, *self.input, *self.response["output"]]
+
+    @property
+    def new_item_ids(self) -> list[str]:
+        """Of the items that are in it for the first time."""
+        known = {item["id"] for item in self.context}
+        made = (item["id"] for item in (*self.input, *self.response["output"]))
+        return [id for id in dict.fromkeys(made) if id not in known]
+
+
+class StoredResponses:
+    """The responses of all tenants, each for its own. One per gateway; `run` must be running.
+
+    Every method but `try_save` raises DatabaseDown, and KeyRevoked where the tenant was deleted
+    meanwhile. `granted`: the knowledge bases of whoever asks; None: all.
+    """
+
+    def __init__(self, database: Database, keys: TenantKeys, config: ResponsesConfig) -> None:
+        self._database = database
+        self._keys = keys
+        self._config = config
+        self._wanted = asyncio.Event()
+
+    @property
+    def keeps_any(self) -> bool:
+        return self._config.retention_days > 0
+
+    async def try_save(self, owner: FileOwner, made: StoredResponse) -> bool:
+        """False: it is not kept, because it is too large, or the database is away."""
+        try:
+            cipher = await self._keys.cipher(owner.tenant)
+            sealed = await asyncio.to_thread(_seal, cipher, made)
+            if len(sealed) > self._config.max_kib << 10:
+                return False
+            await self._insert(owner, made, sealed)
+        except (DatabaseDown, KeyRevoked, CannotOpen, asyncpg.PostgresError) as error:
+            _log.warning("a response was not kept: %s", type(error).__name__)
+            return False
+        return True
+
+    async def _insert(self, owner: FileOwner, made: StoredResponse, sealed: bytes) -> None:
+        tenant_id, room = owner.tenant.id, self._config.tenant_mib << 20
+        async with self._database.tenant(owner.tenant) as connection:
+            if not await response_rows.try_insert_response(
+                *(connection, tenant_id, owner.project_id, made.id),
+                content=sealed,
+                item_ids=made.new_item_ids,
+                kept_days=self._config.retention_days,
+            ):
+                raise KeyRevoked("This tenant was deleted.")
+            excess = await response_rows.num_bytes(connection, tenant_id) - room
+            if excess > 0:
+                excess += room // _ROOM_TO_MAKE
+                await response_rows.forget_oldest(connection, tenant_id, excess)
+
+    async def get(
+        self, owner: FileOwner, id: str, granted: Collection[str] | None
+    ) -> StoredResponse:
+        """Raises ResponseNotFound."""
+        found = await self._find(owner, id, granted)
+        if found is None:
+            raise ResponseNotFound()
+        return found
+
+    async def previous(
+        self, owner: FileOwner, id: str, granted: Collection[str] | None
+    ) -> StoredResponse:
+        """That a new one goes on from. Raises PreviousResponseNotFound."""
+        found = await self._find(owner, id, granted)
+        if found is None:
+            raise PreviousResponseNotFound()
+        return found
+
+    async def items(
+        self, owner: FileOwner, ids: Collection[str], granted: Collection[str] | None
+    ) -> tuple[Mapping[str, Item], Sequence[str]]:
+        """Those items that there are, and the knowledge bases that are in their responses."""
+        wanted = [id for id in ids if _can_be(id)]
+        async with self._database.tenant(owner.tenant) as connection:
+            born_in = await response_rows.find_births(
+                connection, owner.tenant.id, owner.project_id, wanted
+            )
+        items: dict[str, Item] = {}
+        knowledge_bases: list[str] = []
+        for response_id in born_in:  # one at a time: each may be large
+            found = await self._find(owner, response_id, granted)
+            if found is not None:
+                knowledge_bases += found.knowledge_bases
+                own = (*found.input, *found.response["output"])
+                items |= {item["id"]: item for item in own if item["id"] in ids}
+        return items, knowledge_bases
+
+    async def delete(self, owner: FileOwner, id: str, granted: Collection[str] | None) -> None:
+        """Raises ResponseNotFound."""
+        await self.get(owner, id, granted)
+        async with self._database.tenant(owner.tenant) as connection:
+            if not await response_rows.delete_response(
+                connection, owner.tenant.id, owner.project_id, id
+            ):
+                raise ResponseNotFound()
+            await audit.record(connection, owner.event("response.deleted", id))
+
+    async def _find(
+        self, owner: FileOwner, id: str, granted: Collection[str] | None
+    ) -> StoredResponse | None:
+        if not _can_be(id):
+            return None
+        cipher = await self._keys.cipher(owner.tenant)
+        async with self._database.tenant(owner.tenant) as connection:
+            sealed = await response_rows.find_response(
+                connection, owner.tenant.id, owner.project_id, id
+            )
+        if sealed is None:
+            return None
+        found = await asyncio.to_thread(_open, cipher, id, sealed)
+        return found if _may_see(granted, found) else None
+
+    # --- what has expired ------------------------------------------------------------------------
+
+    async def run(self) -> None:
+        """Removes what has expired, of all tenants, for ever. That others do the same does no
+        harm."""
+        await sweep_for_ever(
+            self.sweep,
+            self._wanted,
+            every_s=_INTERVAL_S,
+            if_not="expired responses were not removed",
+        )
+
+    async def sweep(self) -> None:
+        """All that there is to do now. Raises DatabaseDown."""
+        num_found = _MAX_ROWS
+        while num_found == _MAX_ROWS:
+            async with self._database.outdated_responses() as connection:
+                outdated = await response_rows.outdated_responses(connection, _MAX_ROWS)
+            num_found = sum(map(len, outdated.values()))
+            for tenant_id, ids in outdated.items():
+                async with self._database.outdated_responses() as connection:
+                    await act_in_tenant(connection, tenant_id)
+                    await response_rows.forget_responses(connection, tenant_id, ids)
+
+
+def _can_be(id: str) -> bool:
+    """The database takes no other text."""
+    return "\0" not in id
+
+
+def _may_see(granted: Collection[str] | None, found: StoredResponse) -> bool:
+    return granted is None or set(found.knowledge_bases) <= set(granted)
+
+
+def _seal(cipher: TenantCipher, made: StoredResponse) -> bytes:
+    return cipher.seal(orjson.dumps(made), Label(_KIND, made.id))
+
+
+def _open(cipher: TenantCipher, id: str, sealed: bytes) -> StoredResponse:
+    """Raises CannotOpen."""
+    return StoredResponse(**orjson.loads(cipher.open(sealed, Label(_KIND, id))))
