@@ -22,6 +22,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import uvloop
+
 from anzoth import child
 from anzoth.unix_socket import listen
 
@@ -41,7 +43,7 @@ def main() -> None:
     except OSError as error:
         raise child.fail_config("retriever", error, settings) from error
     try:
-        asyncio.run(_serve(listener, folder, settings))
+        uvloop.run(_serve(listener, folder, settings))
     finally:
         listener.close()
         socket_path.unlink(missing_ok=True)

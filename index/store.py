@@ -83,10 +83,20 @@ class Loaded:
     num_refused: int
 
 
+@dataclass(slots=True)
+class Memory:
+    """What the collections of all stores take together. Kept as they change, because it is asked
+    for after every search: to add up ten thousand stores takes a third of a millisecond."""
+
+    loaded_bytes: int = 0
+
+
 class Store:
     """One store of one tenant."""
 
-    def __init__(self, name: StoreName, spec: Spec, folder: Path, workers: Workers) -> None:
+    def __init__(
+        self, name: StoreName, spec: Spec, folder: Path, workers: Workers, memory: Memory
+    ) -> None:
         self.name = name
         self.num_handles = 0
         self.num_quarantined = 0
@@ -100,6 +110,7 @@ class Store:
         self.merge_failed = False
         """Then it is not tried again: searches are as right without, and the log says why."""
         self.nbytes = 0
+        """That its collection takes in memory, about."""
         self.life = _new_life()
         """Another one whenever changes were lost: a replay that began before is then void."""
         self._on_disk: int | None = None
@@ -107,6 +118,7 @@ class Store:
         self._spec = spec
         self._folder = folder
         self._workers = workers
+        self._memory = memory
         self._collection: Collection | None = None
         self._position = LogPosition()
         self._num_users = 0
@@ -168,7 +180,7 @@ class Store:
                 if needs_all_before and self._position.seq != seq - 1:
                     return self._position.seq, False
                 await self._workers.writing.run(lambda: run(collection))
-                self.nbytes = _bytes_of(collection)
+                self._weigh()
                 self._changed()
             self._position.note(file, seq)
             return self._position.seq, True
@@ -184,7 +196,7 @@ class Store:
     async def merge(self) -> None:
         async with self._used() as collection:
             await self._workers.merging.run(collection.merge)
-            self.nbytes = _bytes_of(collection)
+            self._weigh()
             self._changed()
 
     def _changed(self) -> None:
@@ -226,7 +238,7 @@ class Store:
                 self.life, self._on_disk = _new_life(), loaded.opened
             self._position = LogPosition(loaded.collection.seq)
             self._collection = loaded.collection
-            self.nbytes = _bytes_of(loaded.collection)
+            self._weigh()
             loading.set_result(loaded.collection)
         except Exception as error:  # noqa: BLE001
             loading.set_exception(error)
@@ -263,8 +275,14 @@ class Store:
         if self.changed_at_s is not None:
             self.life = _new_life()
         self._collection = None
-        self.nbytes = 0
+        self._weigh()
         self.changed_at_s = None
+
+    def _weigh(self) -> None:
+        """The collection, or its absence, is another one."""
+        nbytes = 0 if self._collection is None else _bytes_of(self._collection)
+        self._memory.loaded_bytes += nbytes - self.nbytes
+        self.nbytes = nbytes
 
     async def forget(self) -> None:
         """From memory and disk; whoever uses it is told."""

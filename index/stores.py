@@ -18,7 +18,15 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-from anzoth.index.store import Spec, Store, StoreForgotten, StoreName, Workers, remove
+from anzoth.index.store import (
+    Memory,
+    Spec,
+    Store,
+    StoreForgotten,
+    StoreName,
+    Workers,
+    remove,
+)
 from anzoth.index.threads import Threads
 
 log = logging.getLogger(__name__)
@@ -51,6 +59,7 @@ class Stores:
         )
         self.memory_bytes = memory_bytes
         self.num_snapshots = self.num_evictions = 0
+        self._memory = Memory()
         self._folder = folder
         self._on_saved = on_saved
         self._save_after_s = save_after_s
@@ -80,7 +89,7 @@ class Stores:
         store = self._stores.get(name)
         if store is None:
             folder = self._folder / name.tenant / name.store
-            store = self._stores[name] = Store(name, spec, folder, self._workers)
+            store = self._stores[name] = Store(name, spec, folder, self._workers, self._memory)
         store.require_like(spec)
         store.num_handles += 1
         return store
@@ -132,7 +141,7 @@ class Stores:
 
     @property
     def loaded_bytes(self) -> int:
-        return sum(store.nbytes for store in self._stores.values())
+        return self._memory.loaded_bytes
 
     @property
     def num_quarantined(self) -> int:

@@ -237,6 +237,7 @@ def test_a_tiny_budget_changes_no_result(retriever: Retriever) -> None:
             await fill(peer, tenant, store, count=2 + position)
         for _ in range(3):
             await until(lambda: bool(peer.stats) and not peer.stats[-1].loaded_stores)
+            assert peer.stats[-1].loaded_bytes == 0
             for position, name in enumerate(stores):
                 found = await peer.search(*name, 2 + position, "word", unit(1))
                 assert len(numbers(found)) == 2 + position
@@ -245,6 +246,26 @@ def test_a_tiny_budget_changes_no_result(retriever: Retriever) -> None:
         await until(lambda: bool(peer.stats))
         assert peer.stats[-1].evictions >= 2 * len(stores)
         assert peer.stats[-1].stores == len(stores)
+
+    retriever.start()
+    run(retriever, body)
+
+
+def test_what_is_forgotten_takes_no_memory(retriever: Retriever) -> None:
+    async def body(peer: Peer) -> None:
+        async def loaded_bytes() -> int:
+            peer.stats.clear()
+            await until(lambda: bool(peer.stats))
+            return peer.stats[-1].loaded_bytes
+
+        await fill(peer, "a", "s", count=3)
+        own = await loaded_bytes()
+        await fill(peer, "b", "s", count=3)
+        assert await loaded_bytes() == 2 * own > 0
+        await asyncio.gather(
+            peer.forget("b"), peer.put("b", "s", 9, 9, [(99, "late words", unit(9))])
+        )
+        assert await loaded_bytes() == own
 
     retriever.start()
     run(retriever, body)
