@@ -1,6 +1,6 @@
 """Do files get into vector stores whole and once, whatever is killed and when?
 
-    python bench/kill_ingest.py --files 1000 --kills 100     an hour or so on two cores
+    python bench/kill_ingest.py --files 1000 --kills 100     half an hour on two cores
     python bench/kill_ingest.py --files 40 --kills 10 --seed 7
 
 A whole installation (`anzoth serve` with the bundled models) reads documents of every kind, some of
