@@ -30,7 +30,7 @@ from anzoth.api.fields import (
     one_of,
     string,
 )
-from anzoth.api.ranking_options import Ranking, ranking_options
+from anzoth.api.ranking_options import Ranker, Ranking, ranking_options
 from anzoth.errors import InvalidValue
 from anzoth.gateway.knowledge.grounding import KnowledgeUse
 
@@ -49,7 +49,7 @@ class FileSearch:
     use: KnowledgeUse
     on_no_answer: OnNoAnswer | None = None
     shows_trace: bool = False
-    ranking: Ranking = field(default_factory=Ranking)
+    ranker: Ranker = field(default_factory=Ranker)
 
 
 _TOOL = nested(
@@ -81,7 +81,7 @@ def file_search(value: Any, param: str) -> FileSearch:
         ranking.fusion,
         ranking.score_threshold,
     )
-    return FileSearch(use, given["file_search"]["on_no_answer"], given["trace"], ranking)
+    return FileSearch(use, given["file_search"]["on_no_answer"], given["trace"], ranking.ranker)
 
 
 def only_one(searches: list[FileSearch], param: str) -> FileSearch | None:

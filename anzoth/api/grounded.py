@@ -25,7 +25,7 @@ from anzoth.api.call import Answer, Call
 from anzoth.api.citing import Extras, annotations_by
 from anzoth.api.fields import unsupported
 from anzoth.api.files import owner_of
-from anzoth.api.ranking_options import Ranking
+from anzoth.api.ranking_options import Ranker
 from anzoth.api.requests import ChatRequest
 from anzoth.api.timeout import left_ms
 from anzoth.gateway.aliases import Alias
@@ -58,7 +58,7 @@ async def retrieve(call: Call, alias: Alias | None, request: ChatRequest) -> Ret
     retrieved = await call.services.grounding.retrieve(
         *(call.principal, owner_of(call), use, request.messages),
         timeout_ms=left_ms(call.request),
-        reranking=await reranking.of_chat(call, Ranking() if asked is None else asked.ranking),
+        reranking=await reranking.of_chat(call, Ranker() if asked is None else asked.ranker),
     )
     keep_trace(call, retrieved)
     return retrieved

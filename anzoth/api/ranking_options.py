@@ -26,22 +26,29 @@ _EQUAL = {"calibrated": (1.0, 1.0), "convex": (0.5, 0.5), "rrf": (1.0, 1.0)}
 
 
 @dataclass(slots=True, frozen=True)
+class Ranker:
+    """What ranks the best anew."""
+
+    name: str = OPERATORS_RANKER[0]
+    """NO_RANKER, one of OPERATORS_RANKER, or a model."""
+    param: str = "ranking_options.ranker"
+    """What errors about it name."""
+
+
+@dataclass(slots=True, frozen=True)
 class Ranking:
     """By which method, from which score on, and what ranks anew."""
 
     fusion: Fusion = field(default_factory=Fusion)
     score_threshold: float = 0.0
-    ranker: str = OPERATORS_RANKER[0]
-    """NO_RANKER, one of OPERATORS_RANKER, or a model."""
-    ranker_param: str = "ranking_options.ranker"
-    """What errors about it name."""
+    ranker: Ranker = field(default_factory=Ranker)
 
 
 def ranking_options(value: Any, param: str) -> Ranking:
     """A check (see `fields`)."""
     given = _OPTIONS(value, param)
     fusion = _fusion(given["fusion"], given["hybrid_search"], f"{param}.hybrid_search")
-    return Ranking(fusion, given["score_threshold"], given["ranker"], f"{param}.ranker")
+    return Ranking(fusion, given["score_threshold"], Ranker(given["ranker"], f"{param}.ranker"))
 
 
 def _fusion(method: Any, weights: Mapping[str, float] | None, param: str) -> Fusion:

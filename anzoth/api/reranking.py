@@ -15,7 +15,7 @@ from dataclasses import asdict
 from typing import Any
 
 from anzoth.api.call import Call
-from anzoth.api.ranking_options import NO_RANKER, OPERATORS_RANKER, Ranking
+from anzoth.api.ranking_options import NO_RANKER, OPERATORS_RANKER, Ranker
 from anzoth.errors import AnzothError
 from anzoth.gateway.embedding import EmbeddingRequest
 from anzoth.gateway.knowledge.found import FoundChunk
@@ -29,31 +29,30 @@ _ABANDONED = 499
 """As of a request whose caller left: it was computed, and nobody used it."""
 
 
-async def of_search(call: Call, ranking: Ranking) -> Reranking | None:
+async def of_search(call: Call, ranker: Ranker) -> Reranking | None:
     """For a search that the caller asked for. None: in the order of the fusion.
 
     Raises ModelNotFound, ModelNotAllowed or InvalidValue for a reranker that the caller names, and
     DatabaseUnavailable.
     """
-    return await _reranking(call, ranking, _counted(call))
+    return await _reranking(call, ranker, _counted(call))
 
 
-async def of_chat(call: Call, ranking: Ranking) -> Reranking | None:
+async def of_chat(call: Call, ranker: Ranker) -> Reranking | None:
     """For a search that a chat is answered from. What that takes is nobody's cost, as the embedding
     of its queries is not, unless the caller names the reranker. Raises the same."""
-    return await _reranking(call, ranking, _uncounted(call))
+    return await _reranking(call, ranker, _uncounted(call))
 
 
-async def _reranking(call: Call, ranking: Ranking, by_operators: Score) -> Reranking | None:
-    if ranking.ranker == NO_RANKER:
-        return None
+async def _reranking(call: Call, ranker: Ranker, operators: Score) -> Reranking | None:
+    """`operators`: how the operator's reranker is asked; one that the caller names is counted."""
     rerankers = call.services.rerankers
-    if ranking.ranker in OPERATORS_RANKER:
+    if ranker.name in OPERATORS_RANKER:
         by = rerankers.of_operator()
-        return None if by is None else Reranking(by, by_operators)
-    by = await rerankers.named(
-        call.principal, ranking.ranker, call.request.request_id, ranking.ranker_param
-    )
+        return None if by is None else Reranking(by, operators)
+    if ranker.name == NO_RANKER:
+        return None
+    by = await rerankers.named(call.principal, ranker.name, call.request.request_id, ranker.param)
     return Reranking(by, _counted(call))
 
 

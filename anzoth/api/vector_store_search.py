@@ -31,7 +31,7 @@ from anzoth.api.fields import (
     string,
     wrong_type,
 )
-from anzoth.api.ranking_options import Ranking, ranking_options
+from anzoth.api.ranking_options import Ranker, Ranking, ranking_options
 from anzoth.api.vector_store_fields import store_id
 from anzoth.errors import ModelUnavailable
 from anzoth.gateway.knowledge.found import Found, FoundChunk, SearchRequest
@@ -63,8 +63,8 @@ FIELDS = (
 )
 
 
-def parse_search(body: Mapping[str, Any]) -> tuple[SearchRequest, Ranking]:
-    """What to look for, and how it is ranked.
+def parse_search(body: Mapping[str, Any]) -> tuple[SearchRequest, Ranker]:
+    """What to look for, and what ranks it anew.
 
     Raises MissingParameter, InvalidValue or UnsupportedParameter.
     """
@@ -78,7 +78,7 @@ def parse_search(body: Mapping[str, Any]) -> tuple[SearchRequest, Ranking]:
         ranking.fusion,
         ranking.score_threshold,
     )
-    return request, ranking
+    return request, ranking.ranker
 
 
 def normalized(query: str) -> str:
@@ -89,7 +89,7 @@ def normalized(query: str) -> str:
 
 
 async def search(call: Call) -> Answer:
-    request, ranking = parse_search(call.body)
+    request, ranker = parse_search(call.body)
     found = await call.services.searcher.search(
         files.owner_of(call),
         [store_id(call)],
@@ -97,7 +97,7 @@ async def search(call: Call) -> Answer:
         key_id=call.principal.key_id,
         timeout_ms=timeout.left_ms(call.request),
         embed=_counted(call),
-        reranking=await reranking.of_search(call, ranking),
+        reranking=await reranking.of_search(call, ranker),
     )
     call.record.finish_reason = "stop"
     call.record.retrieval = KeptTrace.of([store_id(call)], found).encode()

@@ -9,7 +9,7 @@ import pytest
 
 from anzoth.api.fields import Policy
 from anzoth.api.file_search import FileSearch
-from anzoth.api.ranking_options import Ranking
+from anzoth.api.ranking_options import Ranker
 from anzoth.api.requests import (
     CHAT_FIELDS,
     COMPLETION_FIELDS,
@@ -439,7 +439,7 @@ def test_a_file_search_is_no_function_and_none_turns_it_off() -> None:
     assert request.file_search == FileSearch(
         KnowledgeUse(("vs_1", "vs_2"), 3, None, fusion, 0.2),
         "answer",
-        ranking=Ranking(fusion, 0.2, ranker_param="tools[0].ranking_options.ranker"),
+        ranker=Ranker("auto", "tools[0].ranking_options.ranker"),
     )
     assert not request.shows_trace
     both = chat(tools=[file_search(), TOOL], tool_choice="required")
