@@ -6,58 +6,28 @@ from dataclasses import asdict
 from typing import Any
 
 import pytest
+from request_kit import (
+    MESSAGES,
+    TOOL,
+    allowed,
+    chat,
+    completion,
+    file_search,
+    json_schema,
+    named,
+    tool,
+)
 
 from anzoth.api.fields import Policy
-from anzoth.api.file_search import FileSearch
-from anzoth.api.ranking_options import Ranker
 from anzoth.api.requests import (
     CHAT_FIELDS,
     COMPLETION_FIELDS,
     MAX_LOGIT_BIAS,
     MAX_METADATA_PAIRS,
     MAX_TOP_K,
-    ChatRequest,
     parse_chat,
-    parse_completion,
 )
 from anzoth.errors import BadRequest, InvalidValue, MissingParameter, UnsupportedParameter
-from anzoth.gateway.knowledge.grounding import KnowledgeUse
-from anzoth.index_frames import Fusion
-
-MESSAGES = [{"role": "user", "content": "hi"}]
-
-
-def chat(**fields: Any) -> ChatRequest:
-    return parse_chat({"model": "m", "messages": MESSAGES, **fields})
-
-
-def completion(**fields: Any) -> Any:
-    return parse_completion({"model": "m", "prompt": "hi", **fields})
-
-
-TOOL = {"type": "function", "function": {"name": "f"}}
-
-
-def tool(**function: Any) -> dict[str, Any]:
-    return {"type": "function", "function": {"name": "f", **function}}
-
-
-def file_search(**fields: Any) -> dict[str, Any]:
-    return {"type": "file_search", "vector_store_ids": ["vs_1"], **fields}
-
-
-def json_schema(**fields: Any) -> dict[str, Any]:
-    return {"type": "json_schema", "json_schema": {"name": "answer", **fields}}
-
-
-def named(name: str) -> dict[str, Any]:
-    return {"type": "function", "function": {"name": name}}
-
-
-def allowed(mode: str, *names: str) -> dict[str, Any]:
-    tools = [named(name) for name in names]
-    return {"type": "allowed_tools", "allowed_tools": {"mode": mode, "tools": tools}}
-
 
 # field: (values that are accepted, values that are refused)
 COMMON: dict[str, tuple[list[Any], list[Any]]] = {
@@ -304,20 +274,6 @@ def test_what_this_server_cannot_do_is_refused_and_not_dropped(field: str, value
 @pytest.mark.parametrize(
     ("fields", "param"),
     [
-        ({"tools": [TOOL, {"type": "custom", "custom": {"name": "x"}}]}, "tools[1].type"),
-        ({"tools": [{"type": "web_search"}]}, "tools[0].type"),
-        ({"tools": [TOOL], "tool_choice": {"type": "custom"}}, "tool_choice"),
-    ],
-)
-def test_tools_of_other_kinds_are_refused(fields: dict[str, Any], param: str) -> None:
-    with pytest.raises(UnsupportedParameter) as caught:
-        chat(**fields)
-    assert caught.value.param == param
-
-
-@pytest.mark.parametrize(
-    ("fields", "param"),
-    [
         ({"tool_choice": "required"}, "tool_choice"),
         ({"tool_choice": named("f"), "tools": []}, "tool_choice"),
         ({"tool_choice": named("g"), "tools": [TOOL]}, "tool_choice"),
@@ -332,76 +288,6 @@ def test_fields_that_contradict_each_other_are_refused(fields: dict[str, Any], p
     with pytest.raises(InvalidValue) as caught:
         chat(**fields)
     assert caught.value.param == param
-
-
-@pytest.mark.parametrize(
-    ("choice", "strict", "must_call", "names", "needs_grammar", "is_parallel"),
-    [
-        (None, False, False, {"f", "g"}, False, True),
-        ("auto", False, False, {"f", "g"}, False, True),
-        ("auto", True, False, {"f", "g"}, True, True),
-        ("required", False, True, {"f", "g"}, True, True),
-        (named("g"), False, True, {"g"}, True, False),
-        (allowed("auto", "f"), False, False, {"f"}, True, True),
-        (allowed("required", "f", "g"), False, True, {"f", "g"}, True, True),
-    ],
-)
-def test_what_a_choice_of_tools_means(
-    choice: Any,
-    strict: bool,
-    must_call: bool,
-    names: set[str],
-    needs_grammar: bool,
-    is_parallel: bool,
-) -> None:
-    used = chat(tools=[tool(strict=strict), tool(name="g")], tool_choice=choice).tools
-    assert used is not None
-    assert [entry["function"]["name"] for entry in used.tools] == ["f", "g"]  # all are shown
-    assert (used.must_call, used.names) == (must_call, names)
-    assert (used.needs_grammar, used.is_parallel) == (needs_grammar, is_parallel)
-    assert [one.name for one in used.signatures] == sorted(names)
-
-
-def test_a_second_tool_of_the_same_name_is_named() -> None:
-    with pytest.raises(InvalidValue) as caught:
-        chat(tools=[TOOL, tool(name="g"), TOOL])
-    assert caught.value.param == "tools[2].function.name"
-
-
-def test_tools_are_kept_in_one_order_without_what_templates_do_not_read() -> None:
-    given = {
-        "function": {
-            "strict": False,
-            "parameters": {"type": "object", "b": 1, "a": 2},
-            "name": "f",
-            "description": "d",
-        },
-        "type": "function",
-        "cache_control": {},
-    }
-    used = chat(tools=[given, TOOL | {"function": {"name": "g", "description": None}}]).tools
-    assert used is not None
-    assert used.names == {"f", "g"}
-    assert [list(entry) for entry in used.tools] == [["type", "function"]] * 2
-    assert list(used.tools[0]["function"].items()) == [
-        ("name", "f"),
-        ("description", "d"),
-        ("parameters", {"type": "object", "b": 1, "a": 2}),
-    ]
-    assert used.tools[1]["function"] == {"name": "g"}
-
-
-def test_tools_are_used_unless_the_caller_says_none() -> None:
-    assert chat().tools is None
-    assert chat(tools=[]).tools is None
-    assert chat(tools=[TOOL], tool_choice="none").tools is None
-    for choice in ("auto", None):
-        used = chat(tools=[TOOL], tool_choice=choice, parallel_tool_calls=None).tools
-        assert used is not None
-        assert used.is_parallel
-    used = chat(tools=[TOOL], parallel_tool_calls=False).tools
-    assert used is not None
-    assert not used.is_parallel
 
 
 @pytest.mark.parametrize(("field", "value"), cases({**COMMON, **COMPLETION_ONLY}, 0))
@@ -423,44 +309,6 @@ def test_completions_refuse_beyond_each_limit_and_name_the_field(field: str, val
 def test_what_completions_cannot_do_is_refused(fields: dict[str, Any]) -> None:
     with pytest.raises(UnsupportedParameter):
         completion(**fields)
-
-
-def test_a_file_search_is_no_function_and_none_turns_it_off() -> None:
-    weights = {"embedding_weight": 2, "text_weight": 0.5}
-    tool_of_stores = file_search(
-        vector_store_ids=["vs_1", "vs_2", "vs_1"],
-        max_num_results=3,
-        ranking_options={"hybrid_search": weights, "score_threshold": 0.2},
-        file_search={"on_no_answer": "answer"},
-    )
-    request = chat(tools=[tool_of_stores], tool_choice={"type": "file_search"})
-    assert request.tools is None
-    fusion = Fusion("rrf", 2.0, 0.5)
-    assert request.file_search == FileSearch(
-        KnowledgeUse(("vs_1", "vs_2"), 3, None, fusion, 0.2),
-        "answer",
-        ranker=Ranker("auto", "tools[0].ranking_options.ranker"),
-    )
-    assert not request.shows_trace
-    both = chat(tools=[file_search(), TOOL], tool_choice="required")
-    assert both.tools is not None
-    assert both.tools.must_call
-    assert both.tools.names == {"f"}
-    assert chat(tools=[file_search()], tool_choice="required").tools is None
-    assert chat(tools=[file_search()], tool_choice="none").file_search is None
-    assert chat(tools=[file_search(trace=True)]).shows_trace
-    assert chat(include=["file_search_call.results"]).shows_trace
-    for fields in (
-        {"tools": [TOOL], "tool_choice": {"type": "file_search"}},
-        {"tools": [file_search()], "tool_choice": named("f")},
-        {
-            "tools": [
-                file_search(ranking_options={"hybrid_search": weights, "fusion": "calibrated"})
-            ]
-        },
-    ):
-        with pytest.raises(BadRequest):
-            chat(**fields)
 
 
 def test_every_field_of_the_tables_is_tested_here() -> None:
