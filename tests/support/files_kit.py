@@ -41,6 +41,8 @@ SCOPES = (
     "vector_stores:search",
 )
 
+NOTES: Any = ("notes.txt", b"hello there")
+
 
 async def add_tenant(dsn: str, name: str) -> Principal:
     """A tenant with its default project, and somebody of it who may do everything with files and
