@@ -26,8 +26,6 @@ from anzoth.gateway.usage import UsageRecord
 from anzoth.telemetry import Metrics
 
 PEPPER = Pepper("p", bytes(32))
-
-
 START = datetime(2026, 1, 1, tzinfo=UTC)
 
 
