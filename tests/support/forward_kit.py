@@ -21,15 +21,9 @@ from anzoth.gateway.aliases import Target
 from anzoth.price import Price
 
 Far = Callable[[Api, OpenaiPeer], Any]
-
-
 BIG = Target("big", "far")
-
-
 FAR_PRICE = Price(2_000, 1_000, 10_000)
 """In nano-units a token: 2, 1 cached, 10 of output."""
-
-
 EVENTS = head(content_type="text/event-stream")
 
 
