@@ -27,6 +27,7 @@ PACKAGES = {
     "anzoth.gateway.accounts": "anzoth/gateway/accounts",
     "anzoth.gateway.knowledge": "anzoth/gateway/knowledge",
     "anzoth.gateway.organization": "anzoth/gateway/organization",
+    "anzoth.gateway.tools": "anzoth/gateway/tools",
     "anzoth.http": "anzoth/http",
     "anzoth.ingest": "anzoth/ingest",
     "anzoth.ingest.parsers": "anzoth/ingest/parsers",
