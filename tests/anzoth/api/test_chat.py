@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
-from api_harness import MODEL, Api, Scenario
+from api_harness import MODEL, Api, Scenario, running_api
 from api_stand_ins import PRINCIPAL
 from checkpoints import EOS_ID
 from engine_peer import Said
+
+from anzoth.gateway.aliases import Target
 
 Run = Callable[[Scenario], None]
 
@@ -374,3 +379,33 @@ def test_a_templates_refusal_is_a_400(run: Run) -> None:
         assert not api.peer.submits
 
     run(scenario)
+
+
+def test_where_a_request_says_nothing_the_checkpoint_does(checkpoint: Path, tmp_path: Path) -> None:
+    model = shutil.copytree(checkpoint, tmp_path / "model")
+    (model / "generation_config.json").write_text('{"temperature": 0.25, "top_k": 7, "top_p": 0.5}')
+
+    async def scenario(api: Api) -> None:
+        api.aliases.add("mine", Target(MODEL), defaults={"top_p": 0.75})
+        replies = [
+            await api.chat(),
+            await api.chat(temperature=1, top_k=0),
+            await api.chat(model="mine"),
+            await api.call("POST", "/v1/completions", {"model": MODEL, "prompt": "a"}),
+        ]
+        assert [reply.status for reply in replies] == [200] * 4
+        asked = [submit.sampling for submit, _ in api.peer.submits]
+        assert [(one.temperature, one.top_k, one.top_p) for one in asked] == [
+            (0.25, 7, 0.5),
+            (1.0, None, 0.5),
+            (0.25, 7, 0.75),
+            (0.25, 7, 0.5),
+        ]
+        shown = (await api.call("POST", "/v1/responses", {"model": MODEL, "input": "a"})).json
+        assert (shown["temperature"], shown["top_p"]) == (0.25, 0.5)
+
+    async def main() -> None:
+        async with running_api(model, tmp_path / "engine.sock") as api:
+            await scenario(api)
+
+    asyncio.run(main())
