@@ -56,6 +56,8 @@ class ToolsConfig:
     that are ever started. Only in the file."""
     command_memory_mib: int = 2048
     """What one of their processes may take."""
+    command_user: str = "nobody"
+    """Whose rights their processes have, where the server runs as root."""
     max_rounds: int = 8
     """How often the model of one request may be asked again with what its tools said."""
     max_calls: int = 32

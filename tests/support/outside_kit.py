@@ -65,7 +65,10 @@ def answers(body: bytes = b"{}", status: str = "200 OK", **headers: str) -> Hand
 async def serving(handle: Handler, tls: ssl.SSLContext | None = None) -> AsyncIterator[Place]:
     """A server whose requests `handle` answers, one after the other on each connection."""
 
+    tasks: set[asyncio.Task[None] | None] = set()
+
     async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        tasks.add(asyncio.current_task())
         place.num_connections += 1
         try:
             while head := await reader.readuntil(b"\r\n\r\n"):
@@ -88,6 +91,10 @@ async def serving(handle: Handler, tls: ssl.SSLContext | None = None) -> AsyncIt
         yield place
     finally:
         server.close()
+        for task in tasks:
+            assert task is not None
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)  # type: ignore[arg-type]  # tasks
 
 
 def egress_to(

@@ -92,7 +92,8 @@ class Egress:
             check_headers(headers)
         except ValueError as error:
             raise EgressFailure("refused", f"Of the credentials, {error}.") from None
-        sent = {"user-agent": "anzoth", "accept": "application/json, text/*;q=0.9", **headers}
+        sent = {"user-agent": "anzoth", "accept": "application/json, text/*;q=0.9"}
+        sent |= {name.lower(): value for name, value in headers.items()}
         if body is not None:
             sent["content-type"] = "application/json"
         request = httpx2.Request(method, _parsed(url), headers=sent, content=body)

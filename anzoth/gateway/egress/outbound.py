@@ -43,7 +43,7 @@ class _CheckedNetwork(httpcore2.AsyncNetworkBackend):
 
     def __init__(self, dialer: Dialer) -> None:
         self._dialer = dialer
-        self._sockets = httpcore2.AnyIOBackend()
+        self._sockets: httpcore2.AsyncNetworkBackend = httpcore2.AnyIOBackend()  # type: ignore[assignment]  # what it is without anyio
 
     async def connect_tcp(
         self,
@@ -153,4 +153,4 @@ def _failure(error: BaseException) -> EgressFailure:
         return EgressFailure("timeout", "The server did not answer in time.")
     if isinstance(error, httpcore2.NetworkError):
         return EgressFailure("unreachable", "The connection to the server failed or broke.")
-    return EgressFailure("protocol", "What the server answered is no HTTP.")
+    return EgressFailure("unreachable", "The server hung up, or what it answered is no HTTP.")
