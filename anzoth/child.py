@@ -77,11 +77,18 @@ def begin(process_name: str) -> dict[str, object]:
         format=f"%(asctime)s %(levelname)s {process_name}: %(message)s",
         stream=sys.stderr,
     )
-    for library in ("httpx2", "httpcore2"):  # they log every URL, and at `debug` every header
-        logging.getLogger(library).setLevel(logging.WARNING)
+    quieten_libraries()
     if settings.get("report"):
         logging.getLogger().addHandler(_ProgressReports())
     return settings
+
+
+def quieten_libraries() -> None:
+    """Some log every URL, and at `debug` every header; the MCP SDK logs what servers write."""
+    for library in ("httpx2", "httpcore2"):
+        logging.getLogger(library).setLevel(logging.WARNING)
+    for library in ("mcp", "client"):  # both are the SDK's
+        logging.getLogger(library).setLevel(logging.CRITICAL)
 
 
 def forbid_core_dumps() -> None:

@@ -29,11 +29,12 @@ from anzoth.knowledge_config import KnowledgeConfig, knowledge_of, require_reran
 from anzoth.model_config import EngineConfig, ModelConfig, default_models, models_of
 from anzoth.response_config import ResponsesConfig, responses_of
 from anzoth.settings import ConfigError, convert, section
+from anzoth.tool_config import EgressConfig, ToolsConfig, egress_of, tools_of
 
 _SECTIONS = frozenset(
     (
         *("server", "http", "journal", "engine", "accounts", "oidc", "usage", "files"),
-        *("knowledge", "retriever", "responses", "models", "backends"),
+        *("knowledge", "retriever", "responses", "egress", "tools", "models", "backends"),
     )
 )
 _MAX_RUN_DIR_BYTES = 80
@@ -142,6 +143,8 @@ class Config:
     knowledge: KnowledgeConfig = field(default_factory=KnowledgeConfig)
     retriever: RetrieverConfig = field(default_factory=RetrieverConfig)
     responses: ResponsesConfig = field(default_factory=ResponsesConfig)
+    egress: EgressConfig = field(default_factory=EgressConfig)
+    tools: ToolsConfig = field(default_factory=ToolsConfig)
     models: tuple[ModelConfig, ...] = field(default_factory=lambda: default_models())
     backends: tuple[BackendConfig, ...] = ()
 
@@ -193,6 +196,8 @@ def load(
         knowledge=knowledge,
         retriever=_retriever(document, environ),
         responses=responses_of(document.get("responses", {}), environ),
+        egress=egress_of(document.get("egress", {}), environ),
+        tools=tools_of(document.get("tools", {}), environ),
         models=models,
         backends=backends_of(document.get("backends", [])),
     )

@@ -42,6 +42,8 @@ def gateway_settings(
         "files": to_json(config.files),
         "knowledge": to_json(config.knowledge),
         "responses": to_json(config.responses),
+        "egress": to_json(config.egress),
+        "tools": to_json(config.tools),
         "models": models,
         "backends": [to_json(backend) for backend in config.backends],
         "backend_keys": backend_keys or {},

@@ -52,13 +52,16 @@ _EXPECTED: Mapping[object, str] = {
 def convert(name: str, value: object, hint: object) -> object:
     """`value` as the type of its field. Text is parsed, because the environment has only text."""
     if typing.get_origin(hint) is tuple:  # of texts: a list in the file, else words
-        items = value.split() if isinstance(value, str) else value
-        if not isinstance(items, list | tuple) or not all(isinstance(i, str) for i in items):
+        texts = value.split() if isinstance(value, str) else value
+        if not isinstance(texts, list | tuple) or not all(isinstance(i, str) for i in texts):
             raise ConfigError(f"{name} is {value!r}; expected a list of texts")
-        return tuple(items)
-    if typing.get_origin(hint) is Mapping:  # as `to_json` wrote it: of one dataclass, by name
-        _, cls = typing.get_args(hint)
-        return {key: cls(**fields) for key, fields in dict(value).items()}  # type: ignore[call-overload]
+        return tuple(texts)
+    if typing.get_origin(hint) is Mapping:  # as `to_json` wrote it: by name
+        _, of = typing.get_args(hint)
+        items: Mapping[str, typing.Any] = dict(value)  # type: ignore[call-overload]
+        if typing.get_origin(of) is tuple:
+            return {key: convert(key, item, of) for key, item in items.items()}
+        return {key: of(**fields) for key, fields in items.items()}
     options = typing.get_args(hint) if typing.get_origin(hint) is types.UnionType else (hint,)
     if value is None or (value == "" and type(None) in options):
         if type(None) in options:

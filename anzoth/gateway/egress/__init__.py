@@ -1,0 +1,1 @@
+"""The one way out for what tenants name: hosts, addresses, bytes and time are bounded here."""
