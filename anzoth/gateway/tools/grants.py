@@ -95,7 +95,7 @@ def stricter(one: Approval, other: Approval | None) -> Approval:
 
 def needs_approval(approval: Approval, tool: GovernedTool) -> bool:
     """Whether a person must approve a call of `tool` under this policy."""
-    return approval == "always" or approval == "writes" and not tool.definition.is_read_only
+    return approval == "always" or (approval == "writes" and not tool.definition.is_read_only)
 
 
 def _require(entry: AskedServer, of_server: Sequence[GovernedTool]) -> None:
