@@ -32,7 +32,7 @@ from referencing.exceptions import Unresolvable
 MAX_BYTES = 65_536
 """Of the arguments of one call."""
 _MAX_STEPS = 5_000
-"""A fifth of a second at the worst (a slow shared x86-64 core, 2026-11-27, branches that double)."""
+"""A fifth of a second at the worst (branches that double; a slow x86-64 core, 2026-11-27)."""
 _PATTERN_STEPS = 100
 """Of one match, and one more for each ten characters."""
 _MAX_MESSAGE = 320

@@ -90,7 +90,9 @@ def is_granted(tool: GovernedTool, grants: Collection[str]) -> bool:
 
 def stricter(one: Approval, other: Approval | None) -> Approval:
     """None: has no say."""
-    return one if other is None else max(one, other, key=_STRICTNESS.index)
+    if other is None or _STRICTNESS.index(one) >= _STRICTNESS.index(other):
+        return one
+    return other
 
 
 def needs_approval(approval: Approval, tool: GovernedTool) -> bool:

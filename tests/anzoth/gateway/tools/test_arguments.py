@@ -164,7 +164,9 @@ JSON = st.recursive(
 
 
 @pytest.mark.slow
-@settings(max_examples=100, deadline=None, derandomize=True, suppress_health_check=HealthCheck)
+@settings(
+    max_examples=100, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck)
+)
 @given(JSON.filter(lambda made: isinstance(made, dict)), JSON)
 def test_no_schema_raises_anything_but_bad_arguments(schema: Any, value: Any) -> None:
     problem(schema, {"x": value, "a": value})
