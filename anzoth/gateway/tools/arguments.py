@@ -25,7 +25,7 @@ import jsonschema
 import llguidance
 import orjson
 from jsonschema import validators
-from jsonschema.exceptions import ValidationError
+from jsonschema.exceptions import UnknownType, ValidationError
 from referencing import Registry
 from referencing.exceptions import Unresolvable
 
@@ -92,7 +92,7 @@ def _problem(schema: Mapping[str, Any], arguments: Mapping[str, Any]) -> str | N
         return "the tool's schema takes too long to check"
     except (
         *(ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError),
-        *(Unresolvable, jsonschema.exceptions.UnknownType),
+        *(Unresolvable, UnknownType),
     ):
         return "the tool's schema cannot be used"
     return None if error is None else f"{error.json_path}: {error.message}"

@@ -128,7 +128,7 @@ class ToolFailure(Exception):
 
     def __init__(self, kind: FailureKind, message: str) -> None:
         super().__init__(message)
-        self.kind = kind
+        self.kind: FailureKind = kind
 
 
 @dataclass(slots=True, frozen=True)

@@ -7,7 +7,7 @@ import json
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from anzoth.gateway.tools import arguments
@@ -164,9 +164,7 @@ JSON = st.recursive(
 
 
 @pytest.mark.slow
-@settings(
-    max_examples=100, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck)
-)
+@settings(max_examples=100, deadline=None, derandomize=True)
 @given(JSON.filter(lambda made: isinstance(made, dict)), JSON)
 def test_no_schema_raises_anything_but_bad_arguments(schema: Any, value: Any) -> None:
     problem(schema, {"x": value, "a": value})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from typing import Any
 from uuid import UUID
 
 import pytest
@@ -9,17 +10,17 @@ from tools_policy_kit import make_tool
 
 from anzoth.gateway.tools import call_rates
 from anzoth.gateway.tools.call_rates import CallRates, TooManyCalls
-from anzoth.gateway.tools.definitions import CallLimits
+from anzoth.gateway.tools.definitions import CallLimits, GovernedTool
 
 SECOND_NS = 1_000_000_000
-TWO = {"limits": CallLimits(calls_per_minute=2)}
+TWO: dict[str, Any] = {"limits": CallLimits(calls_per_minute=2)}
 
 
-def num_taken(rates: CallRates, *tools: object) -> int:
+def num_taken(rates: CallRates, *tools: GovernedTool) -> int:
     taken = 0
     for tool in tools:
         try:
-            rates.take(tool)  # type: ignore[arg-type]
+            rates.take(tool)
         except TooManyCalls:
             continue
         taken += 1
