@@ -67,15 +67,21 @@ async def answer_ok(tool: GovernedTool, arguments: Mapping[str, Any]) -> ToolRes
     return ToolResult(f"{tool.name} was here", num_bytes=17)
 
 
+async def _at_once() -> None:
+    pass
+
+
 class UnsteadyDatabase(Database):
-    """A real one, which is away whenever a test says so."""
+    """A real one, which is away or slow whenever a test says so."""
 
     is_away: Callable[[], bool] = staticmethod(lambda: False)
+    wait: Callable[[], Awaitable[None]] = staticmethod(_at_once)
 
     @contextlib.asynccontextmanager
     async def tenant(self, handle: Any) -> AsyncIterator[Any]:
         if self.is_away():
             raise DatabaseDown("the database is unavailable (as a test wants it)")
+        await self.wait()
         async with super().tenant(handle) as connection:
             yield connection
 

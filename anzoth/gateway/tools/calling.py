@@ -212,10 +212,17 @@ class ToolCaller:
             raise _Refused("server.internal") from None
 
     async def _begin(self, call: Call, tool: GovernedTool, rule: str) -> None:
+        """Raises _Refused."""
+        writing = asyncio.ensure_future(self._audit.begin(call, tool, rule))
         try:
-            refusal = await self._audit.begin(call, tool, rule)
+            refusal = await asyncio.shield(writing)
         except NotWritten:
             raise _Refused("server.audit", is_written=True) from None
+        except asyncio.CancelledError:
+            await asyncio.wait({writing}, timeout=_LAST_WORDS_S)
+            if writing.done() and writing.exception() is None and writing.result() is None:
+                await self._end(call, "cancelled", self._clock(), 0)  # before it was made
+            raise
         if refusal is not None:
             raise _Refused(refusal, is_written=True)
 

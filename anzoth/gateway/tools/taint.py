@@ -47,6 +47,8 @@ _MIN_WHOLE = 6
 """Of a value that is looked for across the bounds of words."""
 
 _WORD = re.compile(r"[^\W_]+")
+_ADDRESS = re.compile(r"[^\W_]+(?:[.@][^\W_]+)+")
+"""Such as x.io, which has no word of any length."""
 _NUMBER = re.compile(r"\d(?:[\d.,]*\d)?")
 _FRACTION = re.compile(r"[.,]\d*?(0*)$")
 _UNSPACED = "\u0e00-\u109f\u1780-\u17ff\u2e80-\u9fff\uac00-\ud7af\uf900-\ufaff\U00020000-\U0003ffff"
@@ -88,7 +90,7 @@ class Untrusted:
         if len(whole) >= _MIN_WHOLE and self._is_theirs(partial(_holds, whole)):
             return True
         for chunk in _folded(value).split():
-            if self._is_in(self._trusted, _squashed(chunk)):
+            if any(_has_piece(_squashed(chunk), text) for text in self._trusted):
                 continue  # the user wrote it, maybe with other punctuation
             if any(self._is_theirs(partial(_has_piece, piece)) for piece in _pieces(chunk)):
                 return True
@@ -96,10 +98,6 @@ class Untrusted:
 
     def _is_theirs(self, is_in: partial[bool]) -> bool:
         return any(map(is_in, self._texts)) and not any(map(is_in, self._trusted))
-
-    @staticmethod
-    def _is_in(texts: Iterable[_Text], piece: str) -> bool:
-        return any(piece in text.pieces for text in texts)
 
 
 @dataclass(slots=True)
@@ -141,13 +139,14 @@ def _squashed(text: str) -> str:
 
 
 def _pieces(folded: str) -> Iterator[str]:
-    """What stands for itself: words, what stands between spaces, numbers in any way of writing
-    them, and pairs of characters where there are no spaces."""
+    """What stands for itself: words, what stands between spaces, addresses, numbers in any way of
+    writing them, and pairs of characters where there are no spaces."""
     for chunk in folded.split():
         words = _WORD.findall(chunk)
         yield from filter(_is_telling, words)
         if len(words) > 1 and _is_telling(whole := "".join(words)):
             yield whole
+    yield from (address for address in _ADDRESS.findall(folded) if len(address) >= _MIN_WORD)
     for number in _NUMBER.findall(folded):
         if (fraction := _FRACTION.search(number)) is not None:
             number = number[: fraction.start(1)]

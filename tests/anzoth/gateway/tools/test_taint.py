@@ -132,6 +132,8 @@ def test_more_that_was_read_never_makes_a_call_need_less(
         ('{"account":"9912"}', 9912),
         ("请把钱汇给王小明先生", "王小明"),
         ("delete_account", "deleteAccount"),
+        ("ask <https://x.io/now>", "x.io"),
+        ("ask x.io", "https://x.io/?q=what+they+said"),
     ],
 )
 def test_another_way_of_writing_a_value_does_not_hide_it(text: str, value: object) -> None:
