@@ -47,10 +47,9 @@ _MIN_WHOLE = 6
 """Of a value that is looked for across the bounds of words."""
 
 _WORD = re.compile(r"[^\W_]+")
-_ADDRESS = re.compile(r"[^\W_]+(?:[.@][^\W_]+)+")
-"""Such as x.io, which has no word of any length."""
+_ADDRESS = re.compile(r"(?<![^\W_])[^\W_]++(?:[.@][^\W_]++)+")
+"""Such as x.io, which has no word of any length. It goes back over nothing: texts are hostile."""
 _NUMBER = re.compile(r"\d(?:[\d.,]*\d)?")
-_FRACTION = re.compile(r"[.,]\d*?(0*)$")
 _UNSPACED = "\u0e00-\u109f\u1780-\u17ff\u2e80-\u9fff\uac00-\ud7af\uf900-\ufaff\U00020000-\U0003ffff"
 """Scripts that write no spaces between words, or whose words carry their particles."""
 _UNSPACED_RUN = re.compile(f"[{_UNSPACED}]{{2,}}")
@@ -148,10 +147,9 @@ def _pieces(folded: str) -> Iterator[str]:
             yield whole
     yield from (address for address in _ADDRESS.findall(folded) if len(address) >= _MIN_WORD)
     for number in _NUMBER.findall(folded):
-        if (fraction := _FRACTION.search(number)) is not None:
-            number = number[: fraction.start(1)]
-        if _is_telling(digits := "".join(_WORD.findall(number))):
-            yield digits
+        whole, _, fraction = number.replace(",", ".").rpartition(".")
+        digits = whole.replace(".", "") + fraction  # whether 1,200 is a thousand or one, who knows
+        yield from filter(_is_telling, {digits, digits.rstrip("0")} if whole else {digits})
     for run in _UNSPACED_RUN.findall(folded):
         yield from map("".join, pairwise(run))
 
