@@ -199,6 +199,13 @@ class KnowledgeBaseNotAllowed(Forbidden):
     rule = "key.knowledge_base"
 
 
+class ToolNotAllowed(Forbidden):
+    """This API key has no access to this tool."""
+
+    code = "tool_not_allowed"
+    rule = "key.tool"
+
+
 class EndpointNotAllowed(Forbidden):
     """This API key is not allowed to use this endpoint."""
 

@@ -186,6 +186,18 @@ class Metrics:
             "Searches whose order a reranker was to decide and did not.",
             registry=registry,
         )
+        self._tool_calls = Counter(
+            "anzoth_tool_calls",
+            "Calls of governed tools: made, by how they went; or not, by the rule that refused.",
+            ("decision", "outcome"),
+            registry=registry,
+        )
+        self._tool_call = Histogram(
+            "anzoth_tool_call_seconds",
+            "Duration of a call of a tool that was made, at its server.",
+            buckets=_LATENCY_BUCKETS_S,
+            registry=registry,
+        )
         self._stats: dict[str, Stats] = {}
         """The latest of each engine: its gauges are read from here when somebody looks."""
         self._children: dict[tuple[object, ...], Any] = {}
@@ -284,6 +296,14 @@ class Metrics:
             self._degraded_searches.inc()
         if is_reranking_skipped:
             self._skipped_rerankings.inc()
+
+    def tool_refused(self, decision: str, rule: str) -> None:
+        self._of(self._tool_calls, decision, rule).inc()
+
+    def tool_called(self, outcome: str, after_s: float) -> None:
+        """`outcome`: `ok`, `tool_error`, a kind of failure, or `broken`."""
+        self._of(self._tool_calls, "allowed", outcome).inc()
+        self._tool_call.observe(after_s)
 
     def render(self) -> bytes:
         """The text exposition format."""

@@ -2,13 +2,14 @@
 
 Any key may ask about its own requests; one with the scope usage:read about all of its tenant's.
 What was said in a request is not kept with it, and so is not shown: of what was found for it in
-knowledge bases only ids, ranks and scores.
+knowledge bases only ids, ranks and scores, and of calls of tools neither arguments nor results.
 
 Does not know: who refuses (see `gateway.rules` for what each rule means).
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import orjson
@@ -17,16 +18,18 @@ from anzoth.api.call import Answer, Call
 from anzoth.gateway import rules
 from anzoth.gateway.knowledge.kept_trace import KeptTrace
 from anzoth.gateway.past_requests import RequestRow
+from anzoth.gateway.tools.past_calls import PastCall
 from anzoth.http.messages import Response
 
 
 async def retrieve(call: Call) -> Answer:
     id = call.request.path_params["id"]
     row = await call.services.past_requests.get(call.principal, id)
-    return Response(200, orjson.dumps(_request(row)), headers=call.headers)
+    calls = await call.services.past_requests.calls_of(call.principal, row)
+    return Response(200, orjson.dumps(_request(row, calls)), headers=call.headers)
 
 
-def _request(row: RequestRow) -> dict[str, Any]:
+def _request(row: RequestRow, calls: Sequence[PastCall]) -> dict[str, Any]:
     failed = row.error_code is not None or row.rule is not None
     return {
         "id": row.request_id,
@@ -52,6 +55,22 @@ def _request(row: RequestRow) -> dict[str, Any]:
         "time_to_first_token_ms": row.ttft_ms,
         "duration_ms": row.duration_ms,
         "retrieval": None if row.retrieval is None else _retrieval(KeptTrace.decode(row.retrieval)),
+        "tool_calls": [_tool_call(made) for made in calls],
+    }
+
+
+def _tool_call(made: PastCall) -> dict[str, Any]:
+    return {
+        "id": made.id,
+        "name": made.name,
+        "tool_server_id": made.server_id,
+        "definition_sha256": made.digest,
+        "created": int(made.at.timestamp()),
+        "decision": made.decision,
+        "refused_by": None if made.decision == "allowed" else _rule(made.rule),
+        "outcome": made.outcome,
+        "duration_ms": made.latency_ms,
+        "bytes": made.num_bytes,
     }
 
 

@@ -194,6 +194,8 @@ CREATE TABLE anzoth.audit_log (
 );
 
 CREATE INDEX audit_log_by_time ON anzoth.audit_log (chain, at);
+CREATE INDEX tool_calls_of_request ON anzoth.audit_log (chain, request_id)
+    WHERE type IN ('tool.called', 'tool.completed', 'tool.refused');
 
 -- Signed now and then: a chain that does not lead to its signed head was shortened or rewritten.
 CREATE TABLE anzoth.audit_heads (

@@ -85,6 +85,7 @@ EVENTS: Mapping[str, Payload] = {
     "tool.updated": "changes_requested",
     "tool.deleted": "flat",
     "tool.called": "flat",
+    "tool.completed": "flat",
     "tool.approved": "flat",
     "tool.refused": "flat",
     "denial": "flat",

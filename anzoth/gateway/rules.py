@@ -109,6 +109,30 @@ RULES: Mapping[str, Rule] = {
         "Have the grant widened (anzoth keys update --add-kb), or use another key.",
         is_policy=True,
     ),
+    "key.tool": Rule(
+        "The key is not granted this tool, if there is one of that name that was approved.",
+        "Have the tool granted, or use another key.",
+    ),
+    "tool.changed": Rule(
+        "The tool was changed or withdrawn since the request began.",
+        "Have its new definition approved.",
+    ),
+    "tool.arguments": Rule(
+        "The arguments of the call are not what the tool's schema asks for.",
+        "The call's result says what is wrong; the model is told, too.",
+    ),
+    "tool.approval": Rule(
+        "A call of this tool needs a person's approval.",
+        "Approve it through the Responses API, or have the server's policy changed.",
+    ),
+    "tool.taint": Rule(
+        "The tool may write, and what the model has read may have asked for the call.",
+        "Approve it through the Responses API, or have the server's policy changed.",
+    ),
+    "tool.rejected": Rule("Whoever was asked did not approve the call.", "Ask again if need be."),
+    "tool.rate": Rule(
+        "The tool's calls of this minute are used up.", "Wait, or have the server's limit raised."
+    ),
     "key.management": Rule(
         "A key that manages keys is not used for inference.", "Make another key for inference."
     ),
@@ -177,6 +201,10 @@ RULES: Mapping[str, Rule] = {
     ),
     "server.ledger": Rule(
         "Usage cannot be written down, so nothing is served.",
+        "Retry; tell the operator if it lasts.",
+    ),
+    "server.audit": Rule(
+        "The audit log cannot be written, so no tool is called.",
         "Retry; tell the operator if it lasts.",
     ),
     "server.retriever": Rule(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -25,6 +25,7 @@ from anzoth.gateway.ledger import Ledger, row_of, traced
 from anzoth.gateway.past_requests import TENANT_SCOPE, PastRequests
 from anzoth.gateway.past_usage import PastUsage
 from anzoth.gateway.principal import Address, Principal, TenantHandle
+from anzoth.gateway.tools.past_calls import PastCall
 from anzoth.gateway.usage import UsageRecord
 
 PRINCIPAL = make_principal()
@@ -91,6 +92,11 @@ class ListedRequests(PastRequests):
 
     def __init__(self, ledger: ListedUsage) -> None:
         self._ledger = ledger
+        self.calls: list[PastCall] = []
+        """Of tools, for each of them."""
+
+    async def calls_of(self, principal: Principal, request: RequestRow) -> Sequence[PastCall]:
+        return self.calls
 
     async def _find(self, principal: Principal, request_id: str) -> RequestRow | None:
         key_id = None if principal.has_scope(TENANT_SCOPE) else principal.key_id

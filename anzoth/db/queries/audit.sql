@@ -63,6 +63,17 @@ LIMIT $10;
 -- Its place in the chain.
 SELECT seq FROM anzoth.audit_log WHERE chain = $1 AND id = $2;
 
+-- name: tool_calls_of_request
+-- Of calls of tools for a request ($2) of a key ($3), in their order. Some proxies repeat ids: only
+-- since the request began ($4), by a clock that may be another.
+SELECT e.id, e.tenant_id, e.seq, e.at, e.type, e.actor_kind, e.actor_id, e.actor_ip, e.project_id,
+    e.target, e.details, e.request_id, e.previous, e.hash
+FROM anzoth.audit_log AS e
+WHERE e.chain = $1 AND e.request_id = $2 AND e.actor_id = $3 AND e.at >= $4::timestamptz - interval '1 minute'
+    AND e.type IN ('tool.called', 'tool.completed', 'tool.refused')
+ORDER BY e.seq
+LIMIT 1000;
+
 -- name: unsigned_audit_heads
 -- Chains that grew since their last signature, where that is older than $1 (or there is none).
 SELECT last.tenant_id, last.seq, last.hash

@@ -80,6 +80,11 @@ ORDER BY CASE WHEN $5 THEN k.created_at END DESC, CASE WHEN $5 THEN k.id END DES
     k.created_at, k.id
 LIMIT $6;
 
+-- name: find_tools_of_key
+-- What a key may call that a request was begun with: nothing where it was revoked or has expired since.
+SELECT coalesce(tools, '{}') FROM anzoth.api_keys
+WHERE id = $1 AND revoked_at IS NULL AND (expires_at IS NULL OR expires_at > now());
+
 -- name: lock_key
 -- By id or kid, until the end of the transaction.
 SELECT k.id, k.tenant_id, t.name AS tenant, k.project_id, k.kid, k.name, k.scopes, k.models,

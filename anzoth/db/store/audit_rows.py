@@ -139,6 +139,19 @@ async def find_event(connection: Connection, tenant_id: uuid.UUID, id: uuid.UUID
     return await connection.fetchval(statements.load()["find_audit_event"], tenant_id, id)
 
 
+async def tool_calls_of_request(
+    connection: Connection,
+    tenant_id: uuid.UUID,
+    request_id: str,
+    key_id: uuid.UUID,
+    since: datetime,
+) -> list[AuditRow]:
+    """What was written of calls of tools for it, in this order."""
+    statement = statements.load()["tool_calls_of_request"]
+    rows = await connection.fetch(statement, tenant_id, request_id, str(key_id), since)
+    return [_row(row) for row in rows]
+
+
 async def all_events(connection: Connection, chain: uuid.UUID | None) -> AsyncIterator[AuditRow]:
     """Chain by chain and in order, as they are at the first of them. Holds few at a time."""
     cursor = connection.cursor(statements.load()["all_audit_events"], chain, prefetch=500)

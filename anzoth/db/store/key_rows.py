@@ -237,6 +237,11 @@ async def touch_keys(connection: Connection, used: Mapping[uuid.UUID, KeyUse]) -
     )
 
 
+async def find_tools_of_key(connection: Connection, key_id: uuid.UUID) -> list[str] | None:
+    """What it is granted now. None: it works no longer."""
+    return await connection.fetchval(statements.load()["find_tools_of_key"], key_id)
+
+
 async def try_insert_key(connection: Connection, key: NewKey) -> datetime | None:
     """When it was created; None when the kid is taken."""
     parameters = [getattr(key, name) for name in NewKey.__slots__]

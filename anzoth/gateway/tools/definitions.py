@@ -23,6 +23,9 @@ import orjson
 ServerKind = Literal["mcp", "command", "http"]
 Approval = Literal["never", "writes", "always"]
 """Which calls a person must approve: none, those of tools that do not only read, all."""
+Taint = Literal["any", "values"]
+"""When what a model has read makes a tool that may write need approval: as soon as it has read
+anything untrusted, or only when the arguments hold something of it (see `taint`)."""
 Decision = Literal["allowed", "denied", "needs_approval", "rejected"]
 """`rejected`: whoever was asked for approval said no."""
 FailureKind = Literal[
@@ -77,6 +80,7 @@ class ToolServer:
     method: str = "GET"
     """Of `http`."""
     approval: Approval = "writes"
+    taint: Taint = "any"
     limits: CallLimits = CallLimits()
     has_credentials: bool = False
 
@@ -106,17 +110,6 @@ class GovernedTool:
         """In which models call it and grants name it: `label__tool`, at most 64 characters."""
         return f"{self.server.label}{SEPARATOR}{self.definition.name}"
 
-    @property
-    def needs_approval(self) -> bool:
-        """Whatever a conversation holds; see `taint` for when that adds to it."""
-        match self.server.approval:
-            case "never":
-                return False
-            case "always":
-                return True
-            case "writes":
-                return not self.definition.is_read_only
-
 
 @dataclass(slots=True, frozen=True)
 class ToolResult:
@@ -135,7 +128,7 @@ class ToolFailure(Exception):
 
     def __init__(self, kind: FailureKind, message: str) -> None:
         super().__init__(message)
-        self.kind = kind
+        self.kind: FailureKind = kind
 
 
 @dataclass(slots=True, frozen=True)
@@ -151,5 +144,7 @@ class ToolOutcome:
     text: str = field(repr=False)
     """For the model: the result, or why there is none."""
     is_error: bool = False
+    failure: FailureKind | None = None
+    """Why an allowed call has no answer."""
     latency_ms: int = 0
     num_bytes: int = 0

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from datetime import UTC, datetime
+from typing import cast
 from uuid import UUID
 
 import pytest
 from api_harness import MODEL, Api, Scenario
-from api_stand_ins import PRINCIPAL
+from api_stand_ins import PRINCIPAL, ListedRequests
 from principals import make_principal
 
 from anzoth.gateway.principal import Principal, TenantHandle
+from anzoth.gateway.tools.past_calls import PastCall
 
 Run = Callable[[Scenario], None]
 
@@ -141,5 +144,36 @@ def test_a_key_sees_its_own_requests_and_with_the_scope_its_tenants(run: Run) ->
         await api.chat(key="colleague")
         assert (await api.call("GET", "/v1/requests/req_test", key="colleague")).status == 200
         assert (await api.call("GET", "/v1/requests/req_test", key=None)).status == 401
+
+    run(scenario)
+
+
+def test_calls_of_tools_are_shown_with_what_became_of_them(run: Run) -> None:
+    at = datetime(2026, 1, 31, tzinfo=UTC)
+    made = PastCall(
+        *("call_1", "crm__find", "server", "d1", at, "allowed", "tool.granted", "ok", 25, 1200)
+    )
+    refused = PastCall("call_2", None, None, None, at, "needs_approval", "tool.taint")
+
+    async def scenario(api: Api) -> None:
+        await api.chat()
+        assert (await api.call("GET", "/v1/requests/req_test")).json["tool_calls"] == []
+        cast(ListedRequests, api.services.past_requests).calls = [made, refused]
+        first, second = (await api.call("GET", "/v1/requests/req_test")).json["tool_calls"]
+        assert first == {
+            "id": "call_1",
+            "name": "crm__find",
+            "tool_server_id": "server",
+            "definition_sha256": "d1",
+            "created": int(at.timestamp()),
+            "decision": "allowed",
+            "refused_by": None,
+            "outcome": "ok",
+            "duration_ms": 25,
+            "bytes": 1200,
+        }
+        assert (second["decision"], second["outcome"]) == ("needs_approval", None)
+        assert second["refused_by"]["rule"] == "tool.taint"
+        assert second["refused_by"]["what_to_do"]
 
     run(scenario)
