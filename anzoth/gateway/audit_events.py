@@ -86,6 +86,9 @@ EVENTS: Mapping[str, Payload] = {
     "tool.deleted": "flat",
     "tool.called": "flat",
     "tool.approved": "flat",
+    "tool.withdrawn": "flat",
+    "tool.quarantined": "flat",
+    "tool.removed": "flat",
     "tool.refused": "flat",
     "denial": "flat",
 }

@@ -23,6 +23,9 @@ import orjson
 ServerKind = Literal["mcp", "command", "http"]
 Approval = Literal["never", "writes", "always"]
 """Which calls a person must approve: none, those of tools that do not only read, all."""
+Taint = Literal["any", "values"]
+"""When what a model has read makes a tool that may write need approval: as soon as it has read
+anything untrusted, or only when the arguments hold something of it (see `taint`)."""
 Decision = Literal["allowed", "denied", "needs_approval", "rejected"]
 """`rejected`: whoever was asked for approval said no."""
 FailureKind = Literal[
@@ -44,11 +47,27 @@ class ToolDefinition:
     """It says that it changes nothing. What says nothing may write."""
 
     @property
-    def digest(self) -> bytes:
-        """SHA-256 (32 bytes) of all that a model or a rule reads of it: two definitions with the
-        same digest are the same."""
+    def encoded(self) -> bytes:
+        """All that a model or a rule reads of it, as JSON that is the same for the same definition.
+
+        Raises TypeError for what cannot be written as JSON: half of a surrogate pair, an integer
+        of more than 64 bits, some 250 levels of nesting.
+        """
         content = [self.name, self.description, dict(self.input_schema), self.is_read_only]
-        return hashlib.sha256(orjson.dumps(content, option=orjson.OPT_SORT_KEYS)).digest()
+        return orjson.dumps(content, option=orjson.OPT_SORT_KEYS)
+
+    @classmethod
+    def decoded(cls, encoded: bytes) -> ToolDefinition:
+        """The reverse of `encoded`."""
+        return cls(*orjson.loads(encoded))
+
+    @property
+    def digest(self) -> bytes:
+        """SHA-256 (32 bytes) of `encoded`: two definitions with the same digest are the same.
+
+        Raises as `encoded`.
+        """
+        return hashlib.sha256(self.encoded).digest()
 
 
 @dataclass(slots=True, frozen=True)
@@ -77,6 +96,7 @@ class ToolServer:
     method: str = "GET"
     """Of `http`."""
     approval: Approval = "writes"
+    taint: Taint = "any"
     limits: CallLimits = CallLimits()
     has_credentials: bool = False
 
