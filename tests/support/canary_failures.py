@@ -32,6 +32,10 @@ def filled(route: Route, value: str) -> str:
     return re.sub(r"\{\w+(:path)?\}", value, route.pattern)
 
 
+def mistyped(secret: str) -> str:
+    return secret[:-1] + ("y" if secret.endswith("x") else "x")
+
+
 def every_route_is_refused(world: World, known: Keys) -> None:
     """Whoever asks with what does not work, and puts what works where it does not belong."""
     secret = known.infers.text
@@ -42,7 +46,7 @@ def every_route_is_refused(world: World, known: Keys) -> None:
         ).text
         for wrong in known.broken():
             world.ask(route.method, path, {}, key=wrong.text)
-        world.ask(route.method, path, {}, key=secret[:-1] + "x")
+        world.ask(route.method, path, {}, key=mistyped(secret))
         world.ask(route.method, path, {}, authorization=secret)
         world.ask(route.method, path, {}, authorization=f"Basic {secret}")
         world.ask(route.method, path, {}, x_api_key=secret, api_key=secret, user_agent="x")
@@ -223,7 +227,7 @@ def operators_type(world: World, known: Keys) -> None:
         world.command(*arguments)
     world.command("aliases", "list", "--tenant", "default", "--json", shows=["alias prompt"])
     for arguments in (
-        ["keys", "revoke", secret[:-1] + "x"], ["keys", "update", secret[:-2], "--name", "x"],
+        ["keys", "revoke", mistyped(secret)], ["keys", "update", secret[:-2], "--name", "x"],
         ["keys", "create", "--tenant", "default", "--name", secret],
         ["tenants", "create", secret],
         ["keys", "create", "--tenant", secret, "--name", "x"],
