@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+import shutil
+import sys
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 from principals import make_principal
@@ -16,16 +19,25 @@ from anzoth.gateway.tenant_crypt import MasterKey, TenantKeys
 from anzoth.gateway.tools.catalogue import ToolCatalogue
 from anzoth.gateway.tools.definitions import (
     Credentials,
+    GovernedTool,
     ToolDefinition,
     ToolFailure,
+    ToolResult,
     ToolServer,
 )
 from anzoth.gateway.tools.managing import PinnedTool, ServerRequest, ServerView, ToolManager
 from anzoth.gateway.tools.pins import Pins
 from anzoth.gateway.tools.registry import ToolRegistry
 
+PYTHON = shutil.which("python3", path="/usr/bin:/bin:/usr/local/bin") or sys.executable
+"""One that the user may run as whom commands are run: this one may be in somebody's home."""
 URL = "https://crm.example.com/mcp"
 MCP = ServerRequest("crm", "mcp", URL)
+
+
+def listing_command(listing: Path) -> tuple[str, ...]:
+    """A process that lists what the file says, which everybody must be able to read."""
+    return PYTHON, "-IS", str(Path(__file__).with_name("listing_server.py")), str(listing)
 
 
 def defined(name: str, description: str = "Does it.", **more: Any) -> ToolDefinition:
@@ -34,7 +46,7 @@ def defined(name: str, description: str = "Does it.", **more: Any) -> ToolDefini
 
 
 @dataclass
-class Said:
+class SaidByServers:
     """What servers say that they can do, by label, or why they do not; and what they were shown."""
 
     by_label: dict[str, Sequence[ToolDefinition] | ToolFailure] = field(default_factory=dict)
@@ -49,6 +61,13 @@ class Said:
             raise said
         return said
 
+    async def call(
+        self, tool: GovernedTool, arguments: Mapping[str, Any], credentials: Credentials
+    ) -> ToolResult:
+        raise ToolFailure("unreachable", "Nothing is called here.")
+
+    async def close(self) -> None: ...
+
 
 @dataclass
 class World:
@@ -58,7 +77,7 @@ class World:
     catalogue: ToolCatalogue
     pins: Pins
     registry: ToolRegistry
-    said: Said
+    said: SaidByServers
     acme: ToolManager
     other: ToolManager
     now_s: float = 1000.0
@@ -89,8 +108,8 @@ def tools_of(view: ServerView) -> dict[str, PinnedTool]:
 
 
 def manager(tenant: TenantHandle) -> ToolManager:
-    principal = make_principal(tenant=tenant)
-    return ToolManager.of(principal, "192.0.2.1", "req_1")
+    actor = audit.actor_of(make_principal(tenant=tenant), "192.0.2.1")
+    return ToolManager(tenant, actor, "req_1")
 
 
 def operator(of: ToolManager) -> ToolManager:
@@ -106,7 +125,11 @@ def run(dsn: str, scenario: Callable[[World], Awaitable[None]], *, listening: bo
         for name in ("acme", "other"):
             tenant = await directory.create_tenant(dsn, name)
             managers.append(manager(TenantHandle(tenant.id, name, "5a17")))
-        keys, said, pins = TenantKeys(database, dsn, MasterKey(bytes(32))), Said(), Pins(database)
+        keys, said, pins = (
+            TenantKeys(database, dsn, MasterKey(bytes(32))),
+            SaidByServers(),
+            Pins(database),
+        )
         catalogue = ToolCatalogue(database, dsn, keys, clock=lambda: world.now_s)
         registry = ToolRegistry(database, keys, catalogue, pins, said, {"notes"})
         world = World(dsn, database, keys, catalogue, pins, registry, said, *managers)

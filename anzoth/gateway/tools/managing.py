@@ -11,9 +11,8 @@ from datetime import datetime
 from typing import Any
 
 from anzoth.db.store.tool_rows import ToolState
-from anzoth.gateway import audit
 from anzoth.gateway.audit import Actor, AuditEvent
-from anzoth.gateway.principal import Principal, TenantHandle
+from anzoth.gateway.principal import TenantHandle
 from anzoth.gateway.tools.definitions import (
     Approval,
     CallLimits,
@@ -97,10 +96,6 @@ class ToolManager:
     actor: Actor
     request_id: str | None = None
     is_operator: bool = False
-
-    @classmethod
-    def of(cls, principal: Principal, ip: str | None, request_id: str) -> ToolManager:
-        return cls(principal.tenant, audit.actor_of(principal, ip), request_id)
 
     def event(
         self, type: str, id: uuid.UUID, label: str, /, tool: str | None = None, **details: Any

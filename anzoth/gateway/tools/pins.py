@@ -22,9 +22,11 @@ from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from uuid import UUID
 
+from anzoth.db.errors import DatabaseDown
 from anzoth.db.pool import Connection, Database
 from anzoth.db.store import tool_rows
 from anzoth.db.store.tool_rows import Pin, ToolRow
+from anzoth.errors import DatabaseUnavailable
 from anzoth.gateway import audit
 from anzoth.gateway.audit import SYSTEM, AuditEvent
 from anzoth.gateway.tools.definitions import GovernedTool, ToolDefinition, ToolServer
@@ -57,8 +59,17 @@ class Pins:
     async def listed(self, server: ToolServer, definitions: Sequence[ToolDefinition]) -> None:
         """What a server says now, all of it. For one that was deleted meanwhile, nothing is done.
 
-        Raises DatabaseDown.
+        Raises DatabaseUnavailable.
         """
+        try:
+            await self._compare(server, definitions)
+        except DatabaseDown:
+            raise DatabaseUnavailable(
+                "What a tool server says cannot be compared with what was approved, because the "
+                "database is unavailable. Please retry."
+            ) from None
+
+    async def _compare(self, server: ToolServer, definitions: Sequence[ToolDefinition]) -> None:
         async with self._database.tenant(_Tenant(server.tenant_id)) as connection:
             if not await tool_rows.lock_server(connection, server.tenant_id, server.id):
                 return
