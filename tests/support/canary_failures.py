@@ -23,7 +23,7 @@ from canary_world import (
 )
 from openai_peer import Script, chat_stream, error, event, head
 
-from anzoth.api import requests, response_items, response_requests
+from anzoth.api import requests, response_items, response_requests, tool_server_fields
 from anzoth.api.call import Route
 from anzoth.api.routes import ROUTES
 
@@ -86,7 +86,7 @@ def fields_of(route: Route) -> set[str]:
     assert module is not None
     source = inspect.getsource(module)
     used = {getattr(value, "__module__", "") for value in vars(module).values()}
-    for table in (requests, response_requests, response_items):
+    for table in (requests, response_requests, response_items, tool_server_fields):
         if table.__name__ in used:
             source += inspect.getsource(table)
     return set(re.findall(r'Field\(\s*"(\w+)"', source))
@@ -223,6 +223,7 @@ def operators_type(world: World, known: Keys) -> None:
         ["aliases", "list", "--tenant", "default"], ["audit", "list", "--limit", "1000"],
         ["audit", "key"], ["audit", "verify"], ["usage", "--csv", "--by", "key"],
         ["models", "list"], ["keys", "revoke", made["id"]], ["migrate"],
+        ["tools", "list", "--tenant", "default"],
     ):  # fmt: skip
         world.command(*arguments)
     world.command("aliases", "list", "--tenant", "default", "--json", shows=["alias prompt"])
