@@ -20,7 +20,7 @@ COMMANDS = ("serve", "doctor", "migrate", "verify-isolation")
 # A group of commands: the module's `app`.
 GROUPS = (
     *("tenants", "users", "invites", "projects", "service-accounts", "keys", "models", "files"),
-    *("kb", "audit", "usage", "aliases", "shadow"),
+    *("kb", "tools", "audit", "usage", "aliases", "shadow"),
 )
 
 

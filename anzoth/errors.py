@@ -257,6 +257,13 @@ class VectorStoreNotFound(NotFound):
         super().__init__(message, param="vector_store_id", rule=rule)
 
 
+class ToolServerNotFound(NotFound):
+    """There is no such tool server."""
+
+    def __init__(self) -> None:
+        super().__init__(param="tool_server_id")
+
+
 class MethodNotAllowed(AnzothError):
     """This URL does not support that method."""
 

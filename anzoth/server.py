@@ -4,9 +4,9 @@
 
 Settings come from the supervisor (see `anzoth.child`): `listen_fd`, `control_socket`, `dsn`,
 `data_dir`, `drain_s`, `http`, `journal`, `accounts`, `oidc`, `usage`, `files`, `knowledge`,
-`models`, `backends`, `backend_keys`, `models_must_load`, `retriever_socket`, `log_level`. The
-listening socket is the supervisor's, so that a gateway which is started again finds the connections
-that came meanwhile.
+`responses`, `egress`, `tools`, `models`, `backends`, `backend_keys`, `models_must_load`,
+`retriever_socket`, `log_level`. The listening socket is the supervisor's, so that a gateway which
+is started again finds the connections that came meanwhile.
 
 Stopping (SIGTERM): readiness fails, no new connection is accepted, running requests finish within
 `drain_s` or are ended with an error, the ledger is flushed; what the database cannot take then
@@ -52,6 +52,7 @@ from anzoth.gateway.audit_reader import AuditReader
 from anzoth.gateway.auth import Authenticator
 from anzoth.gateway.backends import Backend, Backends
 from anzoth.gateway.denials import Denials
+from anzoth.gateway.egress.egress import Egress
 from anzoth.gateway.embedding import Embedder
 from anzoth.gateway.endings import Endings
 from anzoth.gateway.files import Files
@@ -71,6 +72,9 @@ from anzoth.gateway.purging import Purges
 from anzoth.gateway.remote_usage import RemoteAccounts
 from anzoth.gateway.stored_responses import StoredResponses
 from anzoth.gateway.tenant_crypt import TenantKeys
+from anzoth.gateway.tools import service as tools_service
+from anzoth.gateway.tools.connections import ToolConnections
+from anzoth.gateway.tools.service import ToolService
 from anzoth.gateway.uploads import Uploads
 from anzoth.gateway.usage_reports import UsageReports
 from anzoth.gateway.usage_retention import UsageRetention
@@ -80,6 +84,7 @@ from anzoth.knowledge_config import KnowledgeConfig
 from anzoth.model_changes import ModelChanges
 from anzoth.response_config import ResponsesConfig
 from anzoth.telemetry import Metrics
+from anzoth.tool_config import EgressConfig, ToolsConfig
 
 _LEDGER_FLUSH_S = 3.0
 _LAST_WORDS_S = 1.0
@@ -194,6 +199,8 @@ async def _build(
         index_folder=index_folder(data_dir),
     )
     stack.push_async_callback(knowledge.parsers.close)
+    tools = _tools(settings, database, tenant_keys)
+    stack.push_async_callback(tools.connections.close)
     background = await stack.enter_async_context(asyncio.TaskGroup())
     backends = Backends(
         Backend(from_json(BackendConfig, made), metrics, environ=settings["backend_keys"])
@@ -225,6 +232,7 @@ async def _build(
         tenant_keys,
         files.cleanup,
         responses,
+        tools.catalogue,
         *knowledge.parts,
     )
     tasks = [background.create_task(part.run()) for part in parts]
@@ -255,6 +263,16 @@ async def _build(
         grounding=knowledge.grounding,
         rerankers=Rerankers(models, aliases, knowledge_config.reranker),
         responses=responses,
+        tools=tools,
+    )
+
+
+def _tools(settings: Mapping[str, Any], database: Database, tenant_keys: TenantKeys) -> ToolService:
+    egress = Egress(from_json(EgressConfig, settings["egress"]))
+    config = from_json(ToolsConfig, settings["tools"])
+    return tools_service.build(
+        *(database, settings["dsn"], tenant_keys, config),
+        lambda on_listed: ToolConnections(egress, config, on_listed),
     )
 
 

@@ -41,6 +41,7 @@ from anzoth.gateway.past_usage import PastUsage
 from anzoth.gateway.principal import Address, Principal
 from anzoth.gateway.remote_usage import RemoteAccounts
 from anzoth.gateway.stored_responses import StoredResponses
+from anzoth.gateway.tools.service import ToolService
 from anzoth.gateway.uploads import Uploads
 from anzoth.gateway.usage import UsageRecord
 from anzoth.gateway.usage_reports import UsageReports
@@ -87,6 +88,7 @@ class Services:
     grounding: Grounding
     rerankers: Rerankers
     responses: StoredResponses
+    tools: ToolService
 
 
 @dataclass(slots=True)

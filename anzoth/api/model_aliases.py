@@ -8,6 +8,7 @@ Does not know: who may name what (see `gateway.alias_directory`).
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -33,17 +34,22 @@ from anzoth.api.requests import CHAT_FIELDS, MAX_MODEL_NAME
 from anzoth.errors import InvalidValue
 from anzoth.gateway.alias_directory import AliasRequest, AliasView, Caller
 from anzoth.gateway.aliases import Target
+from anzoth.gateway.tools.pins import MAX_TOOL_NAME
 from anzoth.http.messages import Response
 
 MAX_TARGETS = 16
 MAX_WEIGHT = 1000
 MAX_SYSTEM_PROMPT = 32_768
+MAX_TOOLS = 64
 _PARAMETERS = (
     *("temperature", "top_p", "top_k", "min_p", "seed", "stop", "logit_bias", "service_tier"),
     *("frequency_penalty", "presence_penalty", "repetition_penalty", "reasoning_effort"),
     *("max_tokens", "max_completion_tokens", "chat_template_kwargs", "verbosity"),
 )
 _CHECKS = {field.name: field.check for field in CHAT_FIELDS if field.name in _PARAMETERS}
+
+
+_TOOL = re.compile(r"[a-z0-9]+(_[a-z0-9]+)*(__[A-Za-z0-9_-]+)?")
 
 
 def _name(value: Any, param: str) -> str:
@@ -85,6 +91,14 @@ def _parameters(value: Any, param: str) -> dict[str, Any]:
     return value
 
 
+def _tool(value: Any, param: str) -> str:
+    """What a key is granted, too: a server's label, or one of its tools. They need not be there."""
+    grant = string(MAX_TOOL_NAME, min_characters=1)(value, param)
+    if _TOOL.fullmatch(grant) is None:
+        raise wrong_value(param, "the label of a tool server, or label__tool")
+    return grant
+
+
 _FIELDS = (
     Field("name", _name, required=True),
     Field("targets", array(_target, MAX_TARGETS, min_items=1), required=True),
@@ -93,8 +107,8 @@ _FIELDS = (
     Field("forced", _parameters, default={}),
     Field("sticky", boolean, default=False),
     Field("knowledge_bases", array(_name, MAX_STORES), default=()),
-    # Names that aliases will have; until then nothing of the kind is promised.
-    Field("tools", harmless([]), Policy.REFUSED),
+    Field("tools", array(_tool, MAX_TOOLS), default=()),
+    # A name that aliases will have; until then nothing of the kind is promised.
     Field("guard_rules", harmless([]), Policy.REFUSED),
 )
 _NAMES = tuple(field.name for field in _FIELDS)
@@ -110,6 +124,8 @@ def parse_alias(body: Mapping[str, Any]) -> AliasRequest:
     targets = values["targets"]
     if len({target.name for target in targets}) < len(targets):
         raise wrong_value("targets", "each model once")
+    if values["tools"] and any(target.backend is not None for target in targets):
+        raise wrong_value("tools", "none where a target is a model of another server")
     return AliasRequest(
         values["name"],
         targets,
@@ -118,6 +134,7 @@ def parse_alias(body: Mapping[str, Any]) -> AliasRequest:
         values["forced"],
         values["sticky"],
         values["knowledge_bases"],
+        values["tools"],
     )
 
 
@@ -133,6 +150,7 @@ def describe(alias: AliasView) -> dict[str, Any]:
         "forced": alias.forced,
         "sticky": alias.sticky,
         "knowledge_bases": list(alias.knowledge_bases),
+        "tools": list(alias.tools),
         "created_at": int(alias.created_at.timestamp()),
         "updated_at": int(alias.updated_at.timestamp()),
     }

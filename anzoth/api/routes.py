@@ -29,6 +29,7 @@ from anzoth.api import (
     rerank,
     responses,
     single_sign_on,
+    tool_servers,
     uploads,
     usage,
     vector_store_batches,
@@ -49,6 +50,8 @@ STORE_FILES = STORE + "/files"
 STORE_FILE = STORE_FILES + "/{file_id}"
 BATCHES = STORE + "/file_batches"
 BATCH = BATCHES + "/{batch_id}"
+TOOL_SERVERS = V1 + "/tool_servers"
+TOOL_SERVER = TOOL_SERVERS + "/{tool_server_id}"
 AUTH = V1 + "/auth"
 USERS = V1 + "/organization/users"
 ALIASES = V1 + "/organization/model_aliases"
@@ -248,6 +251,14 @@ ROUTES: tuple[Route, ...] = (
     Route("GET", ALIASES + "/{id}", "models:write", model_aliases.retrieve),
     Route("POST", ALIASES + "/{id}", "models:write", model_aliases.update, takes_body=True),
     Route("DELETE", ALIASES + "/{id}", "models:write", model_aliases.delete),
+    Route("GET", TOOL_SERVERS, "tools:read", tool_servers.list_all),
+    Route("POST", TOOL_SERVERS, "tools:write", tool_servers.create, takes_body=True),
+    Route("GET", TOOL_SERVER, "tools:read", tool_servers.retrieve),
+    Route("POST", TOOL_SERVER, "tools:write", tool_servers.modify, takes_body=True),
+    Route("DELETE", TOOL_SERVER, "tools:write", tool_servers.delete),
+    Route("POST", TOOL_SERVER + "/refresh", "tools:write", tool_servers.refresh),
+    Route("POST", TOOL_SERVER + "/approve", "tools:write", tool_servers.approve, takes_body=True),
+    Route("POST", TOOL_SERVER + "/withdraw", "tools:write", tool_servers.withdraw, takes_body=True),
     Route("GET", "/healthz", None, health.healthz),
     Route("GET", "/readyz", None, health.readyz),
     Route("GET", "/metrics", None, health.metrics),

@@ -78,6 +78,15 @@ KnowledgeBases = Annotated[
         show_default=False,
     ),
 ]
+Tools = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--tool",
+        help="LABEL or LABEL__TOOL: offered to its chats, and the most that one can have; can be "
+        "repeated. `none` alone takes all away.",
+        show_default=False,
+    ),
+]
 
 
 @app.command("create")
@@ -92,6 +101,7 @@ async def create(
     force: Forced = None,
     sticky: Sticky = None,
     kb: KnowledgeBases = None,
+    tool: Tools = None,
     shadow: Annotated[
         bool, typer.Option("--shadow", help="Even if a model of this name is served.")
     ] = False,
@@ -101,7 +111,7 @@ async def create(
     served = {name for model in installation.config.models for name in model.names}
     if name in served and not shadow:
         raise DirectoryError(f"a model named {name!r} is served; --shadow hides it from the tenant")
-    fields = _fields(installation.config, target, system_prompt, default, force, sticky, kb)
+    fields = _fields(installation.config, target, system_prompt, default, force, sticky, kb, tool)
     request = _parse(installation.config, {"name": name, **fields})
     async with installation.database() as dsn:
         made = await alias_directory.create_for_tenant(dsn, tenant, request)
@@ -121,7 +131,7 @@ async def list_(
     if as_json:
         print_json([describe(alias) for alias in listed])
         return
-    table = Table("Alias", "Targets", "Sticky", "System prompt", "Knowledge", "Parameters")
+    table = Table("Alias", "Targets", "Sticky", "System prompt", "Knowledge", "Tools", "Parameters")
     for alias in listed:
         table.add_row(
             Text(alias.name),
@@ -129,6 +139,7 @@ async def list_(
             "yes" if alias.sticky else "-",
             "-" if alias.system_prompt is None else f"{len(alias.system_prompt)} characters",
             Text(", ".join(alias.knowledge_bases) or "-"),
+            Text(", ".join(alias.tools) or "-"),
             Text(", ".join([*alias.defaults, *(f"{name} (forced)" for name in alias.forced)])),
         )
     Console().print(table)
@@ -146,10 +157,11 @@ async def update(
     force: Forced = None,
     sticky: Sticky = None,
     kb: KnowledgeBases = None,
+    tool: Tools = None,
     as_json: AsJson = False,
 ) -> None:
     """Change what is given; the rest stays. An empty system prompt takes it away."""
-    fields = _fields(installation.config, target, system_prompt, default, force, sticky, kb)
+    fields = _fields(installation.config, target, system_prompt, default, force, sticky, kb, tool)
 
     def change(before: AliasView) -> AliasRequest:
         own = ("id", "object", "created_at", "updated_at")
@@ -218,6 +230,7 @@ def _fields(
     forced: Sequence[str] | None,
     sticky: bool | None,
     knowledge_bases: Sequence[str] | None,
+    tools: Sequence[str] | None = None,
 ) -> dict[str, Any]:
     """Those that were given, as the API takes them."""
     given: dict[str, Any] = {}
@@ -230,8 +243,9 @@ def _fields(
             given[name] = dict(map(_parameter, pairs))
     if sticky is not None:
         given["sticky"] = sticky
-    if knowledge_bases:
-        given["knowledge_bases"] = [] if knowledge_bases == ["none"] else knowledge_bases
+    for name, words in (("knowledge_bases", knowledge_bases), ("tools", tools)):
+        if words:
+            given[name] = [] if words == ["none"] else words
     return given
 
 

@@ -51,12 +51,14 @@ class AliasRequest:
     sticky: bool = False
     knowledge_bases: tuple[str, ...] = ()
     """Vector stores; whether they are there, and whose they are, shows when a chat comes."""
+    tools: tuple[str, ...] = ()
+    """Grants of tools; whether these are there shows when a chat comes."""
 
     def row(self, id: uuid.UUID, tenant_id: uuid.UUID) -> NewAlias:
         targets = [asdict(target) for target in self.targets]
         return NewAlias(
             id, tenant_id, self.name, targets, self.system_prompt, self.defaults, self.forced,
-            self.sticky, self.knowledge_bases,
+            self.sticky, self.knowledge_bases, self.tools,
         )  # fmt: skip
 
 
@@ -201,7 +203,7 @@ def require_one_purpose(
             )
     if first is None or first[1] == "generation":
         return
-    for name in ("system_prompt", "knowledge_bases"):
+    for name in ("system_prompt", "knowledge_bases", "tools"):
         if getattr(request, name):
             raise InvalidValue(
                 f"Invalid value for '{name}': '{first[0].name}' {_PURPOSES[first[1]]}, and "
@@ -262,6 +264,7 @@ def _about(event: AuditEvent, new: NewAlias) -> AuditEvent:
             "sticky": new.sticky,
             "has_system_prompt": new.system_prompt is not None,
             "knowledge_bases": list(new.knowledge_bases),
+            "tools": list(new.tools),
         },
     )
 

@@ -4,39 +4,26 @@ An alias leads to one or more targets, each a served model or a model of a backe
 system prompt and parameters. To whoever asks it is a model: listed, granted and counted under its
 own name. An alias leads to models only, never to another alias.
 
-A tenant's aliases are read together and kept for at most a second, which a notification from the
-database ends early; while the database is away, what was known within the last minute is used.
+A tenant's aliases are read together and kept for a second (see `tenant_cache`).
 
 Does not know: how a target is chosen (see `routes_of_models`), or what a parameter means.
 """
 
 from __future__ import annotations
 
-import asyncio
-import logging
 import time
-import weakref
-from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from anzoth.db.errors import DatabaseDown
-from anzoth.db.listen import listen
-from anzoth.db.pool import Database
+from anzoth.db.pool import Connection, Database
 from anzoth.db.store import alias_rows
-from anzoth.errors import DatabaseUnavailable
 from anzoth.gateway.principal import TenantHandle
+from anzoth.gateway.tenant_cache import Subject, TenantCache
 
 CHANNEL = "anzoth_aliases"
-_TTL_S = 1.0
-_STALE_LIMIT_S = 60.0
-_DATABASE_PAUSE_S = 0.5
-_MAX_TENANTS = 10_000
-
-_log = logging.getLogger(__name__)
 
 
 @dataclass(slots=True, frozen=True)
@@ -72,15 +59,12 @@ class Alias:
     """Requests that begin alike go to the same target, whose prefix cache knows them."""
     knowledge_bases: tuple[str, ...] = ()
     """Vector stores that its chats are answered from."""
+    tools: tuple[str, ...] = ()
+    """Grants (`label` or `label__tool`): what it offers to every chat, and beyond which none of its
+    chats can go. Empty: it says nothing about tools."""
 
 
 NONE: Mapping[str, Alias] = {}
-
-
-@dataclass(slots=True, frozen=True)
-class _Entry:
-    aliases: Mapping[str, Alias]
-    read_at_s: float
 
 
 class Aliases:
@@ -89,67 +73,27 @@ class Aliases:
     def __init__(
         self, database: Database, dsn: str, *, clock: Callable[[], float] = time.monotonic
     ) -> None:
-        self._database = database
-        self._dsn = dsn
-        self._clock = clock
-        self._known: OrderedDict[UUID, _Entry] = OrderedDict()
-        self._reading: weakref.WeakValueDictionary[UUID, asyncio.Lock] = (
-            weakref.WeakValueDictionary()
-        )
-        self._generation = 0
-        """Grows with each notification: what was read before one may be out of date."""
-        self._database_away_until_s = float("-inf")
+        self._cache = TenantCache(database, dsn, _ALIASES, clock=clock)
 
     async def of(self, tenant: TenantHandle) -> Mapping[str, Alias]:
         """By name. Raises DatabaseUnavailable."""
-        entry = self._known.get(tenant.id)
-        if entry is None or self._clock() - entry.read_at_s >= _TTL_S:
-            entry = await self._read(tenant)
-        return entry.aliases
+        return await self._cache.of(tenant)
 
     async def run(self) -> None:
         """Hears of changes until cancelled."""
-        await listen(self._dsn, CHANNEL, self._changed, lambda: self._changed(None))
+        await self._cache.run()
 
-    async def _read(self, tenant: TenantHandle) -> _Entry:
-        """From the database: once, however many requests of this tenant are waiting."""
-        lock = self._reading.setdefault(tenant.id, asyncio.Lock())
-        async with lock:
-            entry = self._known.get(tenant.id)
-            if entry is not None and self._clock() - entry.read_at_s < _TTL_S:
-                return entry
-            if self._clock() < self._database_away_until_s:
-                return self._stale(tenant)
-            generation, read_at_s = self._generation, self._clock()
-            try:
-                async with self._database.tenant(tenant) as connection:
-                    rows = await alias_rows.list_aliases(connection, tenant.id)
-            except DatabaseDown as error:
-                _log.warning("aliases cannot be read: %s", error)
-                self._database_away_until_s = self._clock() + _DATABASE_PAUSE_S
-                return self._stale(tenant)
-            entry = _Entry({row.name: alias_of(row) for row in rows} or NONE, read_at_s)
-            if generation == self._generation:
-                self._known[tenant.id] = entry
-                self._known.move_to_end(tenant.id)
-                if len(self._known) > _MAX_TENANTS:
-                    self._known.popitem(last=False)
-            return entry
 
-    def _stale(self, tenant: TenantHandle) -> _Entry:
-        entry = self._known.get(tenant.id)
-        if entry is None or self._clock() - entry.read_at_s > _STALE_LIMIT_S:
-            raise DatabaseUnavailable(
-                "What the model's name means cannot be read because the database is unavailable. "
-                "Please retry."
-            )
-        return entry
+async def _read(connection: Connection, tenant_id: UUID) -> Mapping[str, Alias]:
+    rows = await alias_rows.list_aliases(connection, tenant_id)
+    return {row.name: alias_of(row) for row in rows} or NONE
 
-    def _changed(self, tenant_id: str | None) -> None:
-        """Called for each notification; None: some may have been missed, the second will pass."""
-        self._generation += 1
-        if tenant_id is not None:
-            self._known.pop(UUID(tenant_id), None)
+
+_ALIASES = Subject(
+    CHANNEL,
+    _read,
+    "What the model's name means cannot be read because the database is unavailable. Please retry.",
+)
 
 
 def alias_of(row: alias_rows.AliasRow) -> Alias:
@@ -163,4 +107,5 @@ def alias_of(row: alias_rows.AliasRow) -> Alias:
         forced=row.forced,
         sticky=row.sticky,
         knowledge_bases=tuple(row.knowledge_bases),
+        tools=tuple(row.tools),
     )

@@ -87,6 +87,9 @@ EVENTS: Mapping[str, Payload] = {
     "tool.called": "flat",
     "tool.completed": "flat",
     "tool.approved": "flat",
+    "tool.withdrawn": "flat",
+    "tool.quarantined": "flat",
+    "tool.removed": "flat",
     "tool.refused": "flat",
     "denial": "flat",
 }

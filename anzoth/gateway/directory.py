@@ -25,6 +25,7 @@ from anzoth.db.store import (
     store_file_rows,
     tenant_key_rows,
     tenant_rows,
+    tool_rows,
     vector_store_rows,
 )
 from anzoth.db.store.key_rows import NOBODY, KeyOwner
@@ -132,6 +133,7 @@ async def delete_tenant(dsn: str, name: str) -> DeletedTenant:
         tenant = await find_tenant(connection, name)
         num_keys = await key_rows.revoke_keys(connection, tenant.id)
         await alias_rows.delete_aliases(connection, tenant.id)
+        await tool_rows.delete_servers(connection, tenant.id)
         await vector_store_rows.lock_stores_of_tenant(connection, tenant.id)
         await store_file_rows.lock_files_of_tenant(connection, tenant.id)
         await vector_store_rows.delete_stores_of_tenant(connection, tenant.id)

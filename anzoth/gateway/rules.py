@@ -100,6 +100,9 @@ RULES: Mapping[str, Rule] = {
         "The tenant has as many vector stores, or one of them as many files, as are allowed.",
         "Delete what is not needed, or have the operator raise [knowledge] in the settings.",
     ),
+    "tools.full": Rule(
+        "The tenant has as many tool servers as are allowed.", "Delete what is not needed."
+    ),
     "files.transfers": Rule(
         "Too many files of the tenant are sent or fetched at the same time.",
         "Retry when one of them is done.",

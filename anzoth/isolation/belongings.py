@@ -9,6 +9,7 @@ Does not know: who tries to see it.
 from __future__ import annotations
 
 import asyncio
+import secrets
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
@@ -50,6 +51,7 @@ class Kind(StrEnum):
     BATCH = "file batch"
     RESPONSE = "response"
     ITEM = "response item"
+    TOOL_SERVER = "tool server"
 
 
 OF_PROJECTS = frozenset(
@@ -358,6 +360,25 @@ async def _response(planter: Planter, owner: Owner) -> None:
     owner.ids[Kind.ITEM] = listed["data"][0]["id"]
 
 
+async def _tool_server(planter: Planter, owner: Owner) -> None:
+    """A plain HTTP tool: it is not spoken to until it is called."""
+    owner.secrets["a tool server's credentials"] = secret = secrets.token_hex(20)
+    schema = {"type": "object", "properties": {"id": {"type": "string"}}, "required": ["id"]}
+    body = {
+        "label": "isolation",
+        "kind": "http",
+        "url": f"https://{owner.canaries.label}.anzoth.invalid/{{id}}",
+        "tool": {
+            "name": "get",
+            "description": f"What {owner.canaries.label} has.",
+            "input_schema": schema,
+        },
+        "credentials": {"headers": {"authorization": f"Bearer {secret}"}},
+    }
+    made = await planter.make(owner.manages, "POST", "/v1/tool_servers", Content(body))
+    owner.ids[Kind.TOOL_SERVER] = made["id"]
+
+
 async def _event(planter: Planter, owner: Owner) -> None:
     listed = await planter.make(owner.manages, "GET", "/v1/organization/audit_logs")
     owner.ids[Kind.EVENT] = listed["data"][0]["id"]
@@ -395,5 +416,6 @@ STEPS = (
     Step((), ("POST", f"{_STORE}/files"), _store_file, needs=Kind.STORE),
     Step((Kind.BATCH,), ("POST", f"{_STORE}/file_batches"), _batch, needs=Kind.STORE),
     Step((Kind.RESPONSE, Kind.ITEM), ("POST", "/v1/responses"), _response),
+    Step((Kind.TOOL_SERVER,), ("POST", "/v1/tool_servers"), _tool_server),
     Step((Kind.EVENT,), ("GET", f"{_ORGANIZATION}/audit_logs"), _event),
 )

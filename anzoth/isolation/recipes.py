@@ -34,6 +34,7 @@ _ACCOUNT = f"{_PROJECT}/service_accounts/{{service_account_id}}"
 _LIMIT = f"{_PROJECT}/rate_limits/{{rate_limit_id:path}}"
 _UPLOAD = "/v1/uploads/{upload_id}"
 _STORE = "/v1/vector_stores/{vector_store_id}"
+_TOOL_SERVER = "/v1/tool_servers/{tool_server_id}"
 _CHAT, _COMPLETIONS = "/v1/chat/completions", "/v1/completions"
 _RESPONSES = "/v1/responses"
 _COUNT = f"{_RESPONSES}/input_tokens"
@@ -53,6 +54,7 @@ PARAMETERS: Mapping[str, Kind] = {
     "vector_store_id": Kind.STORE,
     "batch_id": Kind.BATCH,
     "response_id": Kind.RESPONSE,
+    "tool_server_id": Kind.TOOL_SERVER,
 }
 NAMED_ID: Mapping[str, Kind] = {
     "/v1/models/{id:path}": Kind.ALIAS_NAME,
@@ -87,6 +89,7 @@ NOT_A_TENANTS: Mapping[Key, str] = {
     ("POST", "/v1/files"): "it takes content and no id",
     ("POST", "/v1/uploads"): "it takes a description and no id",
     ("POST", f"{_ORGANIZATION}/admin_api_keys"): "it takes a name and no id",
+    ("POST", "/v1/tool_servers"): "it takes a description and no id",
 }
 """That are asked nothing."""
 
@@ -112,6 +115,11 @@ BODIES: Mapping[Key, Callable[[Owner], Content]] = {
     ("POST", f"{_STORE}/files/{{file_id}}"): lambda own: Content({"attributes": {"a": "mine"}}),
     ("POST", f"{_STORE}/file_batches"): lambda own: Content({"file_ids": [own.ids[Kind.FILE]]}),
     ("POST", f"{_STORE}/search"): lambda own: Content({"query": "What does it say?"}),
+    ("POST", _TOOL_SERVER): lambda own: Content({"approval": "never"}),
+    ("POST", f"{_TOOL_SERVER}/approve"): lambda own: Content(
+        {"tools": [{"name": "get", "digest": "00" * 32}]}
+    ),
+    ("POST", f"{_TOOL_SERVER}/withdraw"): lambda own: Content({"tools": ["get"]}),
 }
 
 
@@ -125,6 +133,7 @@ _BARE = frozenset(
         ("POST", f"{_UPLOAD}/cancel"),
         ("POST", f"{_PROJECT}/archive"),
         ("POST", f"{_STORE}/file_batches/{{batch_id}}/cancel"),
+        ("POST", f"{_TOOL_SERVER}/refresh"),
     }
 )
 

@@ -42,6 +42,7 @@ from canary_failures import (
 from canary_files import files_come_and_go
 from canary_organization import manage_organization
 from canary_stores import stores_come_and_go
+from canary_tools import tool_servers_come_and_go
 from canary_world import (
     TEXTS,
     World,
@@ -79,6 +80,7 @@ def drive(world: World) -> None:
     customers_ask(world, known)
     files_come_and_go(world, known)
     stores_come_and_go(world, known)
+    tool_servers_come_and_go(world, known)
     manage_organization(world, known.manages.text)
     limits_are_met(world, known)
     operators_type(world, known)

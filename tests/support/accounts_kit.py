@@ -20,6 +20,7 @@ from typing import Any
 import orjson
 from api_stand_ins import AlwaysReady, ListedDenials, ListedUsage, NothingBefore, Reply
 from argon2 import PasswordHasher
+from registry_kit import SaidByServers
 
 from anzoth.account_config import AccountsConfig, OidcConfig
 from anzoth.api.app import App
@@ -54,12 +55,14 @@ from anzoth.gateway.past_requests import PastRequests
 from anzoth.gateway.remote_usage import RemoteAccounts
 from anzoth.gateway.stored_responses import StoredResponses
 from anzoth.gateway.tenant_crypt import MasterKey, TenantKeys
+from anzoth.gateway.tools import service as tools_service
 from anzoth.gateway.uploads import Uploads
 from anzoth.gateway.usage_reports import UsageReports
 from anzoth.http.messages import Headers, Request, Response
 from anzoth.knowledge_config import KnowledgeConfig
 from anzoth.response_config import ResponsesConfig
 from anzoth.telemetry import Metrics
+from anzoth.tool_config import ToolsConfig
 
 PEPPER = Pepper("pepper-1", b"0123456789abcdef0123456789abcdef")
 PASSWORD = "correct horse battery staple"
@@ -299,6 +302,9 @@ async def running_site(
         grounding=Grounding(searcher),
         rerankers=Rerankers(models, Aliases(database, dsn), None),
         responses=StoredResponses(database, files.keys, ResponsesConfig()),
+        tools=tools_service.build(
+            *(database, dsn, files.keys, ToolsConfig()), lambda on_listed: SaidByServers()
+        ),
     )
     try:
         yield Site(App(services, 1 << 20), dsn, database, accounts, clock, usage)

@@ -30,6 +30,7 @@ from api_stand_ins import (
 )
 from checkpoints import EOS_ID
 from engine_peer import HELLO, EnginePeer, Said, Script
+from registry_kit import SaidByServers
 
 from anzoth.account_config import AccountsConfig
 from anzoth.api.app import App
@@ -61,6 +62,7 @@ from anzoth.gateway.organization import service as organization_service
 from anzoth.gateway.remote_usage import RemoteAccounts
 from anzoth.gateway.stored_responses import StoredResponses
 from anzoth.gateway.tenant_crypt import MasterKey, TenantKeys
+from anzoth.gateway.tools import service as tools_service
 from anzoth.gateway.uploads import Uploads
 from anzoth.gateway.usage_reports import UsageReports
 from anzoth.http.messages import Headers, Request, Response, StreamingResponse
@@ -69,6 +71,7 @@ from anzoth.model_config import ModelConfig
 from anzoth.price import Price
 from anzoth.response_config import ResponsesConfig
 from anzoth.telemetry import Metrics
+from anzoth.tool_config import ToolsConfig
 
 MODEL = "org/tiny"
 
@@ -211,9 +214,11 @@ async def running_api(
     retriever: Path | None = None,
     gateway: UUID = UUID(int=7),  # noqa: B008  # immutable
     searcher: Searches | None = None,
+    tool_servers: SaidByServers | None = None,
 ) -> AsyncIterator[Api]:
     """An API whose engine is ready. `database`: for what reads one. `price`: the model's.
-    `retriever`: the socket of one. `searcher`: what chats are answered from instead."""
+    `retriever`: the socket of one. `searcher`: what chats are answered from instead.
+    `tool_servers`: what they say that they can do."""
     metrics = Metrics()
     engine = EngineClient(MODEL, socket, metrics)
     model = replace(load_model(ModelConfig(MODEL, checkpoint), engine), price=price)
@@ -262,6 +267,10 @@ async def running_api(
         grounding=Grounding(searcher or real_searcher),
         rerankers=Rerankers(registry, given, (knowledge_config or KnowledgeConfig()).reranker),
         responses=StoredResponses(stored_in, tenant_keys, ResponsesConfig()),
+        tools=tools_service.build(
+            *(stored_in, "", tenant_keys, ToolsConfig()),
+            lambda on_listed: tool_servers or SaidByServers(),
+        ),
     )
     peer = EnginePeer(socket, script or (lambda submit, prompt, choice: []), hello)
     api = Api(

@@ -23,13 +23,17 @@ from canary_world import (
 )
 from openai_peer import Script, chat_stream, error, event, head
 
-from anzoth.api import requests, response_items, response_requests
+from anzoth.api import requests, response_items, response_requests, tool_server_fields
 from anzoth.api.call import Route
 from anzoth.api.routes import ROUTES
 
 
 def filled(route: Route, value: str) -> str:
     return re.sub(r"\{\w+(:path)?\}", value, route.pattern)
+
+
+def mistyped(secret: str) -> str:
+    return secret[:-1] + ("y" if secret.endswith("x") else "x")
 
 
 def every_route_is_refused(world: World, known: Keys) -> None:
@@ -42,7 +46,7 @@ def every_route_is_refused(world: World, known: Keys) -> None:
         ).text
         for wrong in known.broken():
             world.ask(route.method, path, {}, key=wrong.text)
-        world.ask(route.method, path, {}, key=secret[:-1] + "x")
+        world.ask(route.method, path, {}, key=mistyped(secret))
         world.ask(route.method, path, {}, authorization=secret)
         world.ask(route.method, path, {}, authorization=f"Basic {secret}")
         world.ask(route.method, path, {}, x_api_key=secret, api_key=secret, user_agent="x")
@@ -82,7 +86,7 @@ def fields_of(route: Route) -> set[str]:
     assert module is not None
     source = inspect.getsource(module)
     used = {getattr(value, "__module__", "") for value in vars(module).values()}
-    for table in (requests, response_requests, response_items):
+    for table in (requests, response_requests, response_items, tool_server_fields):
         if table.__name__ in used:
             source += inspect.getsource(table)
     return set(re.findall(r'Field\(\s*"(\w+)"', source))
@@ -219,11 +223,12 @@ def operators_type(world: World, known: Keys) -> None:
         ["aliases", "list", "--tenant", "default"], ["audit", "list", "--limit", "1000"],
         ["audit", "key"], ["audit", "verify"], ["usage", "--csv", "--by", "key"],
         ["models", "list"], ["keys", "revoke", made["id"]], ["migrate"],
+        ["tools", "list", "--tenant", "default"],
     ):  # fmt: skip
         world.command(*arguments)
     world.command("aliases", "list", "--tenant", "default", "--json", shows=["alias prompt"])
     for arguments in (
-        ["keys", "revoke", secret[:-1] + "x"], ["keys", "update", secret[:-2], "--name", "x"],
+        ["keys", "revoke", mistyped(secret)], ["keys", "update", secret[:-2], "--name", "x"],
         ["keys", "create", "--tenant", "default", "--name", secret],
         ["tenants", "create", secret],
         ["keys", "create", "--tenant", secret, "--name", "x"],

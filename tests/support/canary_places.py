@@ -18,8 +18,8 @@ SECRET_FILES = {
 """Files of the data directory whose purpose is to hold a secret: which one."""
 FIRST_SECRETS = frozenset({"first key", "bootstrap token"})
 """What a first start prints, because nothing can show it again."""
-STORED = frozenset({"end user", "metadata", "alias prompt"})
-"""What usage rows and aliases hold because the tenant said so."""
+STORED = frozenset({"end user", "metadata", "alias prompt", "tool description"})
+"""What usage rows, aliases and tools hold because the tenant said so."""
 OPERATORS_OWN = frozenset({"database password", "backend key"})
 """What the operator put into the environment of `anzoth serve`, and of no other process."""
 

@@ -32,6 +32,7 @@ class AliasRow:
     created_at: datetime
     updated_at: datetime
     knowledge_bases: Sequence[str] = ()
+    tools: Sequence[str] = ()
 
 
 @dataclass(slots=True, frozen=True)
@@ -47,6 +48,7 @@ class NewAlias:
     forced: Mapping[str, Any] = field(repr=False)
     sticky: bool
     knowledge_bases: Sequence[str] = ()
+    tools: Sequence[str] = ()
 
 
 async def list_aliases(connection: Connection, tenant_id: uuid.UUID) -> list[AliasRow]:

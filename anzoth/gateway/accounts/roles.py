@@ -20,10 +20,10 @@ PROJECT_ROLES = ("member", "owner")
 
 _ADDED = {
     VIEWER: ("models:read", "projects:read", "usage:read"),
-    MEMBER: ("keys:read", "users:read"),
+    MEMBER: ("keys:read", "tools:read", "users:read"),
     ADMIN: (
         *("audit:read", "invites:write", "keys:write", "models:write", "projects:write"),
-        "users:write",
+        *("tools:write", "users:write"),
     ),
     OWNER: ("admin",),
 }

@@ -47,11 +47,27 @@ class ToolDefinition:
     """It says that it changes nothing. What says nothing may write."""
 
     @property
-    def digest(self) -> bytes:
-        """SHA-256 (32 bytes) of all that a model or a rule reads of it: two definitions with the
-        same digest are the same."""
+    def encoded(self) -> bytes:
+        """All that a model or a rule reads of it, as JSON that is the same for the same definition.
+
+        Raises TypeError for what cannot be written as JSON: half of a surrogate pair, an integer
+        of more than 64 bits, some 250 levels of nesting.
+        """
         content = [self.name, self.description, dict(self.input_schema), self.is_read_only]
-        return hashlib.sha256(orjson.dumps(content, option=orjson.OPT_SORT_KEYS)).digest()
+        return orjson.dumps(content, option=orjson.OPT_SORT_KEYS)
+
+    @classmethod
+    def decoded(cls, encoded: bytes) -> ToolDefinition:
+        """The reverse of `encoded`."""
+        return cls(*orjson.loads(encoded))
+
+    @property
+    def digest(self) -> bytes:
+        """SHA-256 (32 bytes) of `encoded`: two definitions with the same digest are the same.
+
+        Raises as `encoded`.
+        """
+        return hashlib.sha256(self.encoded).digest()
 
 
 @dataclass(slots=True, frozen=True)

@@ -28,6 +28,10 @@ def test_an_alias_is_read_with_its_defaults() -> None:
             "knowledge_bases": ["vs_1", "vs_2"],
         }
     )
+    assert parse_alias({**PLAIN, "tools": ["crm", "erp_1__get-it"]}).tools == (
+        "crm",
+        "erp_1__get-it",
+    )
     assert full.knowledge_bases == ("vs_1", "vs_2")
     assert full.targets == (Target("a/b", None, 0), Target("a/b", "far", 1))
     assert (full.defaults, full.sticky) == ({"temperature": 0.5, "stop": ["x"]}, True)
@@ -54,7 +58,16 @@ def test_an_alias_is_read_with_its_defaults() -> None:
         ({"forced": {"max_tokens": 1, "max_completion_tokens": 1}}, "forced", "invalid_value"),
         ({"knowledge_bases": ["a\0b"]}, "knowledge_bases[0]", "invalid_value"),
         ({"knowledge_bases": [f"vs_{n}" for n in range(17)]}, "knowledge_bases", "invalid_value"),
-        ({"tools": [{}]}, "tools", "unsupported_parameter"),
+        ({"tools": [{}]}, "tools[0]", "invalid_value"),
+        ({"tools": ["CRM"]}, "tools[0]", "invalid_value"),
+        ({"tools": ["crm__"]}, "tools[0]", "invalid_value"),
+        ({"tools": ["crm__a.b"]}, "tools[0]", "invalid_value"),
+        ({"tools": ["t"] * 65}, "tools", "invalid_value"),
+        (
+            {"tools": ["crm"], "targets": [{"model": "m"}, {"model": "m", "backend": "far"}]},
+            "tools",
+            "invalid_value",
+        ),
         ({"guard_rules": ["g"]}, "guard_rules", "unsupported_parameter"),
         ({"base_url": "http://x"}, None, "invalid_value"),
     ],

@@ -30,8 +30,8 @@ def test_targets_for_different_purposes_are_refused_by_what_the_configuration_se
 @pytest.mark.parametrize(
     ("typed", "given"), [(["vs_1", "vs_2"], ["vs_1", "vs_2"]), (["none"], []), (None, None)]
 )
-def test_knowledge_bases_are_all_that_were_typed_and_none_takes_them_away(
+def test_knowledge_bases_and_tools_are_all_that_were_typed_and_none_takes_them_away(
     typed: list[str] | None, given: list[str] | None
 ) -> None:
-    fields = _fields(Config(), None, None, None, None, None, typed)
-    assert fields.get("knowledge_bases") == given
+    fields = _fields(Config(), None, None, None, None, None, typed, typed)
+    assert fields.get("knowledge_bases") == fields.get("tools") == given

@@ -27,7 +27,7 @@ pytestmark = pytest.mark.slow
 
 WANTED = AliasRequest(
     "smart", (Target("llama", weight=3), Target("big", "far", 0)), "Be brief.", {"top_p": 0.5},
-    {"max_tokens": 7}, sticky=True, knowledge_bases=("vs_1", "vs_2"),
+    {"max_tokens": 7}, sticky=True, knowledge_bases=("vs_1", "vs_2"), tools=("crm",),
 )  # fmt: skip
 
 
@@ -117,7 +117,10 @@ def test_what_was_stored_is_what_requests_find(dsn: str) -> None:
     async def scenario(world: World) -> None:
         created = await world.directory.create(by(world.acme), WANTED)
         found = (await world.aliases.of(world.acme.tenant))["smart"]
-        for name in ("targets", "system_prompt", "defaults", "forced", "sticky", "knowledge_bases"):
+        for name in (
+            *("targets", "system_prompt", "defaults", "forced", "sticky", "knowledge_bases"),
+            "tools",
+        ):
             assert getattr(found, name) == getattr(WANTED, name)
         assert found.id == created.id
         changed = replace(WANTED, name="smarter", targets=(Target("llama"),), system_prompt=None)
@@ -189,6 +192,7 @@ def test_targets_for_different_purposes_are_refused_as_far_as_they_are_known(dsn
             (AliasRequest("x", (vectors, far, llama)), "targets[2]", "'llama' generates text"),
             (AliasRequest("x", (vectors, Target("ranker"))), "targets[1]", "'ranker' ranks"),
             (AliasRequest("x", (vectors,), "Be brief."), "system_prompt", "takes none"),
+            (AliasRequest("x", (vectors,), tools=("crm",)), "tools", "takes none"),
         ):
             with pytest.raises(InvalidValue, match=said) as raised:
                 await world.directory.create(by(world.acme), request)
