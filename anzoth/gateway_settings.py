@@ -42,6 +42,7 @@ def gateway_settings(
         "files": to_json(config.files),
         "knowledge": to_json(config.knowledge),
         "responses": to_json(config.responses),
+        "batches": to_json(config.batches),
         "models": models,
         "backends": [to_json(backend) for backend in config.backends],
         "backend_keys": backend_keys or {},

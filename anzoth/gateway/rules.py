@@ -100,6 +100,10 @@ RULES: Mapping[str, Rule] = {
         "The tenant has as many vector stores, or one of them as many files, as are allowed.",
         "Delete what is not needed, or have the operator raise [knowledge] in the settings.",
     ),
+    "batches.unfinished": Rule(
+        "The tenant has as many unfinished batches as are allowed.",
+        "Wait until one is done, cancel one, or have the operator raise [batches] in the settings.",
+    ),
     "files.transfers": Rule(
         "Too many files of the tenant are sent or fetched at the same time.",
         "Retry when one of them is done.",

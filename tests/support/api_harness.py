@@ -35,6 +35,7 @@ from anzoth.account_config import AccountsConfig
 from anzoth.api.app import App
 from anzoth.api.call import Services
 from anzoth.backend_config import BackendConfig
+from anzoth.batch_config import BatchesConfig
 from anzoth.config import UsageConfig
 from anzoth.db.pool import Database
 from anzoth.file_config import FilesConfig
@@ -43,6 +44,7 @@ from anzoth.gateway.accounts import service as accounts_service
 from anzoth.gateway.alias_directory import AliasDirectory
 from anzoth.gateway.audit_reader import AuditReader
 from anzoth.gateway.backends import Backend, Backends
+from anzoth.gateway.batches.batches import Batches
 from anzoth.gateway.embedding import Embedder
 from anzoth.gateway.engine_client import EngineClient
 from anzoth.gateway.files import Files
@@ -211,6 +213,7 @@ async def running_api(
     retriever: Path | None = None,
     gateway: UUID = UUID(int=7),  # noqa: B008  # immutable
     searcher: Searches | None = None,
+    batch_config: BatchesConfig | None = None,
 ) -> AsyncIterator[Api]:
     """An API whose engine is ready. `database`: for what reads one. `price`: the model's.
     `retriever`: the socket of one. `searcher`: what chats are answered from instead."""
@@ -262,6 +265,7 @@ async def running_api(
         grounding=Grounding(searcher or real_searcher),
         rerankers=Rerankers(registry, given, (knowledge_config or KnowledgeConfig()).reranker),
         responses=StoredResponses(stored_in, tenant_keys, ResponsesConfig()),
+        batches=Batches(files, batch_config or BatchesConfig()),
     )
     peer = EnginePeer(socket, script or (lambda submit, prompt, choice: []), hello)
     api = Api(
