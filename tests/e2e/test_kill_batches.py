@@ -28,7 +28,12 @@ TIMEOUT_S = 120.0
 def test_a_batch_is_answered_once_whatever_gateway_is_killed(fragile_server: Installation) -> None:
     server = fragile_server
     key = server.create_key("kill")
-    with openai.OpenAI(base_url=f"{server.url}/v1", api_key=key, max_retries=20) as client:
+    with openai.OpenAI(
+        base_url=f"{server.url}/v1",
+        api_key=key,
+        max_retries=20,
+        _strict_response_validation=True,
+    ) as client:
         file = client.files.create(file=("in.jsonl", input_file()), purpose="batch")
         made = client.batches.create(
             input_file_id=file.id, endpoint=CHAT, completion_window="24h", metadata={"a": "b"}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from dataclasses import replace
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Any
 
@@ -380,24 +381,58 @@ def test_what_is_not_answered_in_its_window_has_expired(is_running: bool, run_ba
     run_batches(scenario)
 
 
-def test_a_batch_whose_input_is_deleted_meanwhile_keeps_what_was_answered(
+def test_a_batch_whose_input_is_deleted_keeps_what_was_answered(run_batches: Run) -> None:
+    async def scenario(server: FileServer) -> None:
+        peer, script = server.api.peer, server.api.script
+
+        def stops_at_four(submit: Any, prompt: list[int], choice: int) -> Any:
+            peer.pause_after = 1 if len(peer.submits) > 3 else None
+            return script(submit, prompt, choice)
+
+        peer.script = stops_at_four
+        begun, new = await kit.create(server, kit.lines(9)), await kit.create(server, kit.lines(9))
+        await server.sdk().files.delete(new.input_file_id)
+        async with kit.working(server, concurrency=1, dies=True):
+            await kit.until_num_answered(server, begun.id, 3)
+        await server.sdk().files.delete(begun.input_file_id)
+        async with kit.working(server):
+            batches = [await kit.ended(server, batch.id) for batch in (begun, new)]
+        for batch in batches:
+            assert batch.status == "failed"
+            assert batch.errors is not None
+            assert [error.code for error in batch.errors.data or ()] == ["input_file_not_found"]
+        output, errors = await kit.results(server, batches[0])
+        assert (set(output), errors) == ({"line 1", "line 2", "line 3"}, {})
+        assert batches[1].output_file_id is None
+
+    run_batches(scenario)
+
+
+def test_its_requests_come_from_where_it_was_made(run_batches: Run) -> None:
+    async def scenario(server: FileServer) -> None:
+        keys = server.api.keys.principals
+        keys["good"] = replace(keys["good"], networks=(ip_network("127.0.0.0/8"),))
+        made = await kit.create(server, kit.lines(2))
+        async with kit.working(server):
+            output, errors = await kit.results(server, await kit.ended(server, made.id))
+            assert (len(output), errors) == (2, {})
+
+    run_batches(scenario)
+
+
+def test_who_made_it_from_where_its_key_may_not_be_used_any_more_is_refused(
     run_batches: Run,
 ) -> None:
     async def scenario(server: FileServer) -> None:
-        made, gone = await kit.create(server, kit.lines(3)), await kit.create(server, kit.lines(3))
-        await kit.change(
-            server,
-            "UPDATE anzoth.batches SET status = 'in_progress', num_requests = 3 WHERE id = $1",
-            made.id,
-        )
-        for batch in (made, gone):
-            await server.sdk().files.delete(batch.input_file_id)
+        keys = server.api.keys.principals
+        made = await kit.create(server, kit.lines(2))
+        keys["sees"] = replace(keys["good"], key_id=kit.other_gateway())
+        keys["good"] = replace(keys["good"], networks=(ip_network("10.0.0.0/8"),))
         async with kit.working(server):
-            for batch in (made, gone):
-                ended = await kit.ended(server, batch.id)
-                assert ended.status == "failed"
-                assert ended.errors is not None
-                assert [e.code for e in ended.errors.data or ()] == ["input_file_not_found"]
+            batch = await kit.ended(server, made.id, "sees")
+        _, errors = await kit.results(server, batch, "sees")
+        codes = {one["response"]["body"]["error"]["code"] for one in errors.values()}
+        assert (len(errors), codes) == (2, {"address_not_allowed"})
 
     run_batches(scenario)
 
