@@ -25,6 +25,7 @@ PACKAGES = {
     "anzoth.demo.model": "anzoth/demo/model",
     "anzoth.gateway": "anzoth/gateway",
     "anzoth.gateway.accounts": "anzoth/gateway/accounts",
+    "anzoth.gateway.batches": "anzoth/gateway/batches",
     "anzoth.gateway.egress": "anzoth/gateway/egress",
     "anzoth.gateway.knowledge": "anzoth/gateway/knowledge",
     "anzoth.gateway.organization": "anzoth/gateway/organization",

@@ -24,6 +24,7 @@ from pathlib import Path
 
 from anzoth.account_config import AccountsConfig, OidcConfig, accounts_of, providers_of
 from anzoth.backend_config import BackendConfig, backends_of
+from anzoth.batch_config import BatchesConfig, batches_of
 from anzoth.file_config import FilesConfig, files_of
 from anzoth.knowledge_config import KnowledgeConfig, knowledge_of, require_reranker
 from anzoth.model_config import EngineConfig, ModelConfig, default_models, models_of
@@ -34,7 +35,8 @@ from anzoth.tool_config import EgressConfig, ToolsConfig, egress_of, tools_of
 _SECTIONS = frozenset(
     (
         *("server", "http", "journal", "engine", "accounts", "oidc", "usage", "files"),
-        *("knowledge", "retriever", "responses", "egress", "tools", "models", "backends"),
+        *("knowledge", "retriever", "responses", "batches", "egress", "tools", "models"),
+        "backends",
     )
 )
 _MAX_RUN_DIR_BYTES = 80
@@ -143,6 +145,7 @@ class Config:
     knowledge: KnowledgeConfig = field(default_factory=KnowledgeConfig)
     retriever: RetrieverConfig = field(default_factory=RetrieverConfig)
     responses: ResponsesConfig = field(default_factory=ResponsesConfig)
+    batches: BatchesConfig = field(default_factory=BatchesConfig)
     egress: EgressConfig = field(default_factory=EgressConfig)
     tools: ToolsConfig = field(default_factory=ToolsConfig)
     models: tuple[ModelConfig, ...] = field(default_factory=lambda: default_models())
@@ -196,6 +199,7 @@ def load(
         knowledge=knowledge,
         retriever=_retriever(document, environ),
         responses=responses_of(document.get("responses", {}), environ),
+        batches=batches_of(document.get("batches", {}), environ),
         egress=egress_of(document.get("egress", {}), environ),
         tools=tools_of(document.get("tools", {}), environ),
         models=models,

@@ -380,6 +380,12 @@ class TooManyTransfers(RateLimited):
     rule = "files.transfers"
 
 
+class TooManyBatches(RateLimited):
+    """Your organization has as many unfinished batches as are allowed. Wait, or cancel one."""
+
+    rule = "batches.unfinished"
+
+
 class TooManyAttempts(RateLimited):
     """Too many attempts. Wait and try again."""
 

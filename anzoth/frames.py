@@ -23,7 +23,7 @@ import orjson
 
 from anzoth.framing import FrameDecoder, FrameError, frame, header
 
-PROTOCOL = 7
+PROTOCOL = 8
 
 MAX_HEADER_BYTES = 16 << 20
 MAX_PAYLOAD_BYTES = 64 << 20
@@ -239,7 +239,7 @@ class Submit:
     tags: tuple[str, ...] = ()
     """Opaque ids of the documents in the prompt, for a later `Purge`."""
     priority: int = 0
-    """-1 flex, 0 default, 1 priority: the service tier."""
+    """-2 of a batch; else the service tier: -1 flex, 0 default, 1 priority."""
     timeout_ms: int | None = None
     """From the arrival of this frame: later than that nobody waits for the answer."""
 

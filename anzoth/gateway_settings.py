@@ -42,6 +42,7 @@ def gateway_settings(
         "files": to_json(config.files),
         "knowledge": to_json(config.knowledge),
         "responses": to_json(config.responses),
+        "batches": to_json(config.batches),
         "egress": to_json(config.egress),
         "tools": to_json(config.tools),
         "models": models,

@@ -4,7 +4,7 @@
 
 Settings come from the supervisor (see `anzoth.child`): `listen_fd`, `control_socket`, `dsn`,
 `data_dir`, `drain_s`, `http`, `journal`, `accounts`, `oidc`, `usage`, `files`, `knowledge`,
-`responses`, `egress`, `tools`, `models`, `backends`, `backend_keys`, `models_must_load`,
+`responses`, `batches`, `egress`, `tools`, `models`, `backends`, `backend_keys`, `models_must_load`,
 `retriever_socket`, `log_level`. The listening socket is the supervisor's, so that a gateway which
 is started again finds the connections that came meanwhile.
 
@@ -31,8 +31,10 @@ import uvloop
 from anzoth import child, control
 from anzoth.account_config import AccountsConfig, OidcConfig
 from anzoth.api.app import App
+from anzoth.api.batch_lines import BatchLines
 from anzoth.api.call import Services
 from anzoth.backend_config import BackendConfig
+from anzoth.batch_config import BatchesConfig
 from anzoth.config import (
     ConfigError,
     HttpConfig,
@@ -51,6 +53,10 @@ from anzoth.gateway.aliases import Aliases
 from anzoth.gateway.audit_reader import AuditReader
 from anzoth.gateway.auth import Authenticator
 from anzoth.gateway.backends import Backend, Backends
+from anzoth.gateway.batches.batches import Batches
+from anzoth.gateway.batches.claims import BatchClaims
+from anzoth.gateway.batches.running import Parts
+from anzoth.gateway.batches.worker import BatchWorker
 from anzoth.gateway.denials import Denials
 from anzoth.gateway.egress.egress import Egress
 from anzoth.gateway.embedding import Embedder
@@ -237,7 +243,8 @@ async def _build(
     )
     tasks = [background.create_task(part.run()) for part in parts]
     stack.callback(lambda: [task.cancel() for task in tasks])
-    return Services(
+    batches = from_json(BatchesConfig, settings["batches"])
+    services = Services(
         authenticator=authenticator,
         accounts=accounts,
         models=models,
@@ -264,7 +271,23 @@ async def _build(
         rerankers=Rerankers(models, aliases, knowledge_config.reranker),
         responses=responses,
         tools=tools,
+        batches=Batches(files, batches),
     )
+    max_body_bytes = from_json(HttpConfig, settings["http"]).max_body_bytes
+    worker = BatchWorker(
+        Parts(
+            database,
+            files,
+            BatchClaims(database, ledger.writer, pepper),
+            authenticator,
+            BatchLines(App(services, max_body_bytes)).ask,
+            batches,
+            metrics,
+        ),
+        settings["dsn"],
+    )
+    tasks.append(background.create_task(worker.run()))
+    return services
 
 
 def _tools(settings: Mapping[str, Any], database: Database, tenant_keys: TenantKeys) -> ToolService:

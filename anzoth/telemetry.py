@@ -155,6 +155,18 @@ class Metrics:
             "Files that are not in their knowledge bases yet, of the whole installation.",
             registry=registry,
         )
+        self._batch_requests = Counter(
+            "anzoth_batch_requests",
+            "Requests of batches that have their answer, by the file in which it stands.",
+            ("outcome",),
+            registry=registry,
+        )
+        self._worked_on_batches = Counter(
+            "anzoth_worked_on_batches",
+            "How often a batch was taken up, by how that ended.",
+            ("outcome",),
+            registry=registry,
+        )
         self._engine_up = Gauge(
             "anzoth_engine_up", "1 while the engine answers.", model, registry=registry
         )
@@ -256,6 +268,14 @@ class Metrics:
 
     def files_waiting(self, num_files: int) -> None:
         self._waiting_files.set(num_files)
+
+    def batch_request(self, outcome: str) -> None:
+        """`completed` or `failed`."""
+        self._of(self._batch_requests, outcome).inc()
+
+    def batch_worked_on(self, outcome: str) -> None:
+        """See `gateway.batches.worker`."""
+        self._of(self._worked_on_batches, outcome).inc()
 
     def engine_up(self, model: str, up: bool) -> None:
         self._engine_up.labels(model).set(up)

@@ -134,8 +134,8 @@ def _problem_with_request(submit: Submit, token_ids: list[int], vocab_size: int)
     least = 1 if submit.sampling.num_prompt_logprobs is None else 0
     if not _is_int(submit.max_tokens) or submit.max_tokens < least:
         return f"max_tokens must be a whole number of at least {least}."
-    if not _is_int(submit.priority) or not -1 <= submit.priority <= 1:
-        return "priority must be -1, 0 or 1."
+    if not _is_int(submit.priority) or not -2 <= submit.priority <= 1:
+        return "priority must be a whole number from -2 to 1."
     timeout_ms = submit.timeout_ms
     if timeout_ms is not None and not (_is_int(timeout_ms) and 1 <= timeout_ms <= MAX_TIMEOUT_MS):
         return f"timeout_ms must be a whole number from 1 to {MAX_TIMEOUT_MS}."

@@ -43,7 +43,7 @@ class FairnessPolicy:
     """A sampled token holds a row for a whole step; prompt tokens share one."""
     priority_tokens: float = 4096.0
     """So much more service may a tenant have had and still go first with a priority request; a
-    flex request waits until others have had so much more."""
+    flex request waits until others have had so much more, one of a batch twice as much."""
     locality_tokens: int = 1024
     """The same for a prefix hit, token for token, up to this many."""
     sparse_tokens: float = 2048.0

@@ -53,7 +53,7 @@ class Sequence:
     constraint: Constraint | None = field(default=None, repr=False)
     """What the output has to follow, as far as the output has come."""
     priority: int = 0
-    """From the request's service tier: -1 flex, 0 default, 1 priority."""
+    """-2 of a batch; else from the request's service tier: -1 flex, 0 default, 1 priority."""
     deadline_s: float | None = None
     """On the clock of `arrival_s`: from here on nobody waits for the answer."""
     tags: frozenset[str] = NO_TAGS

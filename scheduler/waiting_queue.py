@@ -18,7 +18,7 @@ from collections.abc import Iterator, KeysView
 
 from anzoth.scheduler.sequence import Sequence
 
-PATIENCE_S = {-1: 300.0, 0: 30.0, 1: 3.0}
+PATIENCE_S = {-2: 3600.0, -1: 300.0, 0: 30.0, 1: 3.0}
 """By priority: for how long a tenant's own more urgent sequences may pass this one."""
 
 

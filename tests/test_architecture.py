@@ -17,7 +17,7 @@ COMMON = {
     *("anzoth.memory", "anzoth.model_kind", "anzoth.account_config", "anzoth.settings"),
     *("anzoth.price", "anzoth.backend_config", "anzoth.file_config", "anzoth.framing"),
     *("anzoth.index_frames", "anzoth.unix_socket", "anzoth.knowledge_config"),
-    *("anzoth.response_config", "anzoth.tool_config"),
+    *("anzoth.response_config", "anzoth.tool_config", "anzoth.batch_config"),
 }
 MAY_IMPORT = {
     "anzoth.kernels": set(),

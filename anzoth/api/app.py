@@ -26,7 +26,9 @@ from anzoth.api.call import ANY_KEY, Answer, Call, Route, Services
 from anzoth.api.routes import ROUTES, patterns
 from anzoth.errors import AnzothError, BadRequest, UnsupportedMediaType
 from anzoth.gateway import database_errors, keys, shadow
+from anzoth.gateway.batches.patience import can_wait
 from anzoth.gateway.denials import DENIALS
+from anzoth.gateway.principal import Principal
 from anzoth.gateway.usage import UsageRecord
 from anzoth.http import sse
 from anzoth.http.client_address import Network, client_address
@@ -70,8 +72,21 @@ class App:
                 self._router.add(route.method, pattern, route)
 
     async def __call__(self, request: Request) -> Answer:
-        call = Call(request, self._services, shadowed=shadow.watch())
-        endpoint = UNKNOWN_ENDPOINT
+        return await self.serve(Call(request, self._services, shadowed=shadow.watch()))
+
+    def call_of_batch(self, request: Request, principal: Principal) -> Call:
+        """To be served as every request is, but for its key, which was checked already."""
+        return Call(
+            request,
+            self._services,
+            identity=principal,
+            is_of_batch=True,
+            shadowed=shadow.watch(),
+        )
+
+    async def serve(self, call: Call) -> Answer:
+        """Never raises but for cancellation and a client that is gone."""
+        request, endpoint = call.request, UNKNOWN_ENDPOINT
         try:
             if request.method == "OPTIONS" and (
                 allow := self._router.allowed_methods(request.path)
@@ -84,10 +99,10 @@ class App:
             self._finish(call, endpoint, STATUS_CLIENT_CLOSED, None)
             raise
         except Exception as error:  # noqa: BLE001  # the edge: the client gets an answer
-            known = self._known(call, error)
+            call.failure = known = self._known(call, error)
             answer = error_response(known)
             answer.headers += [*call.headers, *self._headers(call)]
-            if known.status in DENIALS:
+            if known.status in DENIALS and not _will_come_again(call):
                 ip = request.peer if call.address is None else str(call.address)
                 self._services.denials.note(known, call.identity, endpoint, ip)
             self._finish(call, endpoint, known.status, known)
@@ -100,7 +115,8 @@ class App:
 
     async def _answer(self, call: Call, route: Route) -> Answer:
         call.address = client_address(call.request, self._trusted_proxies)
-        await authentication.identify(call, route)
+        if not call.is_of_batch:
+            await authentication.identify(call, route)
         if route.scope is not None:
             self._admit(call, route, route.scope)
         if route.inference:
@@ -119,7 +135,9 @@ class App:
         """
         principal = call.principal
         if route.inference:
-            call.usage = UsageRecord(call.request.request_id, principal, route.pattern)
+            call.usage = UsageRecord(
+                call.request.request_id, principal, route.pattern, batch=call.is_of_batch
+            )
         principal.require_address(call.address)
         principal.require_endpoint(route.pattern)
         if scope != ANY_KEY:
@@ -187,7 +205,7 @@ class App:
         for rule in call.shadowed:
             self._services.metrics.refused(rule, in_shadow=True)
         usage = call.usage
-        if usage is None:
+        if usage is None or _will_come_again(call):
             return
         usage.status = status
         usage.duration_ms = int(duration_s * 1000)
@@ -206,6 +224,13 @@ class App:
         if call.identity is not None and (until := call.identity.rotating_until) is not None:
             headers.append(("x-anzoth-key-rotating", f"{until:%Y-%m-%dT%H:%M:%SZ}"))
         return headers
+
+
+def _will_come_again(call: Call) -> bool:
+    """Whether it was refused, no engine was asked, and its batch waits: such a request has not
+    ended, and leaves no record of its own however often it has to wait."""
+    refused = call.is_of_batch and call.failure is not None and can_wait(call.failure)
+    return refused and (call.usage is None or call.usage.entry is None)
 
 
 def _media_type(content_type: str) -> str:

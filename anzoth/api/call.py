@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from anzoth.api.requests import Options
-from anzoth.errors import InvalidValue
+from anzoth.errors import AnzothError, InvalidValue
 from anzoth.gateway.accounts.service import Accounts
 from anzoth.gateway.accounts.sessions import Session
 from anzoth.gateway.alias_directory import AliasDirectory
@@ -22,6 +22,7 @@ from anzoth.gateway.aliases import Aliases
 from anzoth.gateway.audit_reader import AuditReader
 from anzoth.gateway.auth import Authenticator
 from anzoth.gateway.backends import Backends
+from anzoth.gateway.batches.batches import Batches
 from anzoth.gateway.denials import Denials
 from anzoth.gateway.embedding import Embedder
 from anzoth.gateway.files import Files
@@ -88,6 +89,7 @@ class Services:
     grounding: Grounding
     rerankers: Rerankers
     responses: StoredResponses
+    batches: Batches
     tools: ToolService
 
 
@@ -111,6 +113,10 @@ class Call:
     """Where it comes from; None: unknown, as over a Unix socket."""
     reservation: Reservation | None = None
     """None until the request met its limits; no inference route may answer without."""
+    is_of_batch: bool = False
+    """Nobody waits for it; `identity` is then known from the beginning."""
+    failure: AnzothError | None = None
+    """What it ended with, where that was not an answer of its handler's."""
     shadowed: list[str] = field(default_factory=list)
     """Rules that are only watched and would have refused it (see `shadow`)."""
 

@@ -114,7 +114,7 @@ async def begin(
     options = request.options
     hello = must_generate(model).engine.require_ready()  # before work that would be for nothing
     make_parser = _parser_of_calls(model, request.tools)
-    tier = served_tier(options.service_tier, call.principal)
+    tier = served_tier(options.service_tier, call.principal, is_of_batch=call.is_of_batch)
     making = _Making(
         model, request, _laying(call, model), retrieved, hello.max_model_tokens, extras_of
     )

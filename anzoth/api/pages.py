@@ -18,8 +18,8 @@ from anzoth.gateway.knowledge.listing import ListRequest, Page
 
 T = TypeVar("T")
 
-_DEFAULT_LIMIT = 20
-_MAX_LIMIT = 100
+DEFAULT_LIMIT = 20
+MAX_LIMIT = 100
 
 
 @dataclass(slots=True, frozen=True)
@@ -37,7 +37,7 @@ class PageRequest:
 
 def page_request(query: Query) -> PageRequest:
     """Raises InvalidValue."""
-    limit = query.integer("limit", 1, _MAX_LIMIT) or _DEFAULT_LIMIT
+    limit = query.integer("limit", 1, MAX_LIMIT) or DEFAULT_LIMIT
     after = query.text("after")
     try:
         return PageRequest(None if after is None else UUID(after), limit)
@@ -55,7 +55,7 @@ def page(
 def list_request(query: Query) -> ListRequest:
     """For lists that can also be read backwards. Raises InvalidValue."""
     return ListRequest(
-        query.integer("limit", 1, _MAX_LIMIT) or _DEFAULT_LIMIT,
+        query.integer("limit", 1, MAX_LIMIT) or DEFAULT_LIMIT,
         query.one_of("order", ("asc", "desc")) == "asc",
         _cursor(query, "after"),
         _cursor(query, "before"),

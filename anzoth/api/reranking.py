@@ -84,6 +84,7 @@ def _counted(call: Call) -> Score:
             target=model.target,
             price=model.price,
             status=_ABANDONED,
+            batch=call.is_of_batch,
         )
         began_s = time.monotonic()
         try:

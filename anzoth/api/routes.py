@@ -12,6 +12,7 @@ from __future__ import annotations
 from anzoth.api import (
     audit_logs,
     auth,
+    batches,
     chat,
     completions,
     embeddings,
@@ -48,10 +49,12 @@ STORES = V1 + "/vector_stores"
 STORE = STORES + "/{vector_store_id}"
 STORE_FILES = STORE + "/files"
 STORE_FILE = STORE_FILES + "/{file_id}"
-BATCHES = STORE + "/file_batches"
-BATCH = BATCHES + "/{batch_id}"
 TOOL_SERVERS = V1 + "/tool_servers"
 TOOL_SERVER = TOOL_SERVERS + "/{tool_server_id}"
+STORE_BATCHES = STORE + "/file_batches"
+STORE_BATCH = STORE_BATCHES + "/{batch_id}"
+BATCHES = V1 + "/batches"
+BATCH = BATCHES + "/{id}"
 AUTH = V1 + "/auth"
 USERS = V1 + "/organization/users"
 ALIASES = V1 + "/organization/model_aliases"
@@ -115,10 +118,16 @@ ROUTES: tuple[Route, ...] = (
     Route("POST", STORE_FILE, "vector_stores:write", vector_store_files.modify, takes_body=True),
     Route("DELETE", STORE_FILE, "vector_stores:write", vector_store_files.delete),
     Route("GET", STORE_FILE + "/content", "vector_stores:read", vector_store_files.content),
-    Route("POST", BATCHES, "vector_stores:write", vector_store_batches.create, takes_body=True),
-    Route("GET", BATCH, "vector_stores:read", vector_store_batches.retrieve),
-    Route("GET", BATCH + "/files", "vector_stores:read", vector_store_batches.list_files),
-    Route("POST", BATCH + "/cancel", "vector_stores:write", vector_store_batches.cancel),
+    Route(
+        "POST", STORE_BATCHES, "vector_stores:write", vector_store_batches.create, takes_body=True
+    ),
+    Route("GET", STORE_BATCH, "vector_stores:read", vector_store_batches.retrieve),
+    Route("GET", STORE_BATCH + "/files", "vector_stores:read", vector_store_batches.list_files),
+    Route("POST", STORE_BATCH + "/cancel", "vector_stores:write", vector_store_batches.cancel),
+    Route("GET", BATCHES, "batches:read", batches.list_all),
+    Route("POST", BATCHES, "batches:write", batches.create, takes_body=True),
+    Route("GET", BATCH, "batches:read", batches.retrieve),
+    Route("POST", BATCH + "/cancel", "batches:write", batches.cancel),
     Route("GET", V1 + "/organization/audit_logs", "audit:read", audit_logs.list_all),
     Route("POST", AUTH + "/bootstrap", None, auth.bootstrap, takes_body=True),
     Route("POST", AUTH + "/sign-up", None, auth.sign_up, takes_body=True),

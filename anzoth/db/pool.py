@@ -197,6 +197,14 @@ class Database:
             yield connection
 
     @contextlib.asynccontextmanager
+    async def open_batches(self) -> AsyncIterator[Connection]:
+        """A transaction that sees on which batches of all tenants there is something to do, and
+        nothing else until it names the tenant of one of them (`act_in_tenant`). Raises
+        DatabaseDown."""
+        async with self._transaction("set_batches", "on") as connection:
+            yield connection
+
+    @contextlib.asynccontextmanager
     async def _transaction(self, setting: str, value: str) -> AsyncIterator[Connection]:
         with translated_errors():
             async with (
@@ -220,7 +228,7 @@ async def act_in_tenant(connection: Connection, tenant_id: uuid.UUID) -> None:
     """From here on the transaction also sees and writes the rows of this tenant.
 
     Only for a tenant that the user was found to belong to, was invited into, or is making; or whose
-    file or store is outdated, or waits to be read.
+    file or store is outdated, or waits to be read; or whose batch is open.
     """
     await connection.execute(statements.load()["set_tenant"], str(tenant_id))
 

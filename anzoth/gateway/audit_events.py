@@ -81,6 +81,8 @@ EVENTS: Mapping[str, Payload] = {
     "vector_store.file_added": "data",
     "vector_store.file_removed": "flat",
     "response.deleted": "flat",
+    "batch.created": "data",
+    "batch.cancelled": "flat",
     "tool.created": "data",
     "tool.updated": "changes_requested",
     "tool.deleted": "flat",

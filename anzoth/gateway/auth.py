@@ -30,7 +30,7 @@ from anzoth.db.errors import DatabaseDown
 from anzoth.db.listen import listen
 from anzoth.db.pool import Database
 from anzoth.db.store import key_rows, limit_rows
-from anzoth.errors import DatabaseUnavailable, MissingApiKey, Unauthorized
+from anzoth.errors import DatabaseUnavailable, KeyRevoked, MissingApiKey, Unauthorized
 from anzoth.gateway import keys
 from anzoth.gateway.keys import Key, Pepper
 from anzoth.gateway.limit_rules import LIMIT_NAMES, Level, LimitRule, Limits
@@ -101,6 +101,22 @@ class Authenticator:
         if entry is None:
             entry = await self._read(key.kid)
         return self._check(key, entry, address)
+
+    async def of_key(self, tenant: TenantHandle, key_id: uuid.UUID) -> Principal:
+        """The principal of a key that asked for something earlier which is done now, as the key is
+        now; so without its secret.
+
+        Raises KeyRevoked unless a request with it would be served, DatabaseUnavailable, and
+        DatabaseDown.
+        """
+        async with self._database.tenant(tenant) as connection:
+            kid = await key_rows.find_kid(connection, tenant.id, key_id)
+        if kid is not None:
+            entry = self._fresh(kid) or await self._read(kid)
+            row, principal = entry.row, entry.principal
+            if row is not None and principal is not None and self._is_valid(row, kid):
+                return principal
+        raise KeyRevoked("The API key was revoked, or has expired.")
 
     async def run(self) -> None:
         """Hears of changed keys and writes down when keys were used, until cancelled."""

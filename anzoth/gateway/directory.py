@@ -48,6 +48,7 @@ DEFAULT_SCOPES = (
     # As OpenAI's ordinary keys can: its SDKs' users expect it.
     *("files:read", "files:write"),
     *("vector_stores:read", "vector_stores:write", "vector_stores:search"),
+    *("batches:read", "batches:write"),
 )
 DEFAULT_TENANT = "default"
 DEFAULT_PROJECT = "default"

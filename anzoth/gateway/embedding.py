@@ -110,6 +110,7 @@ class Embedder:
                 second_at=request.second_at,
                 tenant=principal.tenant,
                 key_id=principal.key_id,
+                background=usage.batch,
             )
             await self._ledger.begun(usage)
         except asyncio.CancelledError:

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from uuid import UUID
@@ -34,6 +34,8 @@ from anzoth.gateway.tenant_crypt import Label, TenantCipher, TenantKeys
 RECEIVE_S = 3600
 """How long a file may take to come in; what is not whole by then is deleted."""
 _INLINE_ROWS = 100
+
+Before = Callable[[Connection, str], Awaitable[None]]
 
 
 @dataclass(slots=True, frozen=True)
@@ -97,10 +99,14 @@ class Files:
         self.transfers = FileTransfers(config.max_transfers, config.tenant_transfers)
         self.cleanup = FileCleanup(database)
 
-    async def begin(self, owner: FileOwner, announced_bytes: int = 0) -> IncomingFile:
+    async def begin(
+        self, owner: FileOwner, announced_bytes: int = 0, *, max_mib: int | None = None
+    ) -> IncomingFile:
         """A file that comes in at once, of about `announced_bytes` or more. Nothing is stored
-        before its first piece is."""
-        return IncomingFile(self, owner, await self.keys.cipher(owner.tenant), announced_bytes)
+        before its first piece is. `max_mib=None`: as large as a file may be that is sent."""
+        cipher = await self.keys.cipher(owner.tenant)
+        max_bytes = (max_mib or self.config.max_file_mib) * MIB
+        return IncomingFile(self, owner, cipher, announced_bytes, max_bytes)
 
     async def get(self, owner: FileOwner, id: str) -> FileView:
         """Raises NotFound."""
@@ -160,15 +166,19 @@ class IncomingFile:
     """`write` what comes, then `complete`; or `abandon`, which may be called in any case."""
 
     def __init__(
-        self, files: Files, owner: FileOwner, cipher: TenantCipher, announced_bytes: int
+        self,
+        files: Files,
+        owner: FileOwner,
+        cipher: TenantCipher,
+        announced_bytes: int,
+        max_bytes: int,
     ) -> None:
         self._files = files
         self._owner = owner
         self._cipher = cipher
         self._id = new_id("file-")
         self._is_complete = False
-        config = files.config
-        room = Room(config.max_file_mib * MIB, config.tenant_mib * MIB)
+        room = Room(max_bytes, files.config.tenant_mib * MIB)
         self._writer = PieceWriter(
             *(files.connections, cipher, self._id, 0, room, self._ensure_row),
             announced_bytes=min(announced_bytes, room.max_bytes),
@@ -178,11 +188,20 @@ class IncomingFile:
         """Raises PayloadTooLarge, StorageFull and DatabaseDown."""
         await self._writer.write(data)
 
-    async def complete(self, request: FileRequest) -> FileView:
-        """Raises InvalidValue for an empty file, and what `write` raises."""
+    async def complete(self, request: FileRequest, before: Before | None = None) -> FileView:
+        """Raises InvalidValue for an empty file, and what `write` raises.
+
+        `before` is done in the transaction that makes it a file, with its id: both happen, or none.
+        """
         if not self._writer.num_bytes:
             raise InvalidValue("The file is empty.", param="file")
-        row = await self._writer.finish(lambda connection: self._receive(connection, request))
+
+        async def receive(connection: Connection) -> FileRow:
+            if before is not None:
+                await before(connection, self._id)
+            return await self._receive(connection, request)
+
+        row = await self._writer.finish(receive)
         self._is_complete = True
         return view(self._cipher, row)
 

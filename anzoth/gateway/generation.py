@@ -35,7 +35,7 @@ from anzoth.gateway.models import ServedModel
 from anzoth.gateway.output_budget import OutputBudget
 from anzoth.gateway.output_estimates import OutputEstimates
 from anzoth.gateway.principal import Principal
-from anzoth.gateway.service_tiers import ENGINE_PRIORITIES
+from anzoth.gateway.service_tiers import engine_priority
 from anzoth.gateway.usage import UsageRecord
 from anzoth.telemetry import Metrics
 from anzoth.text.detokenizer import Detokenizer
@@ -124,7 +124,7 @@ class Generation:
                         tenant=principal.tenant,
                         key_id=principal.key_id,
                         tags=self._request.tags,
-                        priority=ENGINE_PRIORITIES[self._request.tier],
+                        priority=engine_priority(self._request.tier, is_of_batch=self._usage.batch),
                         timeout_ms=self._left_ms(),
                     )
                 )

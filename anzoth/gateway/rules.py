@@ -103,6 +103,10 @@ RULES: Mapping[str, Rule] = {
     "tools.full": Rule(
         "The tenant has as many tool servers as are allowed.", "Delete what is not needed."
     ),
+    "batches.unfinished": Rule(
+        "The tenant has as many unfinished batches as are allowed.",
+        "Wait until one is done, cancel one, or have the operator raise [batches] in the settings.",
+    ),
     "files.transfers": Rule(
         "Too many files of the tenant are sent or fetched at the same time.",
         "Retry when one of them is done.",

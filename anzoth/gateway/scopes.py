@@ -31,6 +31,8 @@ INFERENCE_SCOPES = (
     "vector_stores:read",
     "vector_stores:write",
     "vector_stores:search",
+    "batches:read",
+    "batches:write",
     PRIORITY_SCOPE,
     "all",
 )

@@ -17,11 +17,20 @@ DEFAULT_TIER = "default"
 
 ENGINE_PRIORITIES = {"flex": -1, DEFAULT_TIER: 0, "priority": 1}
 """`Submit.priority` of each tier there is."""
+BATCH_PRIORITY = -2
+"""Of a batch's requests: below every tier, because somebody may wait for any other."""
 
 
-def served_tier(asked: str | None, principal: Principal) -> str:
+def engine_priority(tier: str, *, is_of_batch: bool) -> int:
+    return BATCH_PRIORITY if is_of_batch else ENGINE_PRIORITIES[tier]
+
+
+def served_tier(asked: str | None, principal: Principal, *, is_of_batch: bool = False) -> str:
     """The tier for a request that asks for `asked`. There are no others than those above: `auto`,
-    and tiers of contracts that this server does not know, mean the default."""
+    and tiers of contracts that this server does not know, mean the default; so does what a batch
+    asks for."""
+    if is_of_batch:
+        return DEFAULT_TIER
     if asked == "flex" or (asked == "priority" and principal.has_scope(PRIORITY_SCOPE)):
         return asked
     return DEFAULT_TIER

@@ -52,12 +52,13 @@ class Kind(StrEnum):
     RESPONSE = "response"
     ITEM = "response item"
     TOOL_SERVER = "tool server"
+    REQUEST_BATCH = "batch"
 
 
 OF_PROJECTS = frozenset(
     (
         *(Kind.FILE, Kind.OTHER_FILE, Kind.UPLOAD, Kind.PART, Kind.STORE, Kind.BATCH),
-        *(Kind.RESPONSE, Kind.ITEM),
+        *(Kind.RESPONSE, Kind.ITEM, Kind.REQUEST_BATCH),
     )
 )
 """What a project has for itself, and keys of the tenant's other projects do not see."""
@@ -379,6 +380,30 @@ async def _tool_server(planter: Planter, owner: Owner) -> None:
     owner.ids[Kind.TOOL_SERVER] = made["id"]
 
 
+async def _request_batch(planter: Planter, owner: Owner) -> None:
+    """Of one request that no model answers: so it ends wherever nothing is served."""
+    line = {
+        "custom_id": owner.canaries.document,
+        "method": "POST",
+        "url": "/v1/embeddings",
+        "body": {"model": "of nobody", "input": owner.canaries.document},
+    }
+    form = {"purpose": "batch"}
+    file = Content(file=("file", "batch.jsonl", orjson.dumps(line)), form=form)
+    body = {
+        "input_file_id": (await planter.make(owner.infers, "POST", "/v1/files", file))["id"],
+        "endpoint": "/v1/embeddings",
+        "completion_window": "24h",
+        "metadata": {"about": owner.canaries.document},
+    }
+    made = await planter.make(owner.infers, "POST", "/v1/batches", Content(body))
+    owner.ids[Kind.REQUEST_BATCH] = made["id"]
+    await planter.until(
+        *(owner.infers, f"/v1/batches/{made['id']}", _is_completed),
+        "a batch of requests was not answered",
+    )
+
+
 async def _event(planter: Planter, owner: Owner) -> None:
     listed = await planter.make(owner.manages, "GET", "/v1/organization/audit_logs")
     owner.ids[Kind.EVENT] = listed["data"][0]["id"]
@@ -388,7 +413,7 @@ def _is_completed(answer: Answer) -> bool:
     """Raises CannotPlant for what will never be."""
     status: Mapping[str, Any] = orjson.loads(answer.body) if answer.is_success else {}
     if status.get("status") in ("failed", "cancelled") or answer.status == 404:
-        raise CannotPlant(f"a document could not be read: {answer.body.decode()[:300]}")
+        raise CannotPlant(f"it did not come to its end: {answer.body.decode()[:300]}")
     return status.get("status") == "completed"
 
 
@@ -417,5 +442,6 @@ STEPS = (
     Step((Kind.BATCH,), ("POST", f"{_STORE}/file_batches"), _batch, needs=Kind.STORE),
     Step((Kind.RESPONSE, Kind.ITEM), ("POST", "/v1/responses"), _response),
     Step((Kind.TOOL_SERVER,), ("POST", "/v1/tool_servers"), _tool_server),
+    Step((Kind.REQUEST_BATCH,), ("POST", "/v1/batches"), _request_batch),
     Step((Kind.EVENT,), ("GET", f"{_ORGANIZATION}/audit_logs"), _event),
 )

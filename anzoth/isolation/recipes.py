@@ -61,6 +61,8 @@ NAMED_ID: Mapping[str, Kind] = {
     "/v1/auth/sessions/{id}": Kind.SESSION,
     "/v1/requests/{id}": Kind.REQUEST,
     f"{_ALIASES}/{{id}}": Kind.ALIAS,
+    "/v1/batches/{id}": Kind.REQUEST_BATCH,
+    "/v1/batches/{id}/cancel": Kind.REQUEST_BATCH,
 }
 """Of parameters that are called `id`, by the route's pattern."""
 
@@ -132,6 +134,7 @@ _BARE = frozenset(
     {
         ("POST", f"{_UPLOAD}/cancel"),
         ("POST", f"{_PROJECT}/archive"),
+        ("POST", "/v1/batches/{id}/cancel"),
         ("POST", f"{_STORE}/file_batches/{{batch_id}}/cancel"),
         ("POST", f"{_TOOL_SERVER}/refresh"),
     }
@@ -162,6 +165,7 @@ LISTS: Mapping[Key, List] = {
     ("GET", _ALIASES): List(of=Kind.ALIAS),
     ("GET", "/v1/files"): List(also=_UP),
     ("GET", "/v1/vector_stores"): List(of=Kind.STORE, also=_UP),
+    ("GET", "/v1/batches"): List(of=Kind.REQUEST_BATCH),
     ("GET", f"{_STORE}/files"): List(also=_UP),
     ("GET", _ITEMS): List(also=_UP),
     ("GET", f"{_STORE}/file_batches/{{batch_id}}/files"): List(also=_UP),
@@ -245,6 +249,7 @@ REFERENCES = (
             ("/v1/files", Kind.FILE),
             ("/v1/vector_stores", Kind.STORE),
             (f"{_STORE}/files", Kind.FILE),
+            ("/v1/batches", Kind.REQUEST_BATCH),
             (_ITEMS, Kind.ITEM),
             (f"{_STORE}/file_batches/{{batch_id}}/files", Kind.OTHER_FILE),
             (f"{_ORGANIZATION}/users", Kind.USER),
@@ -320,6 +325,11 @@ REFERENCES = (
         )
     ),
     Reference(("POST", "/v1/vector_stores"), Kind.FILE, _of_body(file_ids=[_ID])),
+    Reference(
+        ("POST", "/v1/batches"),
+        Kind.FILE,
+        _of_body(input_file_id=_ID, endpoint="/v1/embeddings", completion_window="24h"),
+    ),
     Reference(("POST", f"{_STORE}/files"), Kind.FILE, _of_body(file_id=_ID)),
     Reference(("POST", f"{_STORE}/file_batches"), Kind.FILE, _of_body(file_ids=[_ID])),
     Reference(("POST", f"{_STORE}/file_batches"), Kind.FILE, _of_body(files=[{"file_id": _ID}])),

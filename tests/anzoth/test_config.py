@@ -355,3 +355,11 @@ def test_there_is_room_for_the_largest_response_twice(tmp_path: Path) -> None:
     for name, value in (("TENANT_MIB", "15"), ("MAX_KIB", "0")):
         with pytest.raises(ConfigError, match=name.lower()):
             config.load(file, {}, {f"ANZOTH_RESPONSES_{name}": value})
+
+
+def test_a_gateway_must_be_able_to_answer_a_batch(tmp_path: Path) -> None:
+    file = written(tmp_path, "[batches]\nconcurrency = 2\nmax_requests = 10\n")
+    batches = config.load(file, {}, {"ANZOTH_BATCHES_MAX_MIB": "3"}).batches
+    assert (batches.concurrency, batches.max_requests, batches.max_mib) == (2, 10, 3)
+    with pytest.raises(ConfigError, match="concurrency is 0"):
+        config.load(file, {}, {"ANZOTH_BATCHES_CONCURRENCY": "0"})

@@ -22,6 +22,7 @@ import canary_places
 import httpx2
 import pytest
 from canaries import MIN_PART, Canaries
+from canary_batches import batches_come_and_go
 from canary_drive import (
     CANNOT_SUCCEED_HERE,
     aliases,
@@ -81,6 +82,7 @@ def drive(world: World) -> None:
     files_come_and_go(world, known)
     stores_come_and_go(world, known)
     tool_servers_come_and_go(world, known)
+    batches_come_and_go(world, known)
     manage_organization(world, known.manages.text)
     limits_are_met(world, known)
     operators_type(world, known)

@@ -38,7 +38,7 @@ def refuse_sampling(**values: Any) -> tuple[str, str] | None:
         ({"max_tokens": 1.5}, "max_tokens"),
         ({"cache_salt": ""}, "cache_salt"),
         ({"priority": 2}, "priority"),
-        ({"priority": -2}, "priority"),
+        ({"priority": -3}, "priority"),
         ({"priority": True}, "priority"),
         ({"timeout_ms": 0}, "timeout_ms"),
         ({"timeout_ms": 86_400_001}, "timeout_ms"),

@@ -50,11 +50,11 @@ def test_each_tenant_has_a_lane_in_the_order_of_arrival() -> None:
     assert set(queue.tenants) == {"a", "b"}
 
 
-def test_priority_goes_before_default_and_flex_after_it() -> None:
+def test_priority_goes_before_default_flex_after_it_and_a_batch_behind_all() -> None:
     queue = WaitingQueue()
-    for request, priority in enumerate([-1, 0, 1, 0]):
+    for request, priority in enumerate([-1, 0, 1, 0, -2]):
         queue.add(make_sequence(request, priority=priority, arrival_s=float(request)))
-    assert lane(queue) == [2, 1, 3, 0]
+    assert lane(queue) == [2, 1, 3, 0, 4]
     first, oldest = queue.first("a"), queue.oldest
     assert first is not None
     assert oldest is not None

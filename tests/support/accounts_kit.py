@@ -25,6 +25,7 @@ from registry_kit import SaidByServers
 from anzoth.account_config import AccountsConfig, OidcConfig
 from anzoth.api.app import App
 from anzoth.api.call import Services
+from anzoth.batch_config import BatchesConfig
 from anzoth.config import UsageConfig
 from anzoth.db.pool import Database
 from anzoth.file_config import FilesConfig
@@ -38,6 +39,7 @@ from anzoth.gateway.aliases import Aliases
 from anzoth.gateway.audit_reader import AuditReader
 from anzoth.gateway.auth import Authenticator
 from anzoth.gateway.backends import Backends
+from anzoth.gateway.batches.batches import Batches
 from anzoth.gateway.embedding import Embedder
 from anzoth.gateway.files import Files
 from anzoth.gateway.generation import Generator
@@ -301,6 +303,7 @@ async def running_site(
         searcher=searcher,
         grounding=Grounding(searcher),
         rerankers=Rerankers(models, Aliases(database, dsn), None),
+        batches=Batches(files, BatchesConfig()),
         responses=StoredResponses(database, files.keys, ResponsesConfig()),
         tools=tools_service.build(
             *(database, dsn, files.keys, ToolsConfig()), lambda on_listed: SaidByServers()

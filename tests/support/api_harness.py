@@ -36,6 +36,7 @@ from anzoth.account_config import AccountsConfig
 from anzoth.api.app import App
 from anzoth.api.call import Services
 from anzoth.backend_config import BackendConfig
+from anzoth.batch_config import BatchesConfig
 from anzoth.config import UsageConfig
 from anzoth.db.pool import Database
 from anzoth.file_config import FilesConfig
@@ -44,6 +45,7 @@ from anzoth.gateway.accounts import service as accounts_service
 from anzoth.gateway.alias_directory import AliasDirectory
 from anzoth.gateway.audit_reader import AuditReader
 from anzoth.gateway.backends import Backend, Backends
+from anzoth.gateway.batches.batches import Batches
 from anzoth.gateway.embedding import Embedder
 from anzoth.gateway.engine_client import EngineClient
 from anzoth.gateway.files import Files
@@ -215,6 +217,7 @@ async def running_api(
     gateway: UUID = UUID(int=7),  # noqa: B008  # immutable
     searcher: Searches | None = None,
     tool_servers: SaidByServers | None = None,
+    batch_config: BatchesConfig | None = None,
 ) -> AsyncIterator[Api]:
     """An API whose engine is ready. `database`: for what reads one. `price`: the model's.
     `retriever`: the socket of one. `searcher`: what chats are answered from instead.
@@ -271,6 +274,7 @@ async def running_api(
             *(stored_in, "", tenant_keys, ToolsConfig()),
             lambda on_listed: tool_servers or SaidByServers(),
         ),
+        batches=Batches(files, batch_config or BatchesConfig()),
     )
     peer = EnginePeer(socket, script or (lambda submit, prompt, choice: []), hello)
     api = Api(

@@ -16,7 +16,7 @@ from principals import make_principal
 from anzoth.db.errors import DatabaseDown
 from anzoth.db.pool import Connection, Database
 from anzoth.db.store.usage_rows import RequestRow
-from anzoth.errors import AnzothError, Unauthorized
+from anzoth.errors import AnzothError, KeyRevoked, Unauthorized
 from anzoth.gateway.aliases import Alias, Aliases, Target
 from anzoth.gateway.auth import Authenticator
 from anzoth.gateway.denials import Denials
@@ -45,6 +45,12 @@ class KnownKeys(Authenticator):
             return self.principals[(authorization or "").removeprefix("Bearer ")]
         except KeyError:
             raise Unauthorized() from None
+
+    async def of_key(self, tenant: TenantHandle, key_id: UUID) -> Principal:
+        for principal in self.principals.values():
+            if (principal.tenant.id, principal.key_id) == (tenant.id, key_id):
+                return principal
+        raise KeyRevoked()
 
 
 class NoDatabase(Database):

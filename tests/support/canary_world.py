@@ -154,6 +154,8 @@ class World:
             may_hold |= {"alias prompt"}
         if reply.status_code < 400 and reply.url.path == "/v1/files":
             may_hold |= {"file name", "file name, as stored"}  # all of these keys' project
+        if reply.status_code < 400 and reply.url.path.startswith("/v1/batches"):
+            may_hold |= {"batch metadata"}  # likewise
         if reply.status_code < 400 and reply.url.path.startswith("/v1/responses"):
             may_hold |= TEXTS | SAID  # it shows whoever asks what it was asked
         if reply.status_code < 400 and reply.url.path in _INFERENCE:

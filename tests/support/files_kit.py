@@ -21,6 +21,7 @@ from api_harness import Api, running_api
 from engine_peer import HELLO
 from principals import make_principal
 
+from anzoth.batch_config import BatchesConfig
 from anzoth.config import HttpConfig
 from anzoth.db import pool
 from anzoth.db.pool import Database
@@ -141,6 +142,7 @@ async def serving(
     hello: Hello = HELLO,
     knowledge_config: KnowledgeConfig | None = None,
     retriever: Path | None = None,
+    batch_config: BatchesConfig | None = None,
     **settings: Any,
 ) -> AsyncIterator[FileServer]:
     """`hello`: of the checkpoint's engine; `retriever`: the socket of one; `settings`: of
@@ -156,6 +158,7 @@ async def serving(
             database=database,
             file_config=FilesConfig(**settings),
             knowledge_config=knowledge_config,
+            batch_config=batch_config,
         ) as api:
             api.keys.principals = {"good": one, "foreign": two}
             http = HttpServer(api.app, HttpConfig())
@@ -201,6 +204,7 @@ async def as_owner(dsn: str, statement: str) -> None:
         tables = (
             *("files", "file_parts", "file_sums", "uploads"),
             *("vector_stores", "vector_store_files", "file_batches", "chunks", "gone_files"),
+            *("batches", "batch_answers"),
         )
         for table in tables:
             await connection.execute(f"ALTER TABLE anzoth.{table} NO FORCE ROW LEVEL SECURITY")

@@ -13,6 +13,9 @@ FROM anzoth.api_keys AS k
 JOIN anzoth.tenants AS t ON t.id = k.tenant_id
 WHERE k.kid = $1 OR k.predecessor_kid = $1;
 
+-- name: find_kid
+SELECT kid FROM anzoth.api_keys WHERE tenant_id = $1 AND id = $2;
+
 -- name: touch_keys
 -- last_used_at never goes back, whatever order the gateways' batches arrive in.
 UPDATE anzoth.api_keys AS k

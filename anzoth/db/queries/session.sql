@@ -64,3 +64,7 @@ SELECT set_config('app.outdated_responses', $1, true);
 -- name: set_snapshot
 -- For this transaction only: all of its statements see the same rows, and none writes.
 SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY;
+
+-- name: set_batches
+-- For this transaction only: batches on which there is something to do are seen, of all tenants.
+SELECT set_config('app.batches', $1, true);

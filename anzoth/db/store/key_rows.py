@@ -225,6 +225,11 @@ async def find_key(connection: Connection, kid: str) -> KeyRow | None:
     return None if row is None else KeyRow(**row)
 
 
+async def find_kid(connection: Connection, tenant_id: uuid.UUID, key_id: uuid.UUID) -> str | None:
+    """Which it is found by now: a rotation gives a key another one."""
+    return await connection.fetchval(statements.load()["find_kid"], tenant_id, key_id)
+
+
 async def touch_keys(connection: Connection, used: Mapping[uuid.UUID, KeyUse]) -> None:
     uses = used.values()
     await connection.execute(

@@ -1,13 +1,8 @@
 """Which file is read into a vector store next, by whom, and for how long is it nobody else's?
 
-Tenants take turns: of each that has files waiting one is read, then it is the next one's turn, so
-that ten thousand files of one tenant do not hold up a single one of another. Within a tenant those
-that have waited longest come first.
-
-A claim lasts a minute and is renewed while its file is worked on. When a gateway dies, others take
-its files up after that minute, and it takes them up itself at once when it starts again. Whatever
-is written for a file is written in a transaction that holds its claim: whoever has lost it changes
-nothing any more.
+Tenants take turns, and a claim lasts a minute and is renewed while its file is worked on (see
+`claimed_work`). Within a tenant those files that have waited longest come first. A gateway that is
+started again takes up its own at once.
 
 Does not know: how a file is read.
 """
@@ -21,16 +16,12 @@ from collections.abc import AsyncIterator, Collection, Sequence
 from anzoth.db.pool import Connection, Database, act_in_tenant
 from anzoth.db.store import ingestion_rows
 from anzoth.db.store.ingestion_rows import ChunkSums, ClaimRow
+from anzoth.gateway.claimed_work import LEASE_S, ClaimLost, Turns, handle_of
 from anzoth.gateway.keys import Pepper
 from anzoth.gateway.principal import TenantHandle
 
-LEASE_S = 60.0
 _MAX_DELETED = 1_000
 """Chunks in one transaction."""
-
-
-class ClaimLost(Exception):
-    """The file was cancelled, taken out of its store or claimed by another gateway."""
 
 
 class Claims:
@@ -41,29 +32,15 @@ class Claims:
         self._database = database
         self._gateway = gateway
         self._pepper = pepper
-        self._turn = uuid.UUID(int=0)
-        """The tenant whose file was claimed last."""
+        self._turns = Turns(database.ingestion, ingestion_rows.next_waiting_tenant)
 
     async def try_next(self, models: Sequence[str]) -> ClaimRow | None:
         """A file whose vectors one of `models` makes. None: nobody has one. Raises DatabaseDown."""
-        began_at = self._turn
-        is_second_round = False
-        while True:
-            async with self._database.ingestion() as connection:
-                tenant_id = await ingestion_rows.next_waiting_tenant(connection, self._turn)
-                if tenant_id is None or (is_second_round and tenant_id > began_at):
-                    self._turn = uuid.UUID(int=0)
-                    if is_second_round:
-                        return None
-                    is_second_round = True
-                    continue
-                self._turn = tenant_id
-                await act_in_tenant(connection, tenant_id)
-                claim = await ingestion_rows.try_claim_file(
-                    *(connection, tenant_id, self._gateway, LEASE_S, models)
-                )
-            if claim is not None:
-                return claim
+        return await self._turns.try_next(
+            lambda connection, tenant_id: ingestion_rows.try_claim_file(
+                *(connection, tenant_id, self._gateway, LEASE_S, models)
+            )
+        )
 
     async def take_up_own(self, running: Collection[tuple[uuid.UUID, str, str]]) -> None:
         """Files that this gateway claimed before it died, or lost the database, may be claimed
@@ -86,15 +63,8 @@ class Claims:
             return await ingestion_rows.count_waiting_files(connection)
 
     def handle_of(self, claim: ClaimRow) -> TenantHandle:
-        """The tenant for which a claimed file is read.
-
-        A handle is proof of authentication, and here nobody has authenticated: it is made because
-        the row that was claimed could only be written in a transaction of that tenant, by a request
-        that was. It stands for what that request asked for, this file in this store, and for no
-        more; this is the only place where work without a request gets one.
-        """
-        salt = self._pepper.cache_salt(claim.tenant_id)
-        return TenantHandle(claim.tenant_id, claim.tenant_name, salt)
+        """The tenant for which a claimed file is read."""
+        return handle_of(self._pepper, claim.tenant_id, claim.tenant_name)
 
     # --- of one claim: each raises DatabaseDown, and ClaimLost ---------------------------------
 

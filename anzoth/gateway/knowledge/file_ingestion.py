@@ -24,10 +24,11 @@ from anzoth.db.store import ingestion_rows
 from anzoth.db.store.chunk_rows import ChunkRow
 from anzoth.db.store.ingestion_rows import ChunkSums, ClaimRow, StoredChunk
 from anzoth.gateway import audit
+from anzoth.gateway.claimed_work import ClaimLost
 from anzoth.gateway.files import FileOwner, Files
 from anzoth.gateway.knowledge.chunk_codec import ChunkCodec, ChunkContent
 from anzoth.gateway.knowledge.chunk_vectors import ChunkVectors, max_chunk_tokens
-from anzoth.gateway.knowledge.claims import ClaimLost, Claims
+from anzoth.gateway.knowledge.claims import Claims
 from anzoth.gateway.models import ModelRegistry, ServedModel
 from anzoth.index_frames import MAX_FILE_CHUNKS
 from anzoth.ingest.chunks import Chunk, Rules, Static, Structural

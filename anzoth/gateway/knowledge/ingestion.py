@@ -31,8 +31,8 @@ from anzoth.db.errors import DatabaseDown
 from anzoth.db.listen import listen
 from anzoth.db.store.ingestion_rows import CHANNEL, ChunkSums, ClaimRow
 from anzoth.errors import KeyRevoked, NotFound
+from anzoth.gateway.claimed_work import ClaimLost, while_renewed
 from anzoth.gateway.knowledge.chunk_vectors import ModelAway
-from anzoth.gateway.knowledge.claims import LEASE_S, ClaimLost
 from anzoth.gateway.knowledge.file_ingestion import FileIngestion, GaveWay, Parts
 from anzoth.gateway.principal import TenantHandle
 from anzoth.ingest.limits import UnreadableFile
@@ -44,7 +44,6 @@ OnChange = Callable[[TenantHandle, str, str], None]
 MAX_ATTEMPTS = 5
 _FIRST_RETRY_S = 2.0
 _MODEL_PAUSE_S = 10.0
-_RENEW_S = LEASE_S / 3
 _POLL_S = 5.0
 _DATABASE_PAUSE_S = 0.5
 _COUNT_S = 15.0
@@ -156,24 +155,8 @@ class Ingestion:
 
     async def _while_renewed(self, claim: ClaimRow) -> ChunkSums:
         """Writes the file's chunks while its claim is renewed, and not a moment longer."""
-        loop = asyncio.get_running_loop()
-        reading = loop.create_task(FileIngestion(self._parts, claim, self._is_busy).run())
-        renewed_at_s = loop.time()
-        try:
-            while not (await asyncio.wait({reading}, timeout=_RENEW_S))[0]:
-                try:
-                    await self._parts.claims.renew(claim)
-                except DatabaseDown:
-                    if loop.time() - renewed_at_s > LEASE_S - _RENEW_S:
-                        raise
-                else:
-                    renewed_at_s = loop.time()
-            return await reading
-        finally:
-            reading.cancel()
-            await asyncio.wait({reading})
-            if not reading.cancelled():
-                reading.exception()  # of two errors at the same time one is enough
+        reading = FileIngestion(self._parts, claim, self._is_busy).run()
+        return await while_renewed(reading, lambda: self._parts.claims.renew(claim))
 
     async def _give_up(self, claim: ClaimRow, error: Exception) -> Outcome:
         """Says of a file why it was not read. Raises ClaimLost and DatabaseDown."""

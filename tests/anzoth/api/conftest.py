@@ -6,12 +6,16 @@ import asyncio
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
+import batches_kit
 import files_kit
 import pytest
 from api_harness import Scenario, running_api
 from checkpoints import write_checkpoint
 from engine_peer import HELLO
+
+from anzoth.gateway.batches import patience
 
 
 @pytest.fixture(scope="session")
@@ -54,5 +58,26 @@ def run_files(dsn: str, tmp_path: Path, checkpoint: Path) -> Callable[..., None]
 
     def run_scenario(scenario: files_kit.Scenario, **settings: int) -> None:
         files_kit.run_files(dsn, tmp_path, checkpoint, scenario, **settings)
+
+    return run_scenario
+
+
+@pytest.fixture
+def run_batches(
+    dsn: str, tmp_path: Path, checkpoint: Path, monkeypatch: pytest.MonkeyPatch
+) -> Callable[..., None]:
+    """Runs a scenario against a gateway whose keys may make batches; nobody works on these."""
+    monkeypatch.setattr(patience, "FIRST_PAUSE_S", 0.002)
+    monkeypatch.setattr(patience, "MAX_PAUSE_S", 0.01)
+
+    def run_scenario(
+        scenario: files_kit.Scenario, model: Path = checkpoint, **settings: Any
+    ) -> None:
+        async def main() -> None:
+            async with files_kit.serving(dsn, tmp_path, model, **settings) as server:
+                batches_kit.grant_all(server)
+                await scenario(server)
+
+        asyncio.run(main())
 
     return run_scenario

@@ -24,6 +24,7 @@ from anzoth.errors import (
     AddressNotAllowed,
     DatabaseUnavailable,
     EndpointNotAllowed,
+    KeyRevoked,
     Unauthorized,
 )
 from anzoth.gateway import auth, directory, key_changes, keys, project_directory
@@ -515,5 +516,61 @@ def test_a_principal_says_where_its_key_may_be_used_and_the_last_address_is_kept
         await gateway.authenticator.close()
         (listed,) = await directory.list_keys(dsn)
         assert listed.last_used_ip == ip_address("10.1.2.3")
+
+    run(dsn, scenario)
+
+
+@pytest.mark.parametrize("is_listening", [False, True], ids=["silent", "told"])
+def test_work_for_a_key_is_done_as_the_key_is_then(dsn: str, is_listening: bool) -> None:
+    async def scenario(gateway: Gateway) -> None:
+        made = await gateway.create_key(scopes=("chat",), limits=Limits(rpm=5))
+        stranger = await gateway.create_key()
+        asked = await gateway.authenticator.authenticate(f"Bearer {made.key.text}")
+        assert asked.key_id is not None
+        tenant = asked.tenant
+
+        async def of_key() -> Any:
+            assert asked.key_id is not None
+            if not is_listening:
+                gateway.clock.s += 1.1  # as old as what is known may be
+            return await gateway.authenticator.of_key(tenant, asked.key_id)
+
+        assert dataclasses.replace(await of_key()) == asked
+        turned = await key_changes.rotate_key(dsn, PEPPER, made.key.kid, timedelta(hours=1))
+        found = await of_key()
+        assert (found.key_id, found.rotating_until) == (asked.key_id, None)
+        await directory.revoke_key(dsn, turned.key.kid)
+
+        async def is_revoked() -> bool:
+            try:
+                await of_key()
+            except KeyRevoked:
+                return True
+            return False
+
+        await within(10.0, is_revoked)
+        with pytest.raises(KeyRevoked):
+            await gateway.authenticator.of_key(tenant, uuid.uuid4())
+        other = dataclasses.replace(tenant, id=uuid.uuid4())
+        with pytest.raises(KeyRevoked):
+            await gateway.authenticator.of_key(other, stranger.id)
+
+    async def listened(gateway: Gateway) -> None:
+        async with listening(gateway):
+            await scenario(gateway)
+
+    run(dsn, listened if is_listening else scenario)
+
+
+def test_a_key_that_has_expired_has_nothing_done_for_it(dsn: str) -> None:
+    async def scenario(gateway: Gateway) -> None:
+        soon = gateway.clock.now() + timedelta(seconds=60)
+        made = await gateway.create_key(expires_at=soon)
+        asked = await gateway.authenticator.authenticate(f"Bearer {made.key.text}")
+        assert asked.key_id is not None
+        await gateway.authenticator.of_key(asked.tenant, asked.key_id)
+        gateway.clock.s += 61
+        with pytest.raises(KeyRevoked):
+            await gateway.authenticator.of_key(asked.tenant, asked.key_id)
 
     run(dsn, scenario)

@@ -22,7 +22,8 @@ from ingestion_kit import (
 )
 
 from anzoth.db.errors import DatabaseDown
-from anzoth.gateway.knowledge import claims, file_ingestion, ingestion
+from anzoth.gateway import claimed_work
+from anzoth.gateway.knowledge import file_ingestion
 
 pytestmark = pytest.mark.slow
 
@@ -186,7 +187,7 @@ def test_two_gateways_never_read_the_same_file_at_the_same_time(run: Run) -> Non
 def test_a_claim_is_renewed_while_its_file_is_read(
     run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(ingestion, "_RENEW_S", 0.01)
+    monkeypatch.setattr(claimed_work, "RENEW_S", 0.01)
 
     async def scenario(world: World) -> None:
         store_id = await world.make_store(world.one)
@@ -261,7 +262,7 @@ def test_the_handle_of_a_claimed_file_is_the_tenants_own(run: Run) -> None:
         assert (handle.id, handle.name) == (world.two.tenant.id, "two")
         assert claim.project_id == world.two.project_id
         await gateway.claims.renew(claim)
-        with pytest.raises(claims.ClaimLost):
+        with pytest.raises(claimed_work.ClaimLost):
             await gateway.claims.renew(replace(claim, gateway=uuid.uuid4()))
 
     run(scenario)
