@@ -205,7 +205,7 @@ async def _build(
         index_folder=index_folder(data_dir),
     )
     stack.push_async_callback(knowledge.parsers.close)
-    tools = _tools(settings, database, tenant_keys)
+    tools = _tools(settings, database, tenant_keys, metrics)
     stack.push_async_callback(tools.connections.close)
     background = await stack.enter_async_context(asyncio.TaskGroup())
     backends = Backends(
@@ -290,11 +290,13 @@ async def _build(
     return services
 
 
-def _tools(settings: Mapping[str, Any], database: Database, tenant_keys: TenantKeys) -> ToolService:
+def _tools(
+    settings: Mapping[str, Any], database: Database, tenant_keys: TenantKeys, metrics: Metrics
+) -> ToolService:
     egress = Egress(from_json(EgressConfig, settings["egress"]))
     config = from_json(ToolsConfig, settings["tools"])
     return tools_service.build(
-        *(database, settings["dsn"], tenant_keys, config),
+        *(database, settings["dsn"], tenant_keys, metrics, config),
         lambda on_listed: ToolConnections(egress, config, on_listed),
     )
 

@@ -16,6 +16,7 @@ from fnmatch import fnmatchcase
 from anzoth.gateway.limit_rules import LIMIT_NAMES, Limits
 from anzoth.gateway.principal import Network
 from anzoth.gateway.scopes import covers
+from anzoth.gateway.tools.definitions import SEPARATOR
 
 _WILDCARDS = frozenset("*?[")
 
@@ -83,6 +84,14 @@ def _knowledge_bases(wanted: Grants, own: Grants) -> bool:
     return set(wanted.knowledge_bases) <= set(own.knowledge_bases)
 
 
+def _tools(wanted: Grants, own: Grants) -> bool:
+    """Who registers tools and approves them may let others call any. A server's label stands for
+    all of its tools."""
+    if covers(own.scopes, "tools:write"):
+        return True
+    return all({tool, tool.partition(SEPARATOR)[0]} & set(own.tools) for tool in wanted.tools)
+
+
 def _expires_at(wanted: Grants, own: Grants) -> bool:
     if own.expires_at is None or wanted.expires_at is None:
         return own.expires_at is None
@@ -106,7 +115,7 @@ _CHECKS: Mapping[str, Callable[[Grants, Grants], bool]] = {
     "endpoints": lambda wanted, own: _are_within(wanted.endpoints, own.endpoints),
     "networks": _networks,
     "knowledge_bases": _knowledge_bases,
-    "tools": lambda wanted, own: set(wanted.tools) <= set(own.tools),
+    "tools": _tools,
     "expires_at": _expires_at,
     "limits": _limits,
 }

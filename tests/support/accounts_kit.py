@@ -306,7 +306,7 @@ async def running_site(
         batches=Batches(files, BatchesConfig()),
         responses=StoredResponses(database, files.keys, ResponsesConfig()),
         tools=tools_service.build(
-            *(database, dsn, files.keys, ToolsConfig()), lambda on_listed: SaidByServers()
+            *(database, dsn, files.keys, metrics, ToolsConfig()), lambda on_listed: SaidByServers()
         ),
     )
     try:

@@ -271,7 +271,7 @@ async def running_api(
         rerankers=Rerankers(registry, given, (knowledge_config or KnowledgeConfig()).reranker),
         responses=StoredResponses(stored_in, tenant_keys, ResponsesConfig()),
         tools=tools_service.build(
-            *(stored_in, "", tenant_keys, ToolsConfig()),
+            *(stored_in, "", tenant_keys, metrics, ToolsConfig()),
             lambda on_listed: tool_servers or SaidByServers(),
         ),
         batches=Batches(files, batch_config or BatchesConfig()),

@@ -18,8 +18,9 @@ from anzoth.gateway import audit, directory
 from anzoth.gateway.keys import Pepper
 from anzoth.gateway.principal import TenantHandle
 from anzoth.gateway.tenant_crypt import MasterKey, TenantKeys
-from anzoth.gateway.tools import service
+from anzoth.gateway.tools.catalogue import ToolCatalogue
 from anzoth.gateway.tools.managing import ServerView, ToolManager
+from anzoth.gateway.tools.pins import Pins
 from anzoth.gateway.tools.registry import ToolRegistry
 from anzoth.gateway.tools.service import Connections, OnListed
 from anzoth.tool_config import ToolsConfig
@@ -41,11 +42,16 @@ async def registry_of(
     handle = TenantHandle(found.id, found.name, pepper.cache_salt(found.id))
     database = await Database.open(dsn)
     try:
-        tools = service.build(database, dsn, TenantKeys(database, dsn, master), config, connect)
+        keys, pins = TenantKeys(database, dsn, master), Pins(database)
+        connections = connect(pins.listed)
+        catalogue = ToolCatalogue(database, dsn, keys)
         try:
-            yield tools.registry, ToolManager(handle, audit.operator(), is_operator=True)
+            yield (
+                ToolRegistry(database, keys, catalogue, pins, connections, config.commands),
+                ToolManager(handle, audit.operator(), is_operator=True),
+            )
         finally:
-            await tools.connections.close()
+            await connections.close()
     finally:
         await database.close()
 

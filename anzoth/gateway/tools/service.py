@@ -11,6 +11,7 @@ from typing import Any, Protocol
 
 from anzoth.db.pool import Database
 from anzoth.gateway.tenant_crypt import TenantKeys
+from anzoth.gateway.tools.calling import ToolCaller
 from anzoth.gateway.tools.catalogue import ToolCatalogue
 from anzoth.gateway.tools.definitions import (
     Credentials,
@@ -21,6 +22,7 @@ from anzoth.gateway.tools.definitions import (
 )
 from anzoth.gateway.tools.pins import Pins
 from anzoth.gateway.tools.registry import ListsTools, ToolRegistry
+from anzoth.telemetry import Metrics
 from anzoth.tool_config import ToolsConfig
 
 OnListed = Callable[[ToolServer, Sequence[ToolDefinition]], Awaitable[None]]
@@ -43,6 +45,7 @@ class ToolService:
     registry: ToolRegistry
     catalogue: ToolCatalogue
     connections: Connections
+    caller: ToolCaller
     config: ToolsConfig
 
 
@@ -50,10 +53,14 @@ def build(
     database: Database,
     dsn: str,
     keys: TenantKeys,
+    metrics: Metrics,
     config: ToolsConfig,
     connect: Callable[[OnListed], Connections],
 ) -> ToolService:
     catalogue, pins = ToolCatalogue(database, dsn, keys), Pins(database)
     connections = connect(pins.listed)
     registry = ToolRegistry(database, keys, catalogue, pins, connections, config.commands)
-    return ToolService(registry, catalogue, connections, config)
+    caller = ToolCaller(
+        *(database, keys, catalogue, connections, metrics), keeps_arguments=config.keep_arguments
+    )
+    return ToolService(registry, catalogue, connections, caller, config)

@@ -31,6 +31,8 @@ NETWORKS = tuple(
     map(ip_network, ("10.0.0.0/8", "10.1.0.0/16", "10.1.2.3", "0.0.0.0/0", "2001:db8::/32", "::/0"))
 )
 STORES = ("a", "b", "c")
+TOOLS = ("x__get", "x__put", "x_y__get", "z__get")
+GRANTED_TOOLS = (*TOOLS, "x", "x_y", "z")
 small = st.one_of(st.none(), st.integers(1, 3))
 LIMITS = st.builds(Limits, rpm=small, tpm=small, concurrency=small, tokens_per_day=small)
 
@@ -46,7 +48,7 @@ GRANTS = st.builds(
     st.one_of(st.none(), some(ENDPOINT_PATTERNS)),
     st.one_of(st.none(), some(NETWORKS)),
     st.one_of(st.none(), some(STORES)),
-    some(("x", "y", "z")),
+    some(GRANTED_TOOLS),
     st.one_of(st.none(), st.integers(0, 3).map(lambda days: START + timedelta(days=days))),
     st.dictionaries(st.sampled_from([None, "llama"]), LIMITS, max_size=2),
 )
@@ -80,7 +82,12 @@ def allows(grants: Grants) -> dict[str, set]:
         "knowledge_bases": {
             store for store in STORES if is_fine(who.require_knowledge_base, store)
         },
-        "tools": set(grants.tools),
+        "tools": {
+            tool
+            for tool in TOOLS
+            if covers(grants.scopes, "tools:write")  # may have any of them granted
+            or any(tool == of or tool.startswith(f"{of}__") for of in grants.tools)
+        },
         "days": {
             day
             for day in range(6)
@@ -150,3 +157,24 @@ def test_each_kind_of_more_is_named(more: dict, field: str) -> None:
     )
     assert excess(replace(own, **more), own) == field
     assert excess(own, own) is None
+
+
+@pytest.mark.parametrize(
+    ("tools", "scopes", "is_within"),
+    [
+        (["crm"], ["chat"], True),
+        (["crm__get", "crm"], ["chat"], True),
+        (["crm__get"], ["chat"], True),
+        (["crm_2"], ["chat"], False),
+        (["crm_2__get"], ["chat"], False),
+        (["erp"], ["chat"], False),
+        (["erp"], ["chat", "tools:read"], False),
+        (["erp"], ["chat", "tools:write"], True),
+        (["erp"], ["chat", "admin"], True),
+    ],
+)
+def test_a_server_stands_for_its_tools_and_who_approves_tools_may_grant_any(
+    tools: list[str], scopes: list[str], is_within: bool
+) -> None:
+    field = excess(Grants(["chat"], tools=tools), Grants(scopes, tools=["crm"]))
+    assert field == (None if is_within else "tools")

@@ -255,6 +255,8 @@ def test_a_session_gives_what_its_role_has_now_and_inference_in_every_project(ru
         principal = await gateway.principal(made)
         assert (principal.project_id, principal.owner_id) == (project.id, admin.user_id)
         await gateway.mint(admin, replace(CHAT, scopes=("chat", "keys:write")))
+        with_tools = await gateway.mint(admin, replace(CHAT, tools=("crm",)))
+        assert (await gateway.principal(with_tools)).tools == {"crm"}
         with pytest.raises(Forbidden, match="scopes"):
             await gateway.mint(admin, replace(CHAT, scopes=("admin",), expires_at=SOON))
         with pytest.raises(Forbidden, match="Your role lacks"):
