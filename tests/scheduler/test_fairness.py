@@ -88,7 +88,7 @@ def test_tenants_that_stay_away_are_forgotten() -> None:
 def test_priority_moves_a_tenant_by_a_bounded_amount() -> None:
     fairness = make_shares("a", policy=FairnessPolicy(priority_tokens=50))
     fairness.charge("a", 1000)
-    assert [fairness.level("a", priority) for priority in (-1, 0, 1)] == [1050, 1000, 950]
+    assert [fairness.level("a", priority) for priority in (-2, -1, 0, 1)] == [1100, 1050, 1000, 950]
 
 
 def test_sparse_tenant_goes_first_only_as_long_as_it_is_sparse() -> None:
