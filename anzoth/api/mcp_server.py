@@ -47,6 +47,8 @@ _ENVELOPE_CAPABILITIES = f"{_OF_PROTOCOL}clientCapabilities"
 _CACHE = {"ttlMs": 300_000, "cacheScope": "private"}
 _SENTINEL = ("=?base64?", "?=")
 _CALL = "tools/call"
+_VERSION_CHARACTERS = 16
+"""Of what a client says is its version: the protocol wants it back, whatever it is."""
 _NO_STORE = ("cache-control", "no-store")
 _MENDABLE = frozenset({400, 404})
 _INSTRUCTIONS = (
@@ -115,7 +117,7 @@ def _check_version(headers: Headers, message: Message) -> None:
         raise RpcError(
             UNSUPPORTED_VERSION,
             f"This protocol version is not spoken here. These are: {', '.join(supported)}.",
-            data={"supported": supported, "requested": version},
+            data={"supported": supported, "requested": version[:_VERSION_CHARACTERS]},
         )
 
 
