@@ -1,7 +1,7 @@
 """What is a JSON-RPC message, and what answers one?
 
-One message per body: batches left MCP with its revision 2025-06-18, and nothing that is in use
-sends them. What is not a request is refused with the id null.
+One message per body: MCP took batches out again with its revision 2025-06-18, and here they are
+refused. What is answered before its id is known has the id null.
 
     error.code     -32700 to -32600 are JSON-RPC's own; REFUSED is every refusal of this server
     error.data     what OpenAI's errors say beside the message: `type`, `code`, `param`

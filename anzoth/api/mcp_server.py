@@ -191,7 +191,7 @@ async def _ping(call: Call, message: Message) -> Mapping[str, Any]:
 async def _list_tools(call: Call, message: Message) -> Mapping[str, Any]:
     if message.params.get("cursor") is not None:
         raise RpcError(INVALID_PARAMS, "There is no such 'cursor': all tools are on one page.")
-    listed = {"tools": [tool.described for tool in mcp_tools.TOOLS.values()]}
+    listed = {"tools": [tool.described for tool in mcp_tools.shown(call.principal)]}
     return {**listed, **_CACHE} if _is_modern(call.request.headers) else listed
 
 

@@ -1,7 +1,7 @@
 """Which tools does /mcp offer, what do they take, and what do they answer?
 
     search {query}   the documents of the key's knowledge bases that say something about it
-    fetch  {id}      one of them
+    fetch  {id}      one of them, for keys that may also read vector stores
 
 The shapes are those that ChatGPT's connectors expect; `text` in a search's results and the entry
 `next_id` in a document's metadata are extensions. Results are there twice, as the protocol wants
@@ -17,6 +17,7 @@ Does not know: JSON-RPC, or how anything is found (see `vector_store_search`).
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -24,16 +25,17 @@ from typing import Any
 
 import orjson
 
-from anzoth.api import files, vector_store_search
+from anzoth.api import files, timeout, vector_store_search
 from anzoth.api.call import Call
 from anzoth.api.fields import Field, json_object, parse, string
 from anzoth.api.file_search import MAX_STORES
 from anzoth.api.ranking_options import Ranker
-from anzoth.errors import InvalidValue, NotFound
+from anzoth.errors import DeadlineExceeded, Forbidden, InvalidValue, NotFound
 from anzoth.gateway.knowledge.found import FoundChunk, SearchRequest
 from anzoth.gateway.knowledge.listing import ListRequest
 from anzoth.gateway.knowledge.spans import Span
 from anzoth.gateway.knowledge.store_files import StoreFileView
+from anzoth.gateway.principal import Principal
 
 MAX_PASSAGES = 20
 MAX_CHARACTERS = 100_000
@@ -60,6 +62,8 @@ class Tool:
     name: str
     title: str
     description: str
+    scope: str
+    """What a key needs to be shown it and to call it, as where the API gives out the same."""
     argument: Argument
     output_schema: Mapping[str, Any]
     run: Callable[[Call, str], Awaitable[dict[str, Any]]]
@@ -88,8 +92,16 @@ class Tool:
         }
 
 
+def shown(principal: Principal) -> list[Tool]:
+    """Those that may be called."""
+    is_watched = principal.watches(Forbidden.rule)
+    return [tool for tool in TOOLS.values() if is_watched or principal.has_scope(tool.scope)]
+
+
 async def run(call: Call, tool: Tool, arguments: Any) -> dict[str, Any]:
-    """The result of a call. Raises MissingParameter, InvalidValue and what the tool raises."""
+    """The result of a call. Raises Forbidden, MissingParameter, InvalidValue and what the tool
+    raises."""
+    call.principal.require_scope(tool.scope)
     given = {} if arguments is None else json_object(arguments, "arguments")
     name, most = tool.argument.name, tool.argument.max_characters
     if given.keys() - {name}:
@@ -155,23 +167,32 @@ async def _fetch(call: Call, id: str) -> dict[str, Any]:
     parts = _ID.fullmatch(id)
     if parts is None:
         raise _unknown_document()
-    store_id, file_id, start = parts[1], parts[2], int(parts[3] or 0)
-    span = Span(store_id, file_id, start, start + MAX_CHARACTERS)
+    start = int(parts[3] or 0)
+    span = Span(parts[1], parts[2], start, start + MAX_CHARACTERS)
+    left_ms = timeout.left_ms(call.request)
+    try:
+        async with asyncio.timeout(None if left_ms is None else left_ms / 1000):
+            return {"id": id, **await _read(call, span)}
+    except TimeoutError:
+        raise DeadlineExceeded() from None
+
+
+async def _read(call: Call, span: Span) -> dict[str, Any]:
+    """Raises NotFound."""
     services, owner = call.services, files.owner_of(call)
     try:
-        call.principal.require_knowledge_base(store_id)
-        view = await services.stores.files.get(owner, store_id, file_id)
-        filename = (await services.files.get(owner, file_id)).filename
+        call.principal.require_knowledge_base(span.store_id)
+        view = await services.stores.files.get(owner, span.store_id, span.file_id)
+        filename = (await services.files.get(owner, span.file_id)).filename
     except NotFound as error:
         raise _unknown_document(error.rule) from None
     part = await services.searcher.part(owner, span)
     if part is None:
         raise _unknown_document()
     return {
-        "id": id,
         "title": filename,
         "text": part.text,
-        "url": _url(call, store_id, file_id, view.attributes),
+        "url": _url(call, span.store_id, span.file_id, view.attributes),
         "metadata": _metadata(view, None if part.is_last else span.end),
     }
 
@@ -227,6 +248,7 @@ TOOLS: Mapping[str, Tool] = {
             "Search the knowledge bases",
             "Finds documents that say something about a question or some words. Returns them best "
             "first, with the passages that were found. Read a whole document with 'fetch'.",
+            "vector_stores:search",
             Argument("query", "A question, or the words to look for.", _MAX_QUERY_CHARACTERS),
             _schema(results={"type": "array", "items": _schema(**_DOCUMENT)}),
             _search,
@@ -236,6 +258,7 @@ TOOLS: Mapping[str, Tool] = {
             "Read a document",
             "Returns the text of a document. Of a long one it returns a part, and "
             "'metadata.next_id' is the id to fetch the next part with.",
+            "vector_stores:read",
             Argument("id", "Of a result of 'search', or a 'next_id'.", _MAX_ID_CHARACTERS),
             _schema(**_DOCUMENT, metadata={"type": "object"}),
             _fetch,

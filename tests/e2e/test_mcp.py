@@ -23,7 +23,7 @@ def test_a_document_is_found_and_read_in_both_eras(whole_server: Installation) -
             vector_store_id=store.id, file=("boats.md", TEXT.encode())
         )
         assert file.status == "completed"
-        only = whole_server.create_key("only", "--kb", store.id, "--scope", "vector_stores:search")
+        only = whole_server.create_key("only", "--kb", store.id)
 
         async def read(mode: str) -> None:
             async with mcp_client_kit.connected(url, mode, only) as reader:

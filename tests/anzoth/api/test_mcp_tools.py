@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
 import uuid
 from collections.abc import Callable
@@ -22,6 +23,7 @@ from principals import make_principal
 
 from anzoth.api import mcp_server, mcp_tools
 from anzoth.api.json_rpc import REFUSED
+from anzoth.gateway.knowledge.searching import Searcher
 from anzoth.gateway.principal import Principal
 
 pytestmark = pytest.mark.slow
@@ -145,6 +147,45 @@ def test_who_may_not_is_told_why_by_the_official_client(run: Run) -> None:
                     async with connected(it, mode, key):
                         raise AssertionError("it was let in")
                 assert told in repr(raised.value)
+
+    run(scenario)
+
+
+def test_a_key_that_only_searches_is_not_shown_how_to_read(run: Run) -> None:
+    async def scenario(it: Knowledge) -> None:
+        store, known = await it.add_store(), it.server.api.keys.principals
+        file = await it.add_file(store, "red fox")
+        only = key_of(it.one, scopes=frozenset({"vector_stores:search"}))
+        known["searches"] = only
+        known["watched"] = dataclasses.replace(only, shadow_rules=("key.scope",))
+        for mode in ("legacy", "auto"):
+            async with connected(it, mode, "searches") as client:
+                assert [tool.name for tool in (await client.list_tools()).tools] == ["search"]
+                (found,) = said(await client.call_tool("search", {"query": "fox"}))["results"]
+                with pytest.raises(MCPError, match="'vector_stores:read'") as raised:
+                    await client.call_tool("fetch", {"id": found["id"]})
+                assert raised.value.error.data["code"] == "insufficient_scope"
+        assert [r.status for r in it.server.api.ledger.records] == [200, 403, 200, 403]
+        async with connected(it, "auto", "watched") as client:
+            assert len((await client.list_tools()).tools) == 2
+            assert said(await client.call_tool("fetch", {"id": f"{store}:{file}"}))["text"]
+
+    run(scenario)
+
+
+def test_a_deadline_holds_for_a_document_too(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def scenario(it: Knowledge) -> None:
+        store = await it.add_store()
+        file = await it.add_file(store, "red fox")
+
+        async def never(*_: object) -> None:
+            await asyncio.Event().wait()
+
+        monkeypatch.setattr(Searcher, "part", never)
+        body = rpc("tools/call", {"name": "fetch", "arguments": {"id": f"{store}:{file}"}})
+        headers = {"x-request-timeout-ms": "20"}
+        reply = await it.server.api.call("POST", "/mcp", body, headers=headers)
+        assert (reply.status, reply.error["data"]["code"]) == (504, "deadline_exceeded")
 
     run(scenario)
 
