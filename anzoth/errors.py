@@ -78,6 +78,10 @@ class BadRequest(AnzothError):
     rule = "request.invalid"
 
 
+class MalformedJson(BadRequest):
+    """The body of your request is not valid JSON."""
+
+
 class InvalidValue(BadRequest):
     """A field of the request has an invalid value."""
 
@@ -218,6 +222,13 @@ class AddressNotAllowed(Forbidden):
 
     code = "address_not_allowed"
     rule = "key.ip"
+
+
+class ForeignOrigin(Forbidden):
+    """Pages of other sites must not use this endpoint. Ask from a program, without an Origin."""
+
+    code = "origin_not_allowed"
+    rule = "request.origin"
 
 
 class ForgedRequest(Forbidden):

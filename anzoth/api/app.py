@@ -24,7 +24,7 @@ import orjson
 from anzoth.api import authentication
 from anzoth.api.call import ANY_KEY, Answer, Call, Route, Services
 from anzoth.api.routes import ROUTES, patterns
-from anzoth.errors import AnzothError, BadRequest, UnsupportedMediaType
+from anzoth.errors import AnzothError, BadRequest, MalformedJson, UnsupportedMediaType
 from anzoth.gateway import database_errors, keys, shadow
 from anzoth.gateway.batches.patience import can_wait
 from anzoth.gateway.denials import DENIALS
@@ -87,6 +87,7 @@ class App:
     async def serve(self, call: Call) -> Answer:
         """Never raises but for cancellation and a client that is gone."""
         request, endpoint = call.request, UNKNOWN_ENDPOINT
+        route: Route | None = None
         try:
             if request.method == "OPTIONS" and (
                 allow := self._router.allowed_methods(request.path)
@@ -100,7 +101,7 @@ class App:
             raise
         except Exception as error:  # noqa: BLE001  # the edge: the client gets an answer
             call.failure = known = self._known(call, error)
-            answer = error_response(known)
+            answer = error_response(known) if route is None else route.render_error(call, known)
             answer.headers += [*call.headers, *self._headers(call)]
             if known.status in DENIALS and not _will_come_again(call):
                 ip = request.peer if call.address is None else str(call.address)
@@ -124,7 +125,7 @@ class App:
         if route.takes_body:
             await self._read_body(call, route)
         answer = await route.handler(call)
-        if route.inference and call.reservation is None:
+        if call.usage is not None and call.reservation is None:
             raise RuntimeError(f"{route.pattern} answered without having met the limits")
         return answer
 
@@ -242,7 +243,7 @@ def _json_object(content: bytes) -> dict[str, Any]:
     try:
         body = orjson.loads(content)
     except orjson.JSONDecodeError as error:
-        raise BadRequest(
+        raise MalformedJson(
             f"The body of your request is not valid JSON (at character {error.pos})."
         ) from error
     if not isinstance(body, dict):

@@ -47,6 +47,7 @@ from anzoth.gateway.uploads import Uploads
 from anzoth.gateway.usage import UsageRecord
 from anzoth.gateway.usage_reports import UsageReports
 from anzoth.http.messages import HeaderList, Request, Response, StreamingResponse
+from anzoth.http.render import error_response
 from anzoth.telemetry import Metrics
 from anzoth.text.embedding_text import EmbeddingText
 from anzoth.text.rerank_text import RerankText
@@ -167,6 +168,10 @@ class Call:
         self.hold(generation.reservation)
         return generation
 
+    def forgo(self) -> None:
+        """The request turned out to ask for nothing that is counted: it leaves no usage record."""
+        self.usage = None
+
     def hold(self, reservation: Reservation) -> None:
         """The request met its limits; they are then among the answer's headers."""
         self.reservation = reservation
@@ -206,6 +211,11 @@ def _other_purpose(model: ServedModel) -> InvalidValue:
 
 
 Handler = Callable[[Call], Awaitable[Answer]]
+ErrorRenderer = Callable[[Call, AnzothError], Response]
+
+
+def openai_error(call: Call, error: AnzothError) -> Response:
+    return error_response(error)
 
 
 @dataclass(slots=True, frozen=True)
@@ -220,7 +230,9 @@ class Route:
     takes_body: bool = False
     """It needs a JSON object. Larger than `max_body_bytes` (or HttpConfig's limit) is a 413."""
     inference: bool = False
-    """Each authenticated request leaves one usage record."""
+    """Each authenticated request leaves one usage record, unless its handler forgoes it."""
     max_body_bytes: int | None = None
     session: bool = False
     """A user's session is needed, of whatever tenant or none; no key will do."""
+    render_error: ErrorRenderer = openai_error
+    """How it says what went wrong before there was an answer."""

@@ -68,14 +68,16 @@ def require_safe_transport(request: Request, config: AccountsConfig) -> None:
 
 def require_own_origin(request: Request, config: AccountsConfig) -> None:
     """Refuses what a browser sends from another site's page. Raises ForgedRequest."""
-    if request.method in _SAFE_METHODS:
-        return
+    if request.method not in _SAFE_METHODS and not has_own_origin(request, config):
+        raise ForgedRequest()
+
+
+def has_own_origin(request: Request, config: AccountsConfig) -> bool:
+    """Whether a page of ours sent it, or no page at all."""
     origin = request.headers.get("origin")
     if origin is not None:
-        if origin.lower() not in _own_origins(request, config):
-            raise ForgedRequest()
-    elif request.headers.get("sec-fetch-site") not in (None, "same-origin", "none"):
-        raise ForgedRequest()
+        return origin.lower() in _own_origins(request, config)
+    return request.headers.get("sec-fetch-site") in (None, "same-origin", "none")
 
 
 def require_csrf_token(request: Request, expected: str) -> None:

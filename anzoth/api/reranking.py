@@ -1,32 +1,27 @@
 """What ranks the results of this request's search, and how is that counted?
 
-A ranking is counted as what it is, a call of /v1/rerank, but within the request: its tokens meet
-the limits of the reranker, and it has a usage row of its own under the reranker's name and price,
-whose id is the request's with `.rerank` behind it. It is no further request to the limits.
+A ranking is counted as what it is, a call of /v1/rerank, but as a part of the request (see
+`parts`): the id of its usage row is the request's with `.rerank` behind it.
 
 Does not know: how anything is ranked (see `gateway.knowledge.reranking`).
 """
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
+from anzoth.api import parts
 from anzoth.api.call import Call
 from anzoth.api.ranking_options import NO_RANKER, OPERATORS_RANKER, Ranker
-from anzoth.errors import AnzothError
 from anzoth.gateway.embedding import EmbeddingRequest
 from anzoth.gateway.knowledge.found import FoundChunk
 from anzoth.gateway.knowledge.rerankers import Reranking, Score
 from anzoth.gateway.models import ServedModel
-from anzoth.gateway.usage import UsageRecord
 
 ENDPOINT = "/v1/rerank"
 """Of the usage rows."""
-_ABANDONED = 499
-"""As of a request whose caller left: it was computed, and nobody used it."""
 
 
 async def of_search(call: Call, ranker: Ranker) -> Reranking | None:
@@ -70,35 +65,8 @@ def _uncounted(call: Call) -> Score:
 
 
 def _counted(call: Call) -> Score:
-    """What the limits do not cover is not computed. An attempt that was begun and then given up,
-    because it took too long or the caller left, counts in full."""
-    services, principal = call.services, call.principal
-
     async def score(model: ServedModel, request: EmbeddingRequest) -> Sequence[bytes]:
-        reservation = services.embedder.reserve(model, request, principal, is_part=True)
-        usage = UsageRecord(
-            f"{call.request.request_id}.rerank",
-            principal,
-            ENDPOINT,
-            model=model.name,
-            target=model.target,
-            price=model.price,
-            status=_ABANDONED,
-            batch=call.is_of_batch,
-        )
-        began_s = time.monotonic()
-        try:
-            scores = await services.embedder.embed(model, request, principal, reservation, usage)
-            usage.status = 200
-        except AnzothError as error:
-            usage.status, usage.error_code, usage.rule = error.status, error.code, error.rule
-            usage.refusal = error.kept_message
-            raise
-        finally:
-            usage.duration_ms = int(1000 * (time.monotonic() - began_s))
-            if usage.entry is not None or usage.prompt_tokens:
-                services.ledger.record(usage)
-        return scores
+        return await parts.embed(call, "rerank", ENDPOINT, model, request)
 
     return score
 

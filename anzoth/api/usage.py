@@ -76,7 +76,7 @@ KINDS = {
     ),
     "embeddings": Kind(
         "embeddings",
-        ("/v1/embeddings", "/v1/vector_stores/{vector_store_id}/search"),
+        ("/v1/embeddings", "/v1/vector_stores/{vector_store_id}/search", "/mcp"),
         (*_OF_WHOM, "model"),
         _INPUT,
     ),

@@ -13,13 +13,14 @@ Does not know: how anything is found (see `gateway.knowledge.searching`).
 
 from __future__ import annotations
 
+import itertools
 import unicodedata
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import orjson
 
-from anzoth.api import files, reranking, timeout
+from anzoth.api import files, parts, reranking, timeout
 from anzoth.api.call import Answer, Call
 from anzoth.api.fields import (
     Field,
@@ -90,9 +91,21 @@ def normalized(query: str) -> str:
 
 async def search(call: Call) -> Answer:
     request, ranker = parse_search(call.body)
+    found = await find(call, [store_id(call)], request, ranker)
+    content = orjson.dumps(_page(request.queries, found))
+    return Response(200, content, headers=[*call.headers, ("cache-control", "no-store")])
+
+
+async def find(
+    call: Call, store_ids: Sequence[str], request: SearchRequest, ranker: Ranker
+) -> Found:
+    """What these stores say, counted and kept as a search that the caller asks for.
+
+    Grants are the caller's matter. Raises what `Searcher.search` and `reranking.of_search` raise.
+    """
     found = await call.services.searcher.search(
         files.owner_of(call),
-        [store_id(call)],
+        store_ids,
         request,
         key_id=call.principal.key_id,
         timeout_ms=timeout.left_ms(call.request),
@@ -100,17 +113,23 @@ async def search(call: Call) -> Answer:
         reranking=await reranking.of_search(call, ranker),
     )
     call.record.finish_reason = "stop"
-    call.record.retrieval = KeptTrace.of([store_id(call)], found).encode()
-    content = orjson.dumps(_page(request.queries, found))
-    return Response(200, content, headers=[*call.headers, ("cache-control", "no-store")])
+    call.record.retrieval = KeptTrace.of(store_ids, found).encode()
+    return found
 
 
 def _counted(call: Call) -> Embed:
     """As an embedding of the queries counts: they are reserved, charged and written down under the
-    store's model. Where that is away the request counts, without tokens."""
+    store's model. Where that is away the request counts, without tokens. Further models, of other
+    stores, are parts of the request."""
     embedder, usage = call.services.embedder, call.record
+    suffixes = itertools.count(2)
 
     async def embed(wanted: Wanted) -> Sequence[bytes]:
+        if call.reservation is not None:
+            if wanted.model is None or wanted.request is None:
+                raise ModelUnavailable()
+            suffix = str(next(suffixes))
+            return await parts.embed(call, suffix, usage.endpoint, wanted.model, wanted.request)
         usage.model = wanted.name
         if wanted.model is not None and wanted.request is not None:
             usage.price = wanted.model.price

@@ -191,6 +191,10 @@ RULES: Mapping[str, Rule] = {
     "request.conflict": Rule(
         "What is asked for contradicts what is there.", "The message says what stands against it."
     ),
+    "request.origin": Rule(
+        "A page of another site asked what only programs and this server's own pages may.",
+        "Ask from a program, which sends no Origin header.",
+    ),
     "request.method": Rule("The URL does not take this method.", "The header Allow lists which."),
     "request.head": Rule("The head of the request is too large or asks for an HTTP feature that "
                          "this server lacks.", "Send fewer or shorter headers."),

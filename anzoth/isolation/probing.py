@@ -242,7 +242,7 @@ class Prober:
         if check.state != "passed" or not reference.asks_own:
             return check
         mine, none = await self.ask(question(self.b.ids[reference.kind])), await self.ask(unknown)
-        if mine.is_success or mine.status != none.status:
+        if reference.is_found(mine) or mine.status != none.status:
             return check
         reason = f"nothing is looked up here, not even of one's own: {message_of(none)}"
         return Check(REFERENCES, name, "left out", reason, check.found)

@@ -21,6 +21,7 @@ from typing import Any
 
 from anzoth.isolation.belongings import Kind, Owner
 from anzoth.isolation.client import EMPTY, Content
+from anzoth.isolation.comparing import Answer
 
 Key = tuple[str, str]
 """Method and pattern."""
@@ -39,6 +40,7 @@ _CHAT, _COMPLETIONS = "/v1/chat/completions", "/v1/completions"
 _RESPONSES = "/v1/responses"
 _COUNT = f"{_RESPONSES}/input_tokens"
 _ITEMS = f"{_RESPONSES}/{{response_id}}/input_items"
+MCP: Key = ("POST", "/mcp")
 _HOUR_S = 3600
 
 PARAMETERS: Mapping[str, Kind] = {
@@ -177,6 +179,15 @@ LISTS: Mapping[Key, List] = {
 """Only those that are more than a GET."""
 
 
+def is_success(answer: Answer) -> bool:
+    return answer.is_success
+
+
+def is_tool_success(answer: Answer) -> bool:
+    """Of /mcp, where what a tool does not find is a result as well."""
+    return answer.is_success and b'"structuredContent"' in answer.body
+
+
 @dataclass(slots=True, frozen=True)
 class Reference:
     """A place in a request that can name something. The route must be there, or it is no place."""
@@ -189,6 +200,8 @@ class Reference:
     """It succeeds whatever the id, and answers with something new. Times are not compared."""
     is_known_to_look: bool = False
     """An own id is not asked for, because that would end what asks."""
+    is_found: Callable[[Answer], bool] = is_success
+    """Whether an answer says that what an own id names was found."""
 
     @property
     def asks_own(self) -> bool:
@@ -239,6 +252,11 @@ def _chat(**more: Any) -> Callable[[Owner, str], Content]:
 
 def _respond(**more: Any) -> Callable[[Owner, str], Content]:
     return lambda own, id: Content(_filled({"model": own.model, **more}, id))
+
+
+def tool_call(name: str, **arguments: str) -> Content:
+    params = {"name": name, "arguments": arguments}
+    return Content({"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": params})
 
 
 REFERENCES = (
@@ -337,6 +355,18 @@ REFERENCES = (
     Reference(
         ("POST", _RESPONSES), Kind.STORE, _respond(input="?", tools=_SEARCHES, max_output_tokens=1)
     ),
+    Reference(
+        MCP,
+        Kind.STORE,
+        lambda own, id: tool_call("fetch", id=f"{id}:{own.ids[Kind.FILE]}"),
+        is_found=is_tool_success,
+    ),
+    Reference(
+        MCP,
+        Kind.FILE,
+        lambda own, id: tool_call("fetch", id=f"{own.ids.get(Kind.STORE, 'vs_none')}:{id}"),
+        is_found=is_tool_success,
+    ),
     *(
         Reference(("POST", pattern), kind, content)
         for pattern, more in ((_RESPONSES, {"max_output_tokens": 1}), (_COUNT, {}))
@@ -360,7 +390,7 @@ REFERENCES = (
     ),
 )
 
-OF_PROJECTS = ("/v1/files", "/v1/uploads", "/v1/vector_stores", "/v1/responses")
+OF_PROJECTS = ("/v1/files", "/v1/uploads", "/v1/vector_stores", "/v1/responses", "/mcp")
 """How the routes begin that are about what a project has for itself."""
 
 WORDS: Mapping[str, str] = {"kind": "completions"}

@@ -25,7 +25,7 @@ from anzoth.control import ControlError
 from anzoth.db.errors import DatabaseError
 from anzoth.gateway.directory_checks import DirectoryError
 from anzoth.gateway.keys import Pepper
-from anzoth.isolation import chats, client, ending, probing, recipes, showing, tenants
+from anzoth.isolation import chats, client, ending, mcp, probing, recipes, showing, tenants
 from anzoth.isolation.belongings import OF_PROJECTS, CannotPlant, Kind, Owner, Planter
 from anzoth.isolation.client import NOBODY, AsksServer
 from anzoth.isolation.places import Places
@@ -164,6 +164,7 @@ class Verification:
     ) -> None:
         checks = await showing.lists(prober, routes)
         checks += await showing.searches(prober, routes)
+        checks += await mcp.answers(prober, routes)
         checks += await prober.references(routes, that_make=False)
         checks += await prober.ids_in_paths(routes)
         checks += await prober.references(routes, that_make=True)

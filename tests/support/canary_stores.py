@@ -58,6 +58,7 @@ def stores_come_and_go(world: World, known: Keys) -> None:
         {"query": query, "ranking_options": {"fusion": text}},
     ):
         assert world.ask("POST", f"{path}/search", wrong, key=key).status_code == 400
+    tools_are_called(world, key, f"{store}:{file}")
     batch = ask("POST", f"{path}/file_batches", {"file_ids": [file]}).json()["id"]
     ask("GET", f"{path}/file_batches/{batch}")
     ask("GET", f"{path}/file_batches/{batch}/files", None, *of_file)
@@ -77,3 +78,33 @@ def stores_come_and_go(world: World, known: Keys) -> None:
         assert world.ask("GET", f"{path}/files?{query}", key=key).status_code == 400
     ask("DELETE", f"{path}/files/{file}")
     ask("DELETE", path)
+
+
+def tools_are_called(world: World, key: str, document: str) -> None:
+    """Those of /mcp: as they should be, and with secrets wherever something can stand."""
+    text, query, attribute = (
+        world.canaries.secrets[name].decode()
+        for name in ("chunk", "search query", "file attribute")
+    )
+
+    def ask(params: object, *shows: str, **message: object) -> httpx2.Response:
+        body = {"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": params, **message}
+        return world.ask("POST", "/mcp", body, key=key, shows=shows)
+
+    found = ask({"name": "search", "arguments": {"query": text}}, "chunk").json()["result"]
+    assert document in {each["id"] for each in found["structuredContent"]["results"]}
+    read = ask({"name": "fetch", "arguments": {"id": document}}, "chunk", "file attribute").json()
+    assert read["result"]["structuredContent"]["text"] == text
+    for arguments in (
+        {"query": {query: text}}, {"query": query, text: attribute}, {"query": query.ljust(16_385)},
+        [query, text], query,
+    ):  # fmt: skip
+        assert ask({"name": "search", "arguments": arguments}).json()["result"]["isError"]
+    for id in (f"{document}{text}", key, query):
+        assert ask({"name": "fetch", "arguments": {"id": id}}).json()["result"]["isError"]
+    for params, message in (
+        ({"name": query}, {}), ({"name": [key]}, {}), ([text], {}), ({"cursor": query}, {}),
+        ({}, {"method": query}), ({}, {"method": {text: key}}), ({}, {"id": [key]}),
+        ({}, {"jsonrpc": query}),
+    ):  # fmt: skip
+        assert "error" in ask(params, **message).json()

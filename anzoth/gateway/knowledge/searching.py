@@ -37,7 +37,7 @@ from anzoth.gateway.knowledge.indexing import Indexes
 from anzoth.gateway.knowledge.query_vectors import Embed, QueryVectors, embed_queries, uncounted
 from anzoth.gateway.knowledge.rerankers import Reranking
 from anzoth.gateway.knowledge.reranking import MOST_S, NUM_CANDIDATES, PART_OF_TIME, Outcome, rerank
-from anzoth.gateway.knowledge.spans import Span
+from anzoth.gateway.knowledge.spans import Part, Span
 from anzoth.gateway.knowledge.store_access import expired_store, touch
 from anzoth.gateway.knowledge.store_attributes import open_attributes
 from anzoth.gateway.models import ModelRegistry
@@ -113,6 +113,13 @@ class Searcher:
             async with self._database.tenant(owner.tenant) as connection:
                 found.append(await spans.read(connection, cipher, owner.project_id, span))
         return found
+
+    async def part(self, owner: FileOwner, span: Span) -> Part | None:
+        """What a document says there, no longer than it is. None: there is no such file, it is not
+        searched (any more), or it ends before. Raises CannotOpen and DatabaseDown."""
+        cipher = await self._keys.cipher(owner.tenant)
+        async with self._database.tenant(owner.tenant) as connection:
+            return await spans.read_part(connection, cipher, owner.project_id, span)
 
     # --- steps of a search ------------------------------------------------------------------------
 

@@ -37,15 +37,50 @@ class Span(NamedTuple):
     end: int
 
 
+class Part(NamedTuple):
+    """What a document says within a span."""
+
+    text: str
+    is_last: bool
+    """The document ends here."""
+
+
 async def read(connection: Connection, cipher: TenantCipher, project_id: UUID, span: Span) -> str:
     """As long as the span. '': there is no such file. Raises CannotOpen."""
+    touched = await _touched(connection, cipher, project_id, span)
+    return "" if touched is None else put_together(touched.contents, span.start, span.end)
+
+
+async def read_part(
+    connection: Connection, cipher: TenantCipher, project_id: UUID, span: Span
+) -> Part | None:
+    """No longer than the document. None: there is no such file, or it ends before the span.
+    Raises CannotOpen."""
+    touched = await _touched(connection, cipher, project_id, span)
+    if touched is None or not (touched.contents or touched.has_more):
+        return None
+    end = span.end if touched.has_more else touched.contents[-1].end
+    return Part(put_together(touched.contents, span.start, end), is_last=not touched.has_more)
+
+
+class _Touched(NamedTuple):
+    contents: list[ChunkContent]
+    """Of the chunks, in order."""
+    has_more: bool
+    """The document goes on behind the span."""
+
+
+async def _touched(
+    connection: Connection, cipher: TenantCipher, project_id: UUID, span: Span
+) -> _Touched | None:
+    """None: there is no such file."""
     tenant_id = cipher.tenant.id
     of = (tenant_id, span.store_id, span.file_id)
     last = await chunk_rows.last_position(
         connection, tenant_id, project_id, span.store_id, span.file_id
     )
     if last is None:
-        return ""
+        return None
     codec = ChunkCodec(cipher, span.store_id)
 
     async def contents(positions: Sequence[int]) -> list[tuple[int, ChunkContent]]:
@@ -54,13 +89,15 @@ async def read(connection: Connection, cipher: TenantCipher, project_id: UUID, s
 
     low = await _first_touched(contents, last, span.start)
     touched: list[ChunkContent] = []
+    has_more = False
     while low <= last:
         page = await contents(range(low, min(low + _PAGE_CHUNKS, last + 1)))
-        touched += [content for _, content in page if content.start < span.end]
-        if not page or page[-1][1].start >= span.end:
+        touched += [each for _, each in page if span.start < each.end and each.start < span.end]
+        has_more = bool(page) and page[-1][1].end > span.end
+        if not page or has_more:
             break
         low += _PAGE_CHUNKS
-    return put_together(touched, span.start, span.end)
+    return _Touched(touched, has_more)
 
 
 async def _first_touched(contents: Contents, last: int, start: int) -> int:

@@ -21,12 +21,15 @@ import asyncpg
 import pytest
 from gateway_kit import config_of, gateway
 
+from anzoth.api import files
+from anzoth.api.call import Call
 from anzoth.api.routes import ROUTES
 from anzoth.db import statements
 from anzoth.gateway import keys
+from anzoth.gateway.files import FileOwner
 from anzoth.gateway.principal import TenantHandle
 from anzoth.gateway.tenant_crypt import TenantCipher, TenantKeys
-from anzoth.isolation import client, recipes, showing, tenants
+from anzoth.isolation import client, mcp, recipes, showing, tenants
 from anzoth.isolation.belongings import Owner, Planter
 from anzoth.isolation.client import AsksServer
 from anzoth.isolation.probing import Prober
@@ -107,6 +110,7 @@ class Walls:
         with self._without(mutated, cipher):
             checks = await showing.lists(prober, ROUTES_HERE)
             checks += await showing.searches(prober, ROUTES_HERE)
+            checks += await mcp.answers(prober, ROUTES_HERE)
             checks += await prober.references(ROUTES_HERE, that_make=False)
             checks += await prober.ids_in_paths(ROUTES_HERE)
         after = await showing.seen_by_owner(self.server, prober.a, ROUTES_HERE)
@@ -125,6 +129,7 @@ class Walls:
         with self._without(mutated):
             checks = await showing.lists(prober, ROUTES_HERE)
             checks += await showing.searches(prober, ROUTES_HERE)
+            checks += await mcp.answers(prober, ROUTES_HERE)
             checks += await prober.ids_in_paths(reads)
             if failures(prober, checks):
                 return True
@@ -254,3 +259,27 @@ def test_what_is_found_without_both_cannot_be_read_and_with_the_key_it_is_seen(
     assert sealed
     assert not any(canary in check.name for check in sealed)
     assert any(canary in check.name for check in opened)
+
+
+def test_tools_that_forget_who_calls_turn_their_probes_red(
+    dsn: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = files.owner_of
+
+    async def scenario(walls: Walls) -> list[Check]:
+        prober = await walls._prober()
+        callers: list[FileOwner] = []
+
+        def of_the_first(call: Call) -> FileOwner:
+            callers.append(real(call))
+            return callers[0]
+
+        monkeypatch.setattr(files, "owner_of", of_the_first)
+        checks = await mcp.answers(prober, ROUTES_HERE)
+        return failures(prober, checks)
+
+    bad = run(dsn, tmp_path, monkeypatch, scenario)
+    assert {check.name.split(":")[0] for check in bad} > {
+        "the tool 'search' finds nothing of the other's",
+        "POST /mcp",
+    }

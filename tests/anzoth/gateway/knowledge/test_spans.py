@@ -62,9 +62,22 @@ def test_a_span_is_read_from_wherever_it_is_in_a_long_file(dsn: str, tmp_path: P
         assert got == [
             whole[start:end] + "\n" * (end - max(start, len(whole))) for start, end in bounds
         ]
+        for length in (7, 90, len(whole) - 1, len(whole), len(whole) + 1):
+            parts = []
+            for start in range(0, len(whole), length):
+                part = await searcher.part(
+                    owner_of(it.one), Span(store, file, start, start + length)
+                )
+                assert part is not None
+                assert part.is_last == (start + length >= len(whole))
+                parts.append(part.text)
+            assert "".join(parts) == whole
+        assert await searcher.part(owner_of(it.one), Span(store, file, len(whole), 9999)) is None
         of_nobody = [Span(store, "file-none", 0, 5), Span("vs_none", file, 0, 5)]
         assert await searcher.spans(owner_of(it.one), of_nobody) == ["", ""]
+        assert [await searcher.part(owner_of(it.one), span) for span in of_nobody] == [None, None]
         assert await searcher.spans(owner_of(it.two), [Span(store, file, 0, 5)]) == [""]
+        assert await searcher.part(owner_of(it.two), Span(store, file, 0, 5)) is None
         await it.take_out(store, other)
         assert await searcher.spans(owner_of(it.one), [Span(store, other, 0, 5)]) == [""]
 
