@@ -82,7 +82,10 @@ async def create(
     ] = None,
     run: Annotated[
         str | None,
-        typer.Option("--command", help="A name in [tools.commands]: an MCP server that is run."),
+        typer.Option(
+            "--command",
+            help="An MCP server that is run: one that `tools.commands` of the settings names.",
+        ),
     ] = None,
     definition: Annotated[
         Path | None,
