@@ -11,8 +11,8 @@ HERE = Path(__file__).parent
 # busy process spinning costs the suite minutes (see scheduler/process.py).
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
-# No test speaks TLS, and an HTTP client that trusts nobody is made in a hundredth of the time in
-# which one reads the system's certificates.
+# No test speaks TLS with strangers, and an HTTP client that trusts nobody is made in a hundredth of
+# the time in which one reads the system's certificates.
 os.environ.pop("SSL_CERT_FILE", None)
 os.environ["SSL_CERT_DIR"] = str(HERE)
 

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import time
 
-TOOLS = ("say", "tell", "hang", "die", "flood", "swell", "limits", "fork", "deaf", "change")
+TOOLS = ("say", "tell", "hang", "die", "flood", "ask", "swell", "limits", "fork", "deaf", "change")
 listed = [{"name": name, "inputSchema": {"type": "object"}} for name in TOOLS]
 
 
@@ -34,6 +34,9 @@ def call(name: str, arguments: dict) -> str:
         case "flood":
             while True:
                 sys.stdout.write("x" * 65536)
+        case "ask":
+            while True:
+                send(id="?", method="ping")
         case "swell":
             return str(len(bytearray(1 << 30)))
         case "limits":

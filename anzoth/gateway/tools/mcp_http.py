@@ -79,7 +79,7 @@ class ContainedTransport(httpx2.AsyncBaseTransport):
         if request.method == "GET" and "last-event-id" not in request.headers:
             return self._notifying  # the caller in whose context it began is the connecting one
         watch = watched()
-        if request.method == "DELETE" or watch is None or _is_notification(request.content):
+        if request.method == "DELETE" or watch is None or _has_no_answer(request.content):
             return Watch(Allowance.of(_SMALL_BYTES, _SMALL_TIMEOUT_S))
         if request.method == "GET" and watch.allowance.max_exchanges == 0:
             return self._notifying
@@ -107,8 +107,10 @@ class _EarlyEnd(httpx2.AsyncByteStream):
         await self._stream.aclose()
 
 
-def _is_notification(content: bytes) -> bool:
-    return bool(content) and "id" not in orjson.loads(content)
+def _has_no_answer(content: bytes) -> bool:
+    """A notification, or what we say to a server that asks us for something."""
+    message = orjson.loads(content or b"{}")
+    return bool(message) and not ("id" in message and "method" in message)
 
 
 def _failure_of(response: httpx2.Response) -> EgressFailure | None:

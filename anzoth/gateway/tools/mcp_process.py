@@ -41,6 +41,10 @@ _NOBODY = (65534, 65534)
 _WRITE_TIMEOUT_S = 5.0
 _END_TIMEOUT_S = 1.0
 _READ_BYTES = 65_536
+_LEAST_BYTES = 1024
+"""As which a shorter line counts: it is work, too."""
+_MAX_QUEUED = 16
+"""Messages for a process that does not read: whoever gives a call up must not wait for it."""
 _MAX_PENDING = 64
 """Requests that count for what is due."""
 
@@ -126,7 +130,7 @@ class ToolProcess:
         from mcp.shared.message import SessionMessage
 
         to_session, from_process = anyio.create_memory_object_stream[SessionMessage | Exception](0)
-        to_process, from_session = anyio.create_memory_object_stream[SessionMessage](0)
+        to_process, from_session = anyio.create_memory_object_stream[SessionMessage](_MAX_QUEUED)
 
         async def read() -> None:
             async with to_session:
@@ -174,6 +178,7 @@ class ToolProcess:
             first, *others = piece.split(b"\n")
             line += first
             for other in others:
+                self._left_bytes -= max(_LEAST_BYTES - len(line), 0)
                 try:
                     message = jsonrpc_message_adapter.validate_json(bytes(line), by_name=False)
                 except ValueError:
@@ -183,10 +188,13 @@ class ToolProcess:
                     yield SessionMessage(message)
 
     async def _write(self, process: asyncio.subprocess.Process, sent: SessionMessage) -> None:
+        from mcp_types import JSONRPCRequest
+
         assert process.stdin is not None
         text = sent.message.model_dump_json(by_alias=True, exclude_unset=True)
-        self._left_bytes = max(self._left_bytes, 0) + self.due_bytes
-        self._left_bytes = min(self._left_bytes, _MAX_PENDING * self.due_bytes)
+        if isinstance(sent.message, JSONRPCRequest):  # not what we say to its own requests
+            self._left_bytes = max(self._left_bytes, 0) + self.due_bytes
+            self._left_bytes = min(self._left_bytes, _MAX_PENDING * self.due_bytes)
         process.stdin.write(text.encode() + b"\n")
         async with asyncio.timeout(_WRITE_TIMEOUT_S):
             await process.stdin.drain()
