@@ -3,7 +3,8 @@
 Schemas come from tool servers, so all work has a bound and nothing of a schema is trusted to be
 well-formed:
 
-- Nothing is fetched: a `$ref` that leads out of the schema cannot be used.
+- Nothing is fetched, and nothing is checked by other keywords than these: a schema that refers to
+  what is not in it, or has parts with an address or a dialect of their own, cannot be used.
 - Each keyword costs a step; a schema that takes more than there are is refused. That bounds
   references in circles and branches that double.
 - Patterns are matched by llguidance, in a time linear in the text; Python's `re` could take
@@ -82,9 +83,9 @@ def _problem(schema: Mapping[str, Any], arguments: Mapping[str, Any]) -> str | N
     """The first thing that is wrong; None: nothing."""
     dialect = schema.get("$schema")  # those before 2019-09 say some things in other words
     validator = _OLD if isinstance(dialect, str) and "draft-0" in dialect else _NEW
-    top = {name: value for name, value in schema.items() if name != "$schema"}
-    if _names_dialect(top):  # jsonschema would leave our keywords for those of that dialect
-        return "the tool's schema is of several dialects and cannot be used"
+    top = {name: value for name, value in schema.items() if name not in ("$schema", "$id")}
+    if _leads_out(top):
+        return "the tool's schema is not whole in itself and cannot be used"
     try:
         checked = validator(top, registry=Registry(), format_checker=_Steps())
         error = next(checked.iter_errors(arguments), None)
@@ -105,15 +106,20 @@ def _shortened(message: str) -> str:
     return f"{message[: _MAX_MESSAGE // 2]} … {message[-_MAX_MESSAGE // 2 :]}"
 
 
-def _names_dialect(value: object) -> bool:
-    """Whether `$schema` stands anywhere within, as text: as the name of a property it does not."""
-    left: list[object] = [value]
+def _leads_out(schema: object) -> bool:
+    """Whether it refers to another one. jsonschema knows those of the dialects by their addresses,
+    and checks them, and parts of another dialect, with its own keywords."""
+    left: list[object] = [schema]
     while left:
         match left.pop():
-            case dict() as object_:
-                if isinstance(object_.get("$schema"), str):
-                    return True
-                left.extend(object_.values())
+            case dict() as fields:
+                for name, value in fields.items():
+                    if isinstance(value, str):  # else it is a property of that name
+                        if name in ("$schema", "$id"):
+                            return True
+                        if name in ("$ref", "$dynamicRef") and not value.startswith("#"):
+                            return True
+                left.extend(fields.values())
             case list() as items:
                 left.extend(items)
     return False

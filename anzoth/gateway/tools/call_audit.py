@@ -39,7 +39,7 @@ from anzoth.gateway.tools.definitions import Decision, GovernedTool
 from anzoth.gateway.tools.grants import is_granted
 
 _MAX_SEALED_BYTES = 8_192
-"""Of arguments: an event is a line. What is longer is cut, and says so."""
+"""Of arguments: an event is a line. What is longer is cut; `arguments_bytes` is all of it."""
 _MAX_FILES = 100
 _MAX_WORD = 256
 _NAME = re.compile(r"[\w.-]{1,128}", re.ASCII)

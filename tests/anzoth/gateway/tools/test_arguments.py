@@ -87,8 +87,16 @@ def test_a_reference_out_of_the_schema_is_not_fetched(monkeypatch: pytest.Monkey
     monkeypatch.setattr("urllib.request.urlopen", lambda *a, **k: fetched.append(a))
     for target in ("http://127.0.0.1:9/schema", "file:///etc/passwd", "other.json"):
         schema = {"$id": "http://127.0.0.1:9/", **of({"$ref": target})}
-        assert problem(schema, {"x": 1}) == "the tool's schema cannot be used"
+        assert "not whole in itself" in str(problem(schema, {"x": 1}))
+    assert problem(of({"$ref": "#/nowhere"}), {"x": 1}) == "the tool's schema cannot be used"
     assert fetched == []
+
+
+def test_properties_may_have_the_names_of_keywords() -> None:
+    names = ("$ref", "$id", "$schema", "pattern")
+    schema = {"properties": {name: {"type": "string"} for name in names}, "required": list(names)}
+    assert problem(schema, dict.fromkeys(names, "x")) is None
+    assert "is not of type" in str(problem(schema, {**dict.fromkeys(names, "x"), "$ref": 1}))
 
 
 HOSTILE: dict[str, Any] = {
@@ -107,6 +115,8 @@ HOSTILE: dict[str, Any] = {
     "properties as a list": {"type": "object", "properties": ["x"]},
     "bounds of text": of({"minimum": "1"}),
     "an old dialect within": of({"$schema": DRAFT_7, "pattern": "^(a+)+$"}),
+    "of a dialect itself": of({"$ref": DRAFT_7}),
+    "at a dialect's address": of({"$id": DRAFT_7, "$ref": "#/definitions/nonNegativeInteger"}),
     "division by zero": of({"multipleOf": 0}),
 }
 
