@@ -44,12 +44,15 @@ from anzoth.text.passages import Laying, Passage, with_passages
 from anzoth.text.prompt import chat_prompt
 from anzoth.text.reasoning import Beginning, beginning_after, has_reasoning
 from anzoth.text.tool_calls import ToolCallParser
+from anzoth.text.tool_results import with_marked_results
 
 _NUM_END_TOKENS = 16
 """Enough of a prompt's end for a mark and the line breaks behind it, were it letter by letter."""
 
 ExtrasOf = Callable[[ChatRequest, Retrieved, Packed], Extras]
 """What an answer has besides that is made from these passages."""
+Admit = Callable[[ServedModel, GenerationRequest], Awaitable[Generation]]
+"""Begins a generation."""
 
 
 @dataclass(slots=True, frozen=True)
@@ -99,18 +102,35 @@ class Begun:
     sampling: SamplingParams
     """What holds, whoever said it."""
     extras: Extras
-    read: Callable[[ChatConsumer], Consumer]
-    """What takes the text: the endpoint's consumer itself, unless there may be more than text."""
+    packed: Packed
+    """What of knowledge bases is in the prompt."""
+    take_apart: Callable[[ChatConsumer], Consumer]
+    """What takes the text: the given consumer itself, unless there may be more than text."""
+
+    def cited(self, answer: ChatConsumer) -> ChatConsumer:
+        """What annotates the text of `answer`, if there is anything to cite."""
+        annotate = self.extras.annotate
+        if annotate is None:
+            return answer
+        return CitationReader(answer, annotate, self.generation.num_choices)
+
+    def read(self, answer: ChatConsumer) -> Consumer:
+        return self.take_apart(self.cited(answer))
 
 
 async def begin(
     call: Call,
     request: ChatRequest,
     model: ServedModel,
-    retrieved: Retrieved | None,
+    retrieved: Retrieved | Packed | None,
     extras_of: ExtrasOf,
+    admit: Admit | None = None,
 ) -> Begun:
-    """Raises AnzothError; nothing is then running or charged."""
+    """`retrieved`: what was found, or what was packed of it for this conversation before. `admit`:
+    by whom it is begun, if not by `call`.
+
+    Raises AnzothError; nothing is then running or charged.
+    """
     options = request.options
     hello = must_generate(model).engine.require_ready()  # before work that would be for nothing
     make_parser = _parser_of_calls(model, request.tools)
@@ -122,10 +142,11 @@ async def begin(
         made = await call.off_loop(making.prepare)
     else:
         made = await asyncio.to_thread(making.prepare)
-        grounded.keep_trace(call, retrieved, made.packed)
-    reasoning, grammar, annotate = made.reasoning, made.constraint, made.extras.annotate
+        if isinstance(retrieved, Retrieved):
+            grounded.keep_trace(call, retrieved, made.packed)
+    reasoning, grammar = made.reasoning, made.constraint
     sampling = model.sampling.fill(options.sampling, options.unsaid)
-    generation = await call.begin(
+    generation = await (admit or call.begin)(
         model,
         GenerationRequest(
             prompts=(made.prompt,),
@@ -141,9 +162,7 @@ async def begin(
         ),
     )
 
-    def read(answer: ChatConsumer) -> Consumer:
-        if annotate is not None:
-            answer = CitationReader(answer, annotate, generation.num_choices)
+    def take_apart(answer: ChatConsumer) -> Consumer:
         text: Consumer = answer
         if make_parser is not None and request.tools is not None:
             text = _reader_of_calls(generation, answer, make_parser, request.tools)
@@ -151,7 +170,7 @@ async def begin(
             return text
         return ReasoningReader(answer, text, generation.num_choices, reasoning)
 
-    return Begun(generation, tier, sampling, made.extras, read)
+    return Begun(generation, tier, sampling, made.extras, made.packed, take_apart)
 
 
 async def count_prompt(call: Call, request: ChatRequest, model: ServedModel) -> int:
@@ -225,7 +244,7 @@ class _Making:
     model: ServedModel
     request: ChatRequest
     laying: Laying
-    retrieved: Retrieved | None
+    retrieved: Retrieved | Packed | None
     context_tokens: int
     extras_of: ExtrasOf
 
@@ -241,7 +260,7 @@ class _Making:
             reasoning,
             constraint(model, request.form, request.tools, reasoning),
             NO_EXTRAS
-            if self.retrieved is None
+            if not isinstance(self.retrieved, Retrieved)
             else self.extras_of(request, self.retrieved, packed),
             packed,
         )
@@ -249,6 +268,9 @@ class _Making:
     def _grounded_prompt(self) -> tuple[list[int], Packed]:
         """With what was found, or with the passages that the request brought."""
         retrieved, tokenizer = self.retrieved, self.model.tokenizer
+        if isinstance(retrieved, Packed):
+            passages = [passage.passage for passage in retrieved.passages]
+            return self._prompt(passages or self.request.documents), retrieved
         if retrieved is None or not retrieved.has_answer:
             return self._prompt(self.request.documents), Packed()
         room = self.context_tokens - answer_room(
@@ -282,6 +304,7 @@ def _prompt(
         ) from error
     if request.form is not None and request.form.shown_schema is not None:
         messages = with_schema(messages, request.form.shown_schema)
+    messages = with_marked_results(messages, laying)
     variables = request.template_variables
     if request.tools is not None:
         variables = {**variables, "tools": request.tools.tools}

@@ -351,8 +351,11 @@ class Generator:
         principal: Principal,
         usage: UsageRecord,
         received_at_s: float,
+        *,
+        is_part: bool = False,
     ) -> Generation:
-        """The generation, admitted by the engine; the caller must `run` or `close` it.
+        """The generation, admitted by the engine; the caller must `run` or `close` it. `is_part`:
+        see `Limiter.reserve`.
 
         Its beginning is then on the disk. Raises ModelUnavailable, InvalidValue,
         ContextLengthExceeded, RateLimited, CapacityUnavailable or DeadlineExceeded; nothing is
@@ -377,6 +380,7 @@ class Generator:
                 max_tokens=max_tokens,
                 is_stated=request.max_tokens is not None,
                 price=usage.price,
+                is_part=is_part,
             ),
             usage,
             received_at_s,
