@@ -132,18 +132,9 @@ async def begin(
     Raises AnzothError; nothing is then running or charged.
     """
     options = request.options
-    hello = must_generate(model).engine.require_ready()  # before work that would be for nothing
+    made = await _made(call, request, model, retrieved, extras_of)
     make_parser = _parser_of_calls(model, request.tools)
     tier = served_tier(options.service_tier, call.principal, is_of_batch=call.is_of_batch)
-    making = _Making(
-        model, request, _laying(call, model), retrieved, hello.max_model_tokens, extras_of
-    )
-    if retrieved is None:
-        made = await call.off_loop(making.prepare)
-    else:
-        made = await asyncio.to_thread(making.prepare)
-        if isinstance(retrieved, Retrieved):
-            grounded.keep_trace(call, retrieved, made.packed)
     reasoning, grammar = made.reasoning, made.constraint
     sampling = model.sampling.fill(options.sampling, options.unsaid)
     generation = await (admit or call.begin)(
@@ -171,6 +162,52 @@ async def begin(
         return ReasoningReader(answer, text, generation.num_choices, reasoning)
 
     return Begun(generation, tier, sampling, made.extras, made.packed, take_apart)
+
+
+@dataclass(slots=True, frozen=True)
+class Prepared:
+    """What would be begun, as far as it is the same whatever is said until then."""
+
+    tier: str
+    sampling: SamplingParams
+    extras: Extras
+    packed: Packed
+
+
+async def prepare(
+    call: Call,
+    request: ChatRequest,
+    model: ServedModel,
+    retrieved: Retrieved | None,
+    extras_of: ExtrasOf,
+) -> Prepared:
+    """For an answer that does not begin with a generation. Raises as `begin`, but for what an
+    engine refuses."""
+    made = await _made(call, request, model, retrieved, extras_of)
+    options = request.options
+    tier = served_tier(options.service_tier, call.principal, is_of_batch=call.is_of_batch)
+    sampling = model.sampling.fill(options.sampling, options.unsaid)
+    return Prepared(tier, sampling, made.extras, made.packed)
+
+
+async def _made(
+    call: Call,
+    request: ChatRequest,
+    model: ServedModel,
+    retrieved: Retrieved | Packed | None,
+    extras_of: ExtrasOf,
+) -> _Made:
+    hello = must_generate(model).engine.require_ready()  # before work that would be for nothing
+    _parser_of_calls(model, request.tools)
+    making = _Making(
+        model, request, _laying(call, model), retrieved, hello.max_model_tokens, extras_of
+    )
+    if retrieved is None:
+        return await call.off_loop(making.prepare)
+    made = await asyncio.to_thread(making.prepare)
+    if isinstance(retrieved, Retrieved):
+        grounded.keep_trace(call, retrieved, made.packed)
+    return made
 
 
 async def count_prompt(call: Call, request: ChatRequest, model: ServedModel) -> int:

@@ -188,8 +188,7 @@ RESPONSE_FIELDS = (
     Field("n", harmless(1), _REFUSED),
     Field("include", array(one_of(*INCLUDABLE), MAX_INCLUDED), default=()),
     Field("max_output_tokens", integer(1, INT32_MAX)),
-    # Of the tools that run here: there is one, and it runs once.
-    Field("max_tool_calls", integer(1, INT32_MAX), _IGNORED),
+    Field("max_tool_calls", integer(1, INT32_MAX)),
     Field("top_logprobs", integer(0, MAX_TOP_LOGPROBS)),
     Field(
         "metadata",
@@ -242,6 +241,8 @@ class ResponseRequest:
     includes: frozenset[str]
     shown: Mapping[str, Any] = field(repr=False)
     """What of the request stands in the response."""
+    max_tool_calls: int | None = None
+    """Of tools of servers. None: as many as the server allows."""
 
     def is_kept(self, keeps_any: bool) -> bool:
         """Where responses are kept, if any. Raises UnsupportedParameter."""
@@ -274,7 +275,13 @@ def parse_response(body: Mapping[str, Any]) -> ResponseRequest:
     num_logprobs = (values["top_logprobs"] or 0) if LOGPROBS in includes else None
     options = options_of(body, {**values, "n": 1}, values["max_output_tokens"], num_logprobs)
     return ResponseRequest(
-        asked, options, search_of(asked.tools), values["store"], includes, _shown(values, body)
+        asked,
+        options,
+        search_of(asked.tools),
+        values["store"],
+        includes,
+        _shown(values, body),
+        values["max_tool_calls"],
     )
 
 

@@ -10,26 +10,24 @@ from __future__ import annotations
 
 import asyncio
 import math
-import secrets
 import time
-from collections.abc import Coroutine, Sequence
+from collections.abc import Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from anzoth.api.call import Call
-from anzoth.api.messages import Message, arguments_of
+from anzoth.api.call_ids import new_ids, prompt_id
+from anzoth.api.messages import Message, arguments_of, result_of_server
 from anzoth.api.timeout import deadline_s
 from anzoth.errors import DeadlineExceeded
 from anzoth.gateway.generation import GenerationCancelled
 from anzoth.gateway.tools.calling import ToolTurn
-from anzoth.gateway.tools.definitions import SEPARATOR, GovernedTool, ToolOutcome
+from anzoth.gateway.tools.definitions import SEPARATOR, ToolOutcome
+from anzoth.gateway.tools.grants import GrantedTool
 from anzoth.text.tool_calls import ToolCall
-from anzoth.text.tool_results import UNTRUSTED
 
 MAX_CALLS, TIMEOUT = "tools.max_calls", "tools.timeout"
 """Rules of calls that were not made."""
-_NUM_ID_CHARACTERS = 9
-"""Of ids of calls in prompts: there are templates that insist on nine letters and digits."""
 
 
 @dataclass(slots=True, frozen=True)
@@ -46,6 +44,8 @@ class ServerCall:
     approval_id: str | None = None
     """Of the request for approval that was answered."""
     is_approved: bool = False
+    remark: str = field(default="", repr=False)
+    """What was said with the answer, for the model."""
 
     @property
     def name(self) -> str:
@@ -56,15 +56,6 @@ class ServerCall:
     def prompt_id(self) -> str:
         """Under which the model reads it."""
         return prompt_id(self.id)
-
-
-def new_call_id() -> str:
-    return f"mcp_{secrets.token_hex(16)}"
-
-
-def prompt_id(call_id: str) -> str:
-    """What stands in prompts for the id of a call (`new_call_id`)."""
-    return call_id.partition("_")[2][:_NUM_ID_CHARACTERS]
 
 
 class Watcher(Protocol):
@@ -144,8 +135,10 @@ class ServerCalls:
                 self.wants_approval = True
             watcher.call_ended(call, outcome)
 
+        about_to_ask = await self._about_to_ask(allowed)
+
         async def one(call: ServerCall) -> None:
-            if not self._will_ask(call):
+            if call.id not in about_to_ask:
                 watcher.call_began(call)
             caller = self._call.services.tools.caller
             end(call, await caller.call(self._turn, call.id, call.name, call.arguments))
@@ -183,18 +176,30 @@ class ServerCalls:
         if self._is_cancelled:
             raise GenerationCancelled()
 
-    def _will_ask(self, call: ServerCall) -> bool:
-        """Whether a person will be asked about it, as far as it can be told before it is made."""
+    async def _about_to_ask(self, calls: Sequence[ServerCall]) -> frozenset[str]:
+        """Ids of those about which a person will be asked, as far as it can be told before they
+        are made; so what is not made does not begin."""
+        if not self._asks_approval or all(call.approval_id is not None for call in calls):
+            return frozenset()
+        asked = await asyncio.to_thread(lambda: list(filter(self._needs_approval, calls)))
+        return frozenset(call.id for call in asked)
+
+    def _needs_approval(self, call: ServerCall) -> bool:
         tool = self._turn.granted.get(call.name)
-        if tool is None or not self._asks_approval or call.approval_id is not None:
+        if tool is None or call.approval_id is not None:
             return False
         arguments = arguments_of(call.arguments)
-        rule = self._turn.untrusted.rule(tool, arguments if isinstance(arguments, dict) else {})
-        return tool.needs_approval or rule is not None
+        known = arguments if isinstance(arguments, dict) else {}
+        return tool.needs_approval or self._turn.untrusted.rule(tool, known) is not None
 
 
-def server_call(call: ToolCall, tool: GovernedTool) -> ServerCall:
-    return ServerCall(new_call_id(), tool.server.label, tool.definition.name, call.arguments)
+def of_turn(calls: Sequence[ToolCall], granted: Mapping[str, GrantedTool]) -> list[ServerCall]:
+    """What a model wrote at once, each a call of one of its tools."""
+    made: list[ServerCall] = []
+    for id, call in zip(new_ids(len(calls)), calls, strict=True):
+        tool = granted[call.name].tool
+        made.append(ServerCall(id, tool.server.label, tool.definition.name, call.arguments))
+    return made
 
 
 def shown_call(call: ServerCall) -> dict[str, Any]:
@@ -205,12 +210,8 @@ def shown_call(call: ServerCall) -> dict[str, Any]:
 
 def result_message(call: ServerCall, outcome: ToolOutcome) -> Message:
     """In which the model reads what came of it."""
-    return untrusted_result(call.prompt_id, call.name, outcome.text)
-
-
-def untrusted_result(call_id: str, name: str, text: str) -> Message:
-    """In which a model reads what a tool answered; `call_id`: as it stands in the prompt."""
-    return {"role": "tool", "content": text, "tool_call_id": call_id, "name": name, UNTRUSTED: True}
+    text = f"{outcome.text} {call.remark}" if call.remark else outcome.text
+    return result_of_server(call.prompt_id, call.name, text)
 
 
 def _refused(call: ServerCall, rule: str, why: str) -> ToolOutcome:

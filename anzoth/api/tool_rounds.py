@@ -40,8 +40,8 @@ from anzoth.api.server_calls import (
     ServerCall,
     ServerCalls,
     Watcher,
+    of_turn,
     result_message,
-    server_call,
     shown_call,
 )
 from anzoth.api.tools import ToolChoice, ToolUse
@@ -62,6 +62,7 @@ _BETWEEN_TURNS = "\n\n"
 
 MAX_ROUNDS, MAX_TOKENS = "tools.max_rounds", "request.max_tokens"
 """Rules that ended an answer; see `server_calls` for more."""
+OF_TOKENS = (MAX_TOKENS, ContextLengthExceeded.rule)
 
 
 class _Turn:
@@ -233,8 +234,7 @@ class Rounds:
             ending = said.ending
             if said.calls_alone:
                 told.turn_ended()
-                calls = [server_call(call, own[call.name].tool) for call in said.calls]
-                ending = await self._go_on(said.message, calls, told)
+                ending = await self._go_on(said.message, of_turn(said.calls, own), told)
         answer.finished(0, ending)
 
     # --- rounds ----------------------------------------------------------------------------------
@@ -377,3 +377,19 @@ def merged(fields: Mapping[str, Any], more: Mapping[str, Any]) -> dict[str, Any]
     """Further fields of one answer; what both have is an object."""
     both = fields.keys() & more.keys()
     return {**fields, **more, **{name: {**fields[name], **more[name]} for name in both}}
+
+
+async def admitted(
+    call: Call,
+    governed: Governed,
+    model: ServedModel,
+    packed: Packed,
+    **how: Any,  # as `Rounds` takes it
+) -> Rounds:
+    """An answer that begins with calls: the request meets its limits, and is written down, before
+    anything is called. Raises LimitReached, LedgerUnavailable or CapacityUnavailable."""
+    services = call.services
+    call.hold(services.embedder.reserve_request(model.name, call.principal))
+    services.ledger.begin(call.record, governed.request.options.max_tokens or 0)
+    await services.ledger.begun(call.record)
+    return Rounds(call, governed, model, packed, **how)

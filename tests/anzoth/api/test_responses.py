@@ -426,7 +426,7 @@ def test_an_alias_brings_its_prompt_and_parameters_and_shows_neither(run: Run) -
             "invalid_value",
             "input[0].content[0].text",
         ),
-        ({"input": [{"type": "mcp_call"}]}, "unsupported_parameter", "input[0].type"),
+        ({"input": [{"type": "computer_call"}]}, "unsupported_parameter", "input[0].type"),
         (
             {"input": [{"type": "function_call", "name": "f", "arguments": "{}"}]},
             "missing_required_parameter",
