@@ -85,15 +85,16 @@ async def _generate(
     """By an engine of our own."""
     options = request.options
     begun = await generating.begin(call, request, model, retrieved, grounded.extras)
-    extras = begun.extras
+    prepared = begun.prepared
+    extras = prepared.extras
     generation: streams.Run[Any] = begun.generation
     read: Callable[[ChatConsumer], Consumer] = begun.read
     shown: Callable[[], Mapping[str, Any]] = dict
     if governed is not None:
-        rounds = Rounds(call, governed, model, begun.packed, begun)
+        rounds = Rounds(call, governed, model, prepared.packed, begun)
         generation, read, shown = rounds, begun.cited, rounds.shown
     identity = answers.identify(
-        "chatcmpl", generation, None if options.service_tier is None else begun.tier
+        "chatcmpl", generation, None if options.service_tier is None else prepared.tier
     )
     has_logprobs = options.sampling.num_logprobs is not None
     if options.stream:

@@ -23,7 +23,7 @@ from anzoth.api.call import Answer, Call
 from anzoth.api.citing import CitationReader, Extras, response_annotations_by
 from anzoth.api.file_search import RESULTS
 from anzoth.api.files import owner_of
-from anzoth.api.generating import Begun, Prepared
+from anzoth.api.generating import Prepared
 from anzoth.api.governed import Governed
 from anzoth.api.requests import ChatRequest
 from anzoth.api.response_items import Item
@@ -97,7 +97,7 @@ class ResponseAnswer:
         begun = await generating.begin(self._call, self._chat, model, retrieved, _extras)
         generation = begun.generation
         source = _Source(
-            self._shown(model, begun),
+            self._shown(model, begun.prepared),
             retrieved,
             lambda output: generation.run(begun.read(output)),
             lambda: _usage(generation),
@@ -125,8 +125,9 @@ class ResponseAnswer:
             made = await generating.prepare(call, self._chat, model, retrieved, _extras)
             rounds = await tool_rounds.admitted(call, governed, model, made.packed, **how)
         else:
-            made = await generating.begin(call, self._chat, model, retrieved, _extras)
-            rounds = Rounds(call, governed, model, made.packed, made, **how)
+            begun = await generating.begin(call, self._chat, model, retrieved, _extras)
+            made = begun.prepared
+            rounds = Rounds(call, governed, model, made.packed, begun, **how)
         annotate = made.extras.annotate
 
         async def write(output: ResponseOutput) -> None:
@@ -150,7 +151,7 @@ class ResponseAnswer:
         )
         return await self._answer(source)
 
-    def _shown(self, model: ServedModel, made: Begun | Prepared) -> Body:
+    def _shown(self, model: ServedModel, made: Prepared) -> Body:
         options = self._request.options
         tier = None if options.service_tier is None else made.tier
         sampled = {name: getattr(made.sampling, name) for name in _SAMPLED & options.unsaid}
