@@ -52,6 +52,7 @@ from anzoth.gateway.generation_request import GenerationRequest
 from anzoth.gateway.knowledge.grounding import Retrieved
 from anzoth.gateway.knowledge.packing import Packed
 from anzoth.gateway.limit_errors import LimitReached
+from anzoth.gateway.limits import Reservation
 from anzoth.gateway.models import ServedModel
 from anzoth.gateway.usage import UsageRecord
 from anzoth.text.tool_calls import ToolCall
@@ -154,6 +155,8 @@ class Rounds:
         self._generations = [] if first is None else [first.generation]
         self._usage: UsageRecord | None = None
         """Of the round that runs, if it is another than the first."""
+        self._place: Reservation | None = None
+        """Among the requests that run, once the first round is over."""
         self._answered = answered
         self._max_rounds = config.max_rounds
         self._is_cancelled = False
@@ -210,6 +213,8 @@ class Rounds:
         for made in self._generations[-1:]:
             made.close()
         self._record(_ABANDONED)
+        if self._place is not None:
+            self._place.settle(0)
 
     async def run(self, answer: ChatConsumer, watcher: Watcher | None = None) -> None:
         """Feeds `answer` until it has ended; then the usage is final. Without a `watcher` what the
@@ -244,6 +249,9 @@ class Rounds:
     ) -> Ending | None:
         """Makes the calls and begins the next round. None: it has begun; otherwise, how the answer
         ends. `said`: what the model said beside its calls."""
+        if self._place is None:
+            generator = self._call.services.generator
+            self._place = generator.keep_place(self._model, self._call.principal)
         if len(self._generations) > self._max_rounds:
             return self._bounded(MAX_ROUNDS)
         if self.calls.is_used_up:

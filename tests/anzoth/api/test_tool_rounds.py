@@ -236,6 +236,21 @@ def test_limits_count_every_token_and_one_request(run: Run) -> None:
     run(scenario)
 
 
+def test_a_request_keeps_its_place_among_those_that_run_while_its_tools_do(run: Run) -> None:
+    async def scenario(tooled: Tooled) -> None:
+        api, goes_on = tooled.api, asyncio.Event()
+        api.keys.principals["good"] = make_principal(tools=frozenset({"crm"}), concurrency=1)
+        tooled.caller.waits_for = goes_on
+        task = asyncio.create_task(tooled.chat(said(), "hello"))
+        await tooled.caller.called.wait()
+        assert (await api.chat()).status == 429
+        goes_on.set()
+        assert (await task).status == 200
+        assert (await api.chat()).status == 200
+
+    run(scenario)
+
+
 @pytest.mark.parametrize(
     ("fields", "config", "rule", "num_calls"),
     [
