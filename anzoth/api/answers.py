@@ -11,7 +11,7 @@ import math
 import secrets
 import string
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -95,6 +95,12 @@ def usage(counted: Answering) -> dict[str, Any]:
             "rejected_prediction_tokens": 0,
         },
     }
+
+
+def merged(fields: Mapping[str, Any], more: Mapping[str, Any]) -> dict[str, Any]:
+    """Further fields of one answer; what both have is an object."""
+    both = fields.keys() & more.keys()
+    return {**fields, **more, **{name: {**fields[name], **more[name]} for name in both}}
 
 
 def tool_call(call: ToolCall, written: ToolCallFormat | None) -> dict[str, Any]:

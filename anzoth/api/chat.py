@@ -17,7 +17,7 @@ from anzoth.api.citing import NO_EXTRAS, ChatConsumer, Extras
 from anzoth.api.governed import Governed, govern, refuse_elsewhere
 from anzoth.api.requests import ChatRequest, parse_chat
 from anzoth.api.tool_calls import ChatCollector
-from anzoth.api.tool_rounds import Rounds, merged
+from anzoth.api.tool_rounds import Rounds
 from anzoth.gateway.aliases import Target
 from anzoth.gateway.backends import Backend
 from anzoth.gateway.choices import Consumer
@@ -127,7 +127,7 @@ async def _generate(
         "usage": answers.usage(generation),
         **({} if identity.service_tier is None else {"service_tier": identity.service_tier}),
         "system_fingerprint": identity.fingerprint,
-        **merged(extras.fields, shown()),
+        **answers.merged(extras.fields, shown()),
     }
     return Response(200, orjson.dumps(body), headers=call.headers)
 

@@ -31,7 +31,7 @@ from anzoth.api.response_output import Emit, ResponseOutput, silently
 from anzoth.api.response_requests import ResponseRequest
 from anzoth.api.response_tools import CallItems, list_tools
 from anzoth.api.server_calls import ServerCall
-from anzoth.api.tool_rounds import Rounds, merged
+from anzoth.api.tool_rounds import Rounds
 from anzoth.errors import AnzothError, RateLimited
 from anzoth.gateway.files import new_id
 from anzoth.gateway.knowledge.citations import Evidence
@@ -229,7 +229,7 @@ class ResponseAnswer:
             whole = self._show(source, "completed", completed_at=int(time.time()))
         whole |= {"output": output.items, "usage": source.usage()}
         if source.rounds is not None:
-            whole = merged(whole, source.rounds.shown())
+            whole = answers.merged(whole, source.rounds.shown())
         if self._is_kept:
             whole["store"] = await self._try_save(source, whole)
         return whole

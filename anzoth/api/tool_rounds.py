@@ -381,12 +381,6 @@ def _no_extras(_request: ChatRequest, _retrieved: Retrieved, _packed: Packed) ->
     return NO_EXTRAS
 
 
-def merged(fields: Mapping[str, Any], more: Mapping[str, Any]) -> dict[str, Any]:
-    """Further fields of one answer; what both have is an object."""
-    both = fields.keys() & more.keys()
-    return {**fields, **more, **{name: {**fields[name], **more[name]} for name in both}}
-
-
 async def admitted(
     call: Call,
     governed: Governed,

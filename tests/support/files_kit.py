@@ -144,7 +144,7 @@ async def serving(
     knowledge_config: KnowledgeConfig | None = None,
     retriever: Path | None = None,
     batch_config: BatchesConfig | None = None,
-    tools: ToolService | None = None,
+    tools: Callable[[ToolService], ToolService] = lambda made: made,
     **settings: Any,
 ) -> AsyncIterator[FileServer]:
     """`hello`: of the checkpoint's engine; `retriever`: the socket of one; `tools`: that models may

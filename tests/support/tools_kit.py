@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -11,11 +12,11 @@ from typing import Any
 from api_harness import Api, running_api
 from api_stand_ins import Reply
 from engine_peer import HELLO, Said
+from openai.types.chat import ChatCompletion, ChatCompletionChunk
 from principals import make_principal
 from tool_stand_ins import GivenTools, ListedCalls, governed
 
 from anzoth.frames import Submit
-from anzoth.gateway.tools.service import ToolService
 from anzoth.tool_config import ToolsConfig
 
 LOOKUP = governed("crm", "lookup")
@@ -67,10 +68,70 @@ async def running_tooled(
         checkpoint,
         socket,
         hello=replace(HELLO, max_model_tokens=4096),
-        tools=ToolService(tools, caller, config or ToolsConfig()),
+        tools=lambda made: replace(
+            made, catalogue=tools, caller=caller, config=config or ToolsConfig()
+        ),
         **options,
     ) as api:
         api.keys.principals["good"] = make_principal(tools=ALL_TOOLS)
         tooled = Tooled(api, tools, caller)
         api.peer.script = tooled.script
         yield tooled
+
+
+Scenario = Callable[[Tooled], Awaitable[None]]
+Run = Callable[..., None]
+TRACE = "x_anzoth.tool_calls"
+
+
+def run_tooled(checkpoint: Path, folder: Path) -> Run:
+    """Runs a scenario, with a configuration and options of `running_tooled`."""
+
+    def run_scenario(scenario: Scenario, config: ToolsConfig | None = None, **options: Any) -> None:
+        async def main() -> None:
+            socket = folder / "engine.sock"
+            async with running_tooled(checkpoint, socket, config, **options) as tooled:
+                await scenario(tooled)
+
+        asyncio.run(main())
+
+    return run_scenario
+
+
+def joined(chunks: list[dict[str, Any]]) -> dict[str, Any]:
+    """A stream as a whole answer has it."""
+    deltas = [chunk["choices"][0] for chunk in chunks if chunk["choices"]]
+    text = "".join(entry["delta"].get("content") or "" for entry in deltas)
+    calls = [call for entry in deltas for call in entry["delta"].get("tool_calls", [])]
+    return {
+        "content": text or None if calls else text,
+        "calls": [call["function"]["name"] for call in calls],
+        "finish_reason": deltas[-1]["finish_reason"],
+        "x_anzoth": chunks[-1].get("x_anzoth"),
+    }
+
+
+async def ask_chat(tooled: Tooled, *turns: str, **fields: Any) -> dict[str, Any]:
+    """An answer, which is the same streamed and whole."""
+    reply = await tooled.chat(*turns, **fields)
+    assert reply.status == 200, reply.json
+    ChatCompletion.model_validate(reply.json, strict=True)
+    choice = reply.json["choices"][0]
+    whole = {
+        "content": choice["message"]["content"],
+        "calls": [call["function"]["name"] for call in choice["message"].get("tool_calls", [])],
+        "finish_reason": choice["finish_reason"],
+        "x_anzoth": reply.json.get("x_anzoth"),
+    }
+    streamed = await tooled.chat(*turns, **fields, stream=True)
+    for chunk in streamed.chunks:
+        ChatCompletionChunk.model_validate(chunk, strict=True)
+    assert without_ids(joined(streamed.chunks)) == without_ids(whole)
+    assert streamed.frames[-1] == "[DONE]"
+    return whole
+
+
+def without_ids(answer: dict[str, Any]) -> dict[str, Any]:
+    for call in (answer["x_anzoth"] or {}).get("tool_calls", []):
+        call.pop("id")
+    return answer

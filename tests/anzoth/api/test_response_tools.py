@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,12 +15,9 @@ from listed_searcher import ListedSearcher
 from openai.types.responses import Response
 from principals import make_principal
 from responses_kit import TEMPLATE, checked, put_together, without_ids
-from tools_kit import CRM, DELETE, Tooled, running_tooled, said
+from tools_kit import CRM, DELETE, Run, Tooled, run_tooled, running_tooled, said
 
 from anzoth.tool_config import ToolsConfig
-
-Scenario = Callable[[Tooled], Awaitable[None]]
-Run = Callable[..., None]
 
 HI = {"role": "user", "content": "hi"}
 
@@ -33,15 +29,7 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def run(checkpoint: Path, tmp_path: Path) -> Run:
-    def run_scenario(scenario: Scenario, config: ToolsConfig | None = None, **options: Any) -> None:
-        async def main() -> None:
-            socket = tmp_path / "engine.sock"
-            async with running_tooled(checkpoint, socket, config, **options) as tooled:
-                await scenario(tooled)
-
-        asyncio.run(main())
-
-    return run_scenario
+    return run_tooled(checkpoint, tmp_path)
 
 
 async def ask(tooled: Tooled, *turns: str, **fields: Any) -> dict[str, Any]:

@@ -16,9 +16,6 @@ from responses_kit import TEMPLATE
 from tool_stand_ins import GivenTools, ListedCalls
 from tools_kit import ALL_TOOLS, CRM, DELETE, LOOKUP, Tooled, said
 
-from anzoth.gateway.tools.service import ToolService
-from anzoth.tool_config import ToolsConfig
-
 pytestmark = pytest.mark.slow
 
 Run = Callable[..., None]
@@ -46,8 +43,11 @@ def run(dsn: str, tmp_path: Path, checkpoint: Path) -> Run:
             await scenario(tooled, sdk)
 
         hello = replace(HELLO, max_model_tokens=2048)
-        service = ToolService(tools, caller, ToolsConfig())
-        run_files(dsn, tmp_path, checkpoint, chatting, hello=hello, tools=service)
+        run_files(
+            *(dsn, tmp_path, checkpoint, chatting),
+            hello=hello,
+            tools=lambda made: replace(made, catalogue=tools, caller=caller),
+        )
 
     return run_scenario
 
