@@ -45,26 +45,25 @@ class Governed:
         """Of one server, as far as the model sees them."""
         return [made.tool for made in self.granted.values() if made.tool.server.label == label]
 
-    def turn(self, call: Call, packed: Packed, answered: Sequence[ServerCall]) -> ToolTurn:
+    def turn(
+        self, call: Call, packed: Packed, answered: Sequence[ServerCall], *, was_searched: bool
+    ) -> ToolTurn:
         """Of this request: `packed` is what of knowledge bases is in its prompt, `answered` the
-        calls that a person has decided about."""
-        record, request = call.record, self.request
-        said, results = ([], [])
+        calls that a person has decided about. `was_searched`: the model has answered from knowledge
+        bases before, so what it said may be theirs."""
+        request = self.request
+        said: dict[str, list[str]] = {role: [] for role in ("system", "user", "assistant", "tool")}
         for message in request.messages:
-            if message["role"] in ("system", "user"):
-                said.append(message["content"])
-            elif message["role"] == "tool":
-                results.append(message["content"])
-        untrusted = Untrusted(said)
-        for text in results:
+            said[message["role"]].append(message["content"])
+        untrusted = Untrusted([*said["system"], *said["user"]])
+        passages = [passage.text for passage in (*packed.passages, *request.documents)]
+        for text in (*said["tool"], *passages, *(said["assistant"] if was_searched else ())):
             untrusted.add(text)
-        for passage in (*packed.passages, *request.documents):
-            untrusted.add(passage.text)
         return ToolTurn(
             call.principal,
             call.request.request_id,
             None if call.address is None else str(call.address),
-            record.end_user,
+            call.record.end_user,
             request.options.model,
             self.granted,
             untrusted,
@@ -90,6 +89,8 @@ async def govern(call: Call, alias: Alias | None, request: ChatRequest) -> Gover
     catalogue = await tools.catalogue.of(call.principal.tenant)
     entries = [server.asked for server in servers]
     granted = grants.granted(catalogue, call.principal, of_alias, entries)
+    if not granted and not servers:
+        return None  # an alias offers what this key is not granted
     granted = {name: _as_asked(made, servers) for name, made in granted.items()}
     offered = [_offered(name, made) for name, made in granted.items()]
     return Governed(replace(request, tools=asked.use(offered)), granted)

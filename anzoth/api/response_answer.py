@@ -115,9 +115,11 @@ class ResponseAnswer:
     ) -> Answer:
         """By a model that may call tools of servers; beginning with those calls that a person has
         decided about."""
-        call = self._call
+        call, before = self._call, self._remembered
+        items = (*before.context, *before.input)
         how: dict[str, Any] = {
             "answered": answered,
+            "was_searched": any(item["type"] == "file_search_call" for item in items),
             "max_calls": self._request.max_tool_calls,
             "asks_approval": True,
         }
@@ -134,11 +136,7 @@ class ResponseAnswer:
             reader = None if annotate is None else CitationReader(output, annotate, 1)
             await rounds.run(reader or output, CallItems(output, reader))
 
-        listed = {
-            item["server_label"]
-            for item in (*self._remembered.context, *self._remembered.input)
-            if item["type"] == "mcp_list_tools"
-        }
+        listed = {item["server_label"] for item in items if item["type"] == "mcp_list_tools"}
         source = _Source(
             self._shown(model, made),
             retrieved,

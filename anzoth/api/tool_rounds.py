@@ -134,15 +134,17 @@ class Rounds:
         first: Begun | None = None,
         *,
         answered: Sequence[ServerCall] = (),
+        was_searched: bool = False,
         max_calls: int | None = None,
         asks_approval: bool = False,
     ) -> None:
         """`packed`: what of knowledge bases is in the prompt. `first`: what was begun, which must
         be run or closed. Without it the answer begins with the calls that a person has `answered`
-        for. `max_calls`: what the request allows. `asks_approval`: a call that a person has to
-        approve ends the answer, so that one can be asked; otherwise the model is told."""
+        for. `was_searched`: see `Governed.turn`. `max_calls`: what the request allows.
+        `asks_approval`: a call that a person has to approve ends the answer, so that one can be
+        asked; otherwise the model is told."""
         config = call.services.tools.config
-        turn = governed.turn(call, packed, answered)
+        turn = governed.turn(call, packed, answered, was_searched=was_searched)
         self.calls = ServerCalls(call, turn, max_calls, asks_approval=asks_approval)
         self.ended_by: str | None = None
         """Which bound ended it. None: none."""

@@ -292,10 +292,21 @@ def test_citations_are_of_the_message_that_has_them(checkpoint: Path, tmp_path: 
             for part in parts:
                 (made,) = part["annotations"]
                 assert part["text"][made["index"] :][:3] == "[1]"
-            # An approval is asked for because of the passage, and the answer has it again.
+            # What the model said of them taints what follows.
+            given = [
+                *({"role": "user", "content": fields["input"]}, *response["output"]),
+                {"role": "user", "content": "delete it"},
+            ]
+            given = [item for item in given if item.get("type") != "mcp_call"]
             tooled.tools.tools["crm__delete"] = replace(
                 DELETE, server=replace(DELETE.server, approval="never")
             )
+            for kept, kind in ((given, "mcp_approval_request"), (given[:1], "mcp_call")):
+                reply = await tooled.respond(
+                    *(said("crm__delete"),) * 4, input=kept, max_tool_calls=1
+                )
+                assert kind in kinds(reply.json)
+            # An approval is asked for because of the passage, and the answer has it again.
             asked = await ask(tooled, said("crm__delete"), **fields)
             given = [
                 {"role": "user", "content": fields["input"]},

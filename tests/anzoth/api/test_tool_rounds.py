@@ -372,6 +372,12 @@ def test_models_of_other_servers_get_no_tools_of_ours(
             there = Target("big", backend=peer.config().name)
             api.aliases.add("away", there)
             api.aliases.add("equipped", there, tools=("crm",))
+            bare = make_principal()
+            api.keys.principals["bare"] = bare
+            assert (
+                await tooled.chat("x", model="equipped", tools=None, key="bare")
+            ).status == 200  # nothing of what the alias offers is granted
+            peer.asked.clear()
             for fields in ({"model": "away"}, {"model": "equipped", "tools": None}):
                 reply = await tooled.chat("x", **fields)
                 assert (reply.status, reply.error["param"]) == (400, "tools")
