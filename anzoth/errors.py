@@ -25,6 +25,8 @@ class AnzothError(Exception):
     code: str | None = "internal_error"
     rule: str = "server.internal"
     """The stable id of the rule that refused, for example `limit.key.rpm`."""
+    is_final: bool = False
+    """What was asked for had effects before it failed: the SDKs are told not to ask again."""
 
     def __init__(
         self,

@@ -11,12 +11,12 @@ import math
 import secrets
 import string
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 from anzoth.gateway.choices import TokenLogprob
-from anzoth.gateway.generation import Generation
+from anzoth.gateway.models import ServedModel
 from anzoth.text.tokenizer import Tokenizer
 from anzoth.text.tool_calls import ToolCall, ToolCallFormat
 
@@ -37,7 +37,33 @@ class Identity:
     service_tier: str | None = None
 
 
-def identify(prefix: str, generation: Generation, service_tier: str | None = None) -> Identity:
+class Answering(Protocol):
+    """What makes an answer: a generation, or several."""
+
+    @property
+    def model(self) -> ServedModel: ...
+
+    @property
+    def fingerprint(self) -> str | None: ...
+
+    @property
+    def num_prompt_tokens(self) -> int: ...
+
+    @property
+    def num_cached_tokens(self) -> int:
+        """Of the prompt's."""
+        ...
+
+    @property
+    def num_completion_tokens(self) -> int: ...
+
+    @property
+    def num_reasoning_tokens(self) -> int:
+        """Of the completion's."""
+        ...
+
+
+def identify(prefix: str, generation: Answering, service_tier: str | None = None) -> Identity:
     """A new identity; `prefix` is `chatcmpl` or `cmpl`.
 
     `service_tier`: the one it is served in, which is named when the request asked for any.
@@ -51,24 +77,30 @@ def identify(prefix: str, generation: Generation, service_tier: str | None = Non
     )
 
 
-def usage(generation: Generation) -> dict[str, Any]:
+def usage(counted: Answering) -> dict[str, Any]:
     """Final once the generation's `run` has returned."""
-    prompt, completion = generation.num_prompt_tokens, generation.num_completion_tokens
+    prompt, completion = counted.num_prompt_tokens, counted.num_completion_tokens
     return {
         "prompt_tokens": prompt,
         "completion_tokens": completion,
         "total_tokens": prompt + completion,
         "prompt_tokens_details": {
-            "cached_tokens": generation.num_cached_tokens,
+            "cached_tokens": counted.num_cached_tokens,
             "audio_tokens": 0,
         },
         "completion_tokens_details": {
-            "reasoning_tokens": generation.num_reasoning_tokens,
+            "reasoning_tokens": counted.num_reasoning_tokens,
             "audio_tokens": 0,
             "accepted_prediction_tokens": 0,
             "rejected_prediction_tokens": 0,
         },
     }
+
+
+def merged(fields: Mapping[str, Any], more: Mapping[str, Any]) -> dict[str, Any]:
+    """Further fields of one answer; what both have is an object."""
+    both = fields.keys() & more.keys()
+    return {**fields, **more, **{name: {**fields[name], **more[name]} for name in both}}
 
 
 def tool_call(call: ToolCall, written: ToolCallFormat | None) -> dict[str, Any]:

@@ -6,18 +6,21 @@ Does not know: limits, the engine, or what a valid field is (see `requests`).
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import orjson
 
 from anzoth.api import answers, forward, generating, grounded, streams, through_alias
 from anzoth.api.call import Answer, Call
-from anzoth.api.citing import NO_EXTRAS, Extras
+from anzoth.api.citing import NO_EXTRAS, ChatConsumer, Extras
+from anzoth.api.governed import Governed, govern, refuse_elsewhere
 from anzoth.api.requests import ChatRequest, parse_chat
 from anzoth.api.tool_calls import ChatCollector
+from anzoth.api.tool_rounds import Rounds
 from anzoth.gateway.aliases import Target
 from anzoth.gateway.backends import Backend
+from anzoth.gateway.choices import Consumer
 from anzoth.gateway.knowledge.grounding import Retrieved
 from anzoth.gateway.knowledge.packing import Packed
 from anzoth.gateway.models import ServedModel
@@ -32,9 +35,15 @@ async def create(call: Call) -> Answer:
     request = parse_chat(body)
     options = request.options
     call.describe(options)
+    if (governed := await govern(call, alias, request)) is not None:
+        request = governed.request
     endpoint = generating.Endpoint(
-        lambda model, found: _generate(call, request, model, found),
-        lambda backend, target, found: _forward(call, body, request, backend, target, found),
+        lambda model, found: _generate(call, request, governed, model, found),
+        lambda backend, target, found: (
+            _forward(call, body, request, backend, target, found)
+            if governed is None and not request.asked_tools.offered.servers
+            else refuse_elsewhere(target)
+        ),
         lambda label, found: grounded.refuse(call, label, request, found),
     )
     return await generating.answer(call, alias, request, body.get("prompt_cache_key"), endpoint)
@@ -67,14 +76,25 @@ async def _forward(
 
 
 async def _generate(
-    call: Call, request: ChatRequest, model: ServedModel, retrieved: Retrieved | None
+    call: Call,
+    request: ChatRequest,
+    governed: Governed | None,
+    model: ServedModel,
+    retrieved: Retrieved | None,
 ) -> Answer:
     """By an engine of our own."""
     options = request.options
     begun = await generating.begin(call, request, model, retrieved, grounded.extras)
-    generation, extras = begun.generation, begun.extras
+    prepared = begun.prepared
+    extras = prepared.extras
+    generation: streams.Run[Any] = begun.generation
+    read: Callable[[ChatConsumer], Consumer] = begun.read
+    shown: Callable[[], Mapping[str, Any]] = dict
+    if governed is not None:
+        rounds = Rounds(call, governed, model, prepared.packed, begun)
+        generation, read, shown = rounds, begun.cited, rounds.shown
     identity = answers.identify(
-        "chatcmpl", generation, None if options.service_tier is None else begun.tier
+        "chatcmpl", generation, None if options.service_tier is None else prepared.tier
     )
     has_logprobs = options.sampling.num_logprobs is not None
     if options.stream:
@@ -88,13 +108,14 @@ async def _generate(
                 include_usage=options.include_usage,
                 has_logprobs=has_logprobs,
                 extra=extras.fields,
+                extra_at_end=shown,
             ),
             call.headers,
             include_usage=options.include_usage,
-            read=begun.read,
+            read=read,
         )
-    collector = ChatCollector(generation.num_choices)
-    await generation.run(begun.read(collector))
+    collector = ChatCollector(options.num_choices)
+    await generation.run(read(collector))
     body = {
         "id": identity.id,
         "object": "chat.completion",
@@ -106,7 +127,7 @@ async def _generate(
         "usage": answers.usage(generation),
         **({} if identity.service_tier is None else {"service_tier": identity.service_tier}),
         "system_fingerprint": identity.fingerprint,
-        **extras.fields,
+        **answers.merged(extras.fields, shown()),
     }
     return Response(200, orjson.dumps(body), headers=call.headers)
 

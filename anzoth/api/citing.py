@@ -71,10 +71,15 @@ class CitationReader:
     def annotated(self, choice: int, annotations: list[Annotation]) -> None:
         self._consumer.annotated(choice, annotations)
 
-    def finished(self, choice: int, ending: Ending) -> None:
+    def turn_ended(self, choice: int) -> None:
+        """What follows is another text."""
         annotations = self._annotate("".join(self._texts[choice]))
+        self._texts[choice] = []
         if annotations:
             self._consumer.annotated(choice, annotations)
+
+    def finished(self, choice: int, ending: Ending) -> None:
+        self.turn_ended(choice)
         self._consumer.finished(choice, ending)
 
 

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from anzoth.api import grounded, through_alias
 from anzoth.api.call import Answer, Call, must_generate
@@ -44,12 +44,15 @@ from anzoth.text.passages import Laying, Passage, with_passages
 from anzoth.text.prompt import chat_prompt
 from anzoth.text.reasoning import Beginning, beginning_after, has_reasoning
 from anzoth.text.tool_calls import ToolCallParser
+from anzoth.text.tool_results import with_marked_results
 
 _NUM_END_TOKENS = 16
 """Enough of a prompt's end for a mark and the line breaks behind it, were it letter by letter."""
 
 ExtrasOf = Callable[[ChatRequest, Retrieved, Packed], Extras]
 """What an answer has besides that is made from these passages."""
+Admit = Callable[[ServedModel, GenerationRequest], Awaitable[Generation]]
+"""Begins a generation."""
 
 
 @dataclass(slots=True, frozen=True)
@@ -90,60 +93,102 @@ async def answer(
 
 
 @dataclass(slots=True, frozen=True)
+class Prepared:
+    """What one model is asked, and what its answer has besides."""
+
+    prompt: list[int] = field(repr=False)
+    reasoning: Beginning | None
+    """Where it stands behind the prompt; None: nowhere."""
+    constraint: Constraint | None
+    sampling: SamplingParams
+    """What holds, whoever said it."""
+    tier: str
+    """In which it is served."""
+    extras: Extras
+    packed: Packed
+    """What of knowledge bases is in the prompt."""
+
+
+@dataclass(slots=True, frozen=True)
 class Begun:
     """A generation that was admitted; it must be run or closed."""
 
     generation: Generation
-    tier: str
-    """In which it is served."""
-    sampling: SamplingParams
-    """What holds, whoever said it."""
-    extras: Extras
-    read: Callable[[ChatConsumer], Consumer]
-    """What takes the text: the endpoint's consumer itself, unless there may be more than text."""
+    prepared: Prepared
+    take_apart: Callable[[ChatConsumer], Consumer]
+    """What takes the text: the given consumer itself, unless there may be more than text."""
+
+    def cited(self, answer: ChatConsumer) -> ChatConsumer:
+        """What annotates the text of `answer`, if there is anything to cite."""
+        annotate = self.prepared.extras.annotate
+        if annotate is None:
+            return answer
+        return CitationReader(answer, annotate, self.generation.num_choices)
+
+    def read(self, answer: ChatConsumer) -> Consumer:
+        return self.take_apart(self.cited(answer))
+
+
+async def prepare(
+    call: Call,
+    request: ChatRequest,
+    model: ServedModel,
+    retrieved: Retrieved | Packed | None,
+    extras_of: ExtrasOf,
+) -> Prepared:
+    """`retrieved`: what was found, or what was packed of it for this conversation before.
+
+    Raises AnzothError.
+    """
+    hello = must_generate(model).engine.require_ready()  # before work that would be for nothing
+    _parser_of_calls(model, request.tools)
+    tier = served_tier(
+        request.options.service_tier, call.principal, is_of_batch=call.is_of_batch
+    )
+    making = _Making(
+        *(model, request, _laying(call, model), tier, retrieved, hello.max_model_tokens, extras_of)
+    )
+    if retrieved is None:
+        return await call.off_loop(making.prepare)
+    made = await asyncio.to_thread(making.prepare)
+    if isinstance(retrieved, Retrieved):
+        grounded.keep_trace(call, retrieved, made.packed)
+    return made
 
 
 async def begin(
     call: Call,
     request: ChatRequest,
     model: ServedModel,
-    retrieved: Retrieved | None,
+    retrieved: Retrieved | Packed | None,
     extras_of: ExtrasOf,
+    admit: Admit | None = None,
 ) -> Begun:
-    """Raises AnzothError; nothing is then running or charged."""
+    """`admit`: by whom it is begun, if not by `call`; for the rest see `prepare`.
+
+    Raises AnzothError; nothing is then running or charged.
+    """
     options = request.options
-    hello = must_generate(model).engine.require_ready()  # before work that would be for nothing
+    prepared = await prepare(call, request, model, retrieved, extras_of)
     make_parser = _parser_of_calls(model, request.tools)
-    tier = served_tier(options.service_tier, call.principal, is_of_batch=call.is_of_batch)
-    making = _Making(
-        model, request, _laying(call, model), retrieved, hello.max_model_tokens, extras_of
-    )
-    if retrieved is None:
-        made = await call.off_loop(making.prepare)
-    else:
-        made = await asyncio.to_thread(making.prepare)
-        grounded.keep_trace(call, retrieved, made.packed)
-    reasoning, grammar, annotate = made.reasoning, made.constraint, made.extras.annotate
-    sampling = model.sampling.fill(options.sampling, options.unsaid)
-    generation = await call.begin(
+    reasoning, grammar = prepared.reasoning, prepared.constraint
+    generation = await (admit or call.begin)(
         model,
         GenerationRequest(
-            prompts=(made.prompt,),
+            prompts=(prepared.prompt,),
             num_choices=options.num_choices,
             max_tokens=options.max_tokens,
-            sampling=replace(sampling, grammar=grammar and grammar.grammar),
+            sampling=replace(prepared.sampling, grammar=grammar and grammar.grammar),
             stop=options.stop,
             reasoning=reasoning,
             grammar_param=grammar and grammar.param,
-            tier=tier,
+            tier=prepared.tier,
             deadline_s=deadline_s(call.request),
-            tags=made.packed.file_ids,
+            tags=prepared.packed.file_ids,
         ),
     )
 
-    def read(answer: ChatConsumer) -> Consumer:
-        if annotate is not None:
-            answer = CitationReader(answer, annotate, generation.num_choices)
+    def take_apart(answer: ChatConsumer) -> Consumer:
         text: Consumer = answer
         if make_parser is not None and request.tools is not None:
             text = _reader_of_calls(generation, answer, make_parser, request.tools)
@@ -151,7 +196,7 @@ async def begin(
             return text
         return ReasoningReader(answer, text, generation.num_choices, reasoning)
 
-    return Begun(generation, tier, sampling, made.extras, read)
+    return Begun(generation, prepared, take_apart)
 
 
 async def count_prompt(call: Call, request: ChatRequest, model: ServedModel) -> int:
@@ -206,42 +251,32 @@ def _reader_of_calls(
 
 
 @dataclass(slots=True, frozen=True)
-class _Made:
-    """What one model is asked, and what its answer has besides."""
-
-    prompt: list[int]
-    reasoning: Beginning | None
-    """Where it stands behind the prompt; None: nowhere."""
-    constraint: Constraint | None
-    extras: Extras
-    packed: Packed
-    """What of knowledge bases is in the prompt."""
-
-
-@dataclass(slots=True, frozen=True)
 class _Making:
     """A chat on its way to one model."""
 
     model: ServedModel
     request: ChatRequest
     laying: Laying
-    retrieved: Retrieved | None
+    tier: str
+    retrieved: Retrieved | Packed | None
     context_tokens: int
     extras_of: ExtrasOf
 
-    def prepare(self) -> _Made:
+    def prepare(self) -> Prepared:
         model, request = self.model, self.request
         prompt, packed = self._grounded_prompt()
         reasoning: Beginning | None = None
         if has_reasoning(model.tokenizer.chat_template or ""):
             end = b"".join(map(model.tokenizer.token_bytes, prompt[-_NUM_END_TOKENS:]))
             reasoning = beginning_after(end.decode(errors="replace"))
-        return _Made(
+        return Prepared(
             prompt,
             reasoning,
             constraint(model, request.form, request.tools, reasoning),
+            model.sampling.fill(request.options.sampling, request.options.unsaid),
+            self.tier,
             NO_EXTRAS
-            if self.retrieved is None
+            if not isinstance(self.retrieved, Retrieved)
             else self.extras_of(request, self.retrieved, packed),
             packed,
         )
@@ -249,6 +284,9 @@ class _Making:
     def _grounded_prompt(self) -> tuple[list[int], Packed]:
         """With what was found, or with the passages that the request brought."""
         retrieved, tokenizer = self.retrieved, self.model.tokenizer
+        if isinstance(retrieved, Packed):
+            passages = [passage.passage for passage in retrieved.passages]
+            return self._prompt(passages or self.request.documents), retrieved
         if retrieved is None or not retrieved.has_answer:
             return self._prompt(self.request.documents), Packed()
         room = self.context_tokens - answer_room(
@@ -282,6 +320,7 @@ def _prompt(
         ) from error
     if request.form is not None and request.form.shown_schema is not None:
         messages = with_schema(messages, request.form.shown_schema)
+    messages = with_marked_results(messages, laying)
     variables = request.template_variables
     if request.tools is not None:
         variables = {**variables, "tools": request.tools.tools}

@@ -25,6 +25,7 @@ import orjson
 from anzoth.api import fields
 from anzoth.api.fields import unsupported, wrong_type, wrong_value
 from anzoth.errors import MissingParameter
+from anzoth.text.tool_results import UNTRUSTED
 
 MAX_MESSAGES = 2048
 MAX_PARTS = 1024
@@ -162,3 +163,11 @@ def arguments_of(text: str | None) -> Any:
     except orjson.JSONDecodeError:
         return text  # a model wrote it, and models err: the template shows it as it is
     return parsed if isinstance(parsed, dict) else text
+
+
+# --- results of tools of servers ------------------------------------------------------------------
+
+
+def result_of_server(call_id: str, name: str, text: str) -> Message:
+    """In which the model reads what a tool of a server answered; `call_id`: as in the prompt."""
+    return {"role": "tool", "content": text, "tool_call_id": call_id, "name": name, UNTRUSTED: True}

@@ -36,6 +36,7 @@ from anzoth.api.fields import (
     wrong_value,
 )
 from anzoth.api.file_search import RESULTS, FileSearch
+from anzoth.api.mcp_tool import TRACE
 from anzoth.api.messages import Message, messages
 from anzoth.api.response_format import (
     AnswerForm,
@@ -43,7 +44,17 @@ from anzoth.api.response_format import (
     response_format,
     structured_outputs,
 )
-from anzoth.api.tools import Offered, ToolUse, search_of, tool_choice, tool_use, tools
+from anzoth.api.tools import (
+    NO_TOOLS,
+    AskedTools,
+    Offered,
+    ToolUse,
+    asked_tools,
+    search_of,
+    tool_choice,
+    tool_use,
+    tools,
+)
 from anzoth.errors import InvalidValue
 from anzoth.frames import SamplingParams
 from anzoth.gateway.sampling_defaults import LEAST_TOP_P, RECOMMENDABLE
@@ -247,6 +258,10 @@ class ChatRequest:
     """Knowledge bases that the request itself names."""
     shows_trace: bool = False
     """What was found in knowledge bases is to stand in the answer."""
+    asked_tools: AskedTools = NO_TOOLS
+    """From which `tools` is made."""
+    shows_calls: bool = False
+    """What was called of tools on this side is to stand in the answer."""
 
 
 @dataclass(slots=True, frozen=True)
@@ -275,16 +290,19 @@ def parse_chat(body: Mapping[str, Any]) -> ChatRequest:
         raise InvalidValue("'top_logprobs' needs 'logprobs' to be true.", param="top_logprobs")
     num_logprobs = (values["top_logprobs"] or 0) if values["logprobs"] else None
     options = options_of(body, values, newer if older is None else older, num_logprobs)
-    search = search_of(values)
+    asked = asked_tools(values)
+    search = search_of(asked)
     return ChatRequest(
         options,
         values["messages"],
         values["chat_template_kwargs"],
-        tool_use(values),
+        tool_use(asked),
         values["documents"],
         answer_form(values),
         search,
         RESULTS in values["include"] or (search is not None and search.shows_trace),
+        asked,
+        TRACE in values["include"] or any(tool.shows_trace for tool in asked.offered.servers),
     )
 
 

@@ -18,23 +18,29 @@ from typing import Any
 
 import orjson
 
-from anzoth.api import grounded, streams
+from anzoth.api import answers, generating, grounded, streams, tool_rounds
 from anzoth.api.call import Answer, Call
+from anzoth.api.citing import CitationReader, Extras, response_annotations_by
 from anzoth.api.file_search import RESULTS
 from anzoth.api.files import owner_of
-from anzoth.api.generating import Begun
+from anzoth.api.generating import Prepared
+from anzoth.api.governed import Governed
 from anzoth.api.requests import ChatRequest
 from anzoth.api.response_items import Item
 from anzoth.api.response_output import Emit, ResponseOutput, silently
 from anzoth.api.response_requests import ResponseRequest
+from anzoth.api.response_tools import CallItems, list_tools
+from anzoth.api.server_calls import ServerCall
+from anzoth.api.tool_rounds import Rounds
 from anzoth.errors import AnzothError, RateLimited
 from anzoth.gateway.files import new_id
-from anzoth.gateway.generation import Generation
+from anzoth.gateway.knowledge.citations import Evidence
 from anzoth.gateway.knowledge.found import FoundChunk
 from anzoth.gateway.knowledge.grounding import Retrieved
 from anzoth.gateway.knowledge.packing import Packed
 from anzoth.gateway.models import ServedModel
 from anzoth.gateway.stored_responses import StoredResponse
+from anzoth.gateway.tools.definitions import GovernedTool
 from anzoth.http import sse
 from anzoth.http.messages import Response, Sink, StreamingResponse
 
@@ -86,15 +92,12 @@ class ResponseAnswer:
         self._id = new_id("resp_")
         self._created_at = int(time.time())
 
-    async def generated(
-        self, model: ServedModel, begun: Begun, retrieved: Retrieved | None
-    ) -> Answer:
+    async def generated(self, model: ServedModel, retrieved: Retrieved | None) -> Answer:
         """By a model."""
-        generation, options = begun.generation, self._request.options
-        tier = None if options.service_tier is None else begun.tier
-        sampled = {name: getattr(begun.sampling, name) for name in _SAMPLED & options.unsaid}
+        begun = await generating.begin(self._call, self._chat, model, retrieved, _extras)
+        generation = begun.generation
         source = _Source(
-            {"model": model.name, "service_tier": tier, **sampled, **begun.extras.fields},
+            self._shown(model, begun.prepared),
             retrieved,
             lambda output: generation.run(begun.read(output)),
             lambda: _usage(generation),
@@ -102,6 +105,55 @@ class ResponseAnswer:
             lambda sink: streams.running(generation, sink),
         )
         return await self._answer(source)
+
+    async def called(
+        self,
+        governed: Governed,
+        model: ServedModel,
+        retrieved: Retrieved | None,
+        answered: Sequence[ServerCall],
+    ) -> Answer:
+        """By a model that may call tools of servers; beginning with those calls that a person has
+        decided about."""
+        call, before = self._call, self._remembered
+        items = (*before.context, *before.input)
+        how: dict[str, Any] = {
+            "answered": answered,
+            "was_searched": any(item["type"] == "file_search_call" for item in items),
+            "max_calls": self._request.max_tool_calls,
+            "asks_approval": True,
+        }
+        if answered:
+            made = await generating.prepare(call, self._chat, model, retrieved, _extras)
+            rounds = await tool_rounds.admitted(call, governed, model, made.packed, **how)
+        else:
+            begun = await generating.begin(call, self._chat, model, retrieved, _extras)
+            made = begun.prepared
+            rounds = Rounds(call, governed, model, made.packed, begun, **how)
+        annotate = made.extras.annotate
+
+        async def write(output: ResponseOutput) -> None:
+            reader = None if annotate is None else CitationReader(output, annotate, 1)
+            await rounds.run(reader or output, CallItems(output, reader))
+
+        listed = {item["server_label"] for item in items if item["type"] == "mcp_list_tools"}
+        source = _Source(
+            self._shown(model, made),
+            retrieved,
+            write,
+            lambda: _usage(rounds),
+            model,
+            lambda sink: streams.running(rounds, sink),
+            {label: governed.tools_of(label) for label in governed.labels if label not in listed},
+            rounds,
+        )
+        return await self._answer(source)
+
+    def _shown(self, model: ServedModel, made: Prepared) -> Body:
+        options = self._request.options
+        tier = None if options.service_tier is None else made.tier
+        sampled = {name: getattr(made.sampling, name) for name in _SAMPLED & options.unsaid}
+        return {"model": model.name, "service_tier": tier, **sampled, **made.extras.fields}
 
     async def without_answer(self, label: str, retrieved: Retrieved) -> Answer:
         """That the knowledge bases have none. `label`: see `grounded.count_refusal`."""
@@ -162,16 +214,20 @@ class ResponseAnswer:
             shows_results = RESULTS in self._request.includes
             results = list(map(_result, retrieved.found.chunks)) if shows_results else None
             output.searched(retrieved.queries, results)
+        for label, tools in source.servers.items():
+            list_tools(output, label, tools)
         return output
 
     async def _end(self, source: _Source, output: ResponseOutput) -> Body:
         """The whole response; it is kept, or says that it is not."""
         if output.ending == "length":
-            incomplete = {"reason": "max_output_tokens"}
+            incomplete = {"reason": _reason(source.rounds)}
             whole = self._show(source, "incomplete", incomplete_details=incomplete)
         else:
             whole = self._show(source, "completed", completed_at=int(time.time()))
         whole |= {"output": output.items, "usage": source.usage()}
+        if source.rounds is not None:
+            whole = answers.merged(whole, source.rounds.shown())
         if self._is_kept:
             whole["store"] = await self._try_save(source, whole)
         return whole
@@ -214,6 +270,16 @@ class _Source:
     """None: no model writes it."""
     running: Callable[[Sink], AbstractContextManager[None]] = lambda _sink: nullcontext()
     """Around the writing of a stream."""
+    servers: Mapping[str, Sequence[GovernedTool]] = field(default_factory=dict)
+    """By label: what the model may call of those that the request names for the first time."""
+    rounds: Rounds | None = None
+    """Of an answer with calls."""
+
+
+def _reason(rounds: Rounds | None) -> str:
+    """Why a response is incomplete, as far as OpenAI has a word for it."""
+    is_of_tokens = rounds is None or rounds.ended_by in (None, *tool_rounds.OF_TOKENS)
+    return "max_output_tokens" if is_of_tokens else "max_messages"
 
 
 def _result(chunk: FoundChunk) -> Item:
@@ -227,7 +293,7 @@ def _result(chunk: FoundChunk) -> Item:
     }
 
 
-def _usage(generation: Generation) -> Body:
+def _usage(generation: answers.Answering) -> Body:
     """Final once the generation's `run` has returned."""
     return _counted(
         generation.num_prompt_tokens,
@@ -248,3 +314,9 @@ def _counted(input: int, cached: int, output: int, reasoning: int) -> Body:
 
 
 _NO_USAGE = _counted(0, 0, 0, 0)
+
+
+def _extras(request: ChatRequest, retrieved: Retrieved, packed: Packed) -> Extras:
+    evidence = Evidence(packed.passages)
+    trace: dict[str, Any] = grounded.extension(request, retrieved, packed)
+    return Extras(response_annotations_by(evidence), trace)

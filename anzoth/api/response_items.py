@@ -1,4 +1,4 @@
-"""What are the items of a conversation in the Responses API, and which messages are they?
+"""What are the items of a conversation in the Responses API?
 
 Items go in and out in one form, OpenAI's `ResponseItem`: what a client sends is checked and brought
 into it, what a model wrote is made in it (`response_output`), what is stored has it.
@@ -8,12 +8,12 @@ into it, what a model wrote is made in it (`response_output`), what is stored ha
     reasoning                            reasoning_text parts
     function_call, function_call_output  arguments and output as text
     file_search_call                     what was searched for, once; no model reads it again
+    mcp_list_tools                       what of a server the model could call; the same
+    mcp_call                             a call of such a tool, and what came of it
+    mcp_approval_request, …_response     such a call that a person is asked about, and the answer
     item_reference                       stands for an item that is stored, until it is looked up
 
-One turn of the assistant is several items and one message: templates, and so the beginnings of
-prompts that the prefix cache knows, are made of messages. See `messages` for those.
-
-Does not know: where items are stored, or templates.
+Does not know: where items are stored, or what a model reads of them (`response_messages`).
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from anzoth.api import fields
+from anzoth.api.call_ids import is_id, sibling
 from anzoth.api.fields import Field, unsupported, wrong_type, wrong_value
-from anzoth.api.messages import Message, arguments_of, as_templates_take
 
 MAX_ITEMS = 4096
 MAX_PARTS = 1024
@@ -40,6 +40,10 @@ _ID_PREFIXES: Mapping[str, str] = {
     "function_call": "fc_",
     "function_call_output": "fco_",
     "file_search_call": "fs_",
+    "mcp_list_tools": "mcpl_",
+    "mcp_call": "mcp_",
+    "mcp_approval_request": "mcpr_",
+    "mcp_approval_response": "mcpa_",
 }
 _ROLES = ("user", "system", "developer", "assistant")
 _REFUSED_PARTS = ("input_image", "input_file", "input_audio")
@@ -144,6 +148,33 @@ def _file_search_call(body: Mapping[str, Any], param: str) -> Item:
     return new_item("file_search_call", queries=queries, status="completed", results=None)
 
 
+def _list_tools(body: Mapping[str, Any], param: str) -> Item:
+    given = _LIST_TOOLS(body, f"{param}.")
+    return new_item("mcp_list_tools", **{**given, "tools": list(given["tools"])})
+
+
+def _mcp_call(body: Mapping[str, Any], param: str) -> Item:
+    made = new_item("mcp_call", **_MCP_CALL(body, f"{param}."), status="completed")
+    given = body.get("id")
+    return {**made, "id": sibling("mcp", given)} if _is_call_id(given) else made
+
+
+def _approval_request(body: Mapping[str, Any], param: str) -> Item:
+    """Under its own id: that is what answers name."""
+    given = _APPROVAL_REQUEST(body, f"{param}.")
+    if not _is_call_id(given["id"]):
+        raise wrong_value(f"{param}.id", "that of a request for approval in a response")
+    return {**new_item("mcp_approval_request"), **given}
+
+
+def _is_call_id(id: object) -> bool:
+    return isinstance(id, str) and is_id(id)
+
+
+def _approval_response(body: Mapping[str, Any], param: str) -> Item:
+    return new_item("mcp_approval_response", **_APPROVAL_RESPONSE(body, f"{param}."))
+
+
 def _reference(body: Mapping[str, Any], param: str) -> Item:
     return {"type": REFERENCE, **_REFERENCE(body, f"{param}.")}
 
@@ -154,6 +185,10 @@ _BY_TYPE: Mapping[str, Callable[[Mapping[str, Any], str], Item]] = {
     "function_call_output": _call_output,
     "reasoning": _reasoning,
     "file_search_call": _file_search_call,
+    "mcp_list_tools": _list_tools,
+    "mcp_call": _mcp_call,
+    "mcp_approval_request": _approval_request,
+    "mcp_approval_response": _approval_response,
     REFERENCE: _reference,
 }
 
@@ -173,6 +208,11 @@ def _text_of_part(kind: str) -> fields.Check:
         return fields.parse(table, fields.json_object(value, param), f"{param}.")["text"]
 
     return check
+
+
+def _error(value: Any, param: str) -> Item:
+    """Of a call. A text stands for what the tool said, as it once did at OpenAI."""
+    return call_error(value) if isinstance(value, str) else fields.json_object(value, param)
 
 
 _TEXT = fields.string(fields.INT32_MAX)
@@ -195,6 +235,34 @@ _REASONING = _table(
     Field("content", fields.array(_text_of_part("reasoning_text"), MAX_PARTS), default=()),
 )
 _SEARCH = _table(Field("queries", fields.array(_TEXT, MAX_PARTS), default=()))
+_LISTED_TOOL = fields.nested(
+    Field("name", fields.string(256, min_characters=1), required=True),
+    Field("input_schema", fields.json_object, required=True),
+    Field("description", _TEXT),
+    Field("annotations", fields.json_object),
+)
+_LIST_TOOLS = _table(
+    Field("server_label", _CALL_ID, required=True),
+    Field("tools", fields.array(_LISTED_TOOL, MAX_PARTS), required=True),
+    Field("error", _TEXT),
+)
+_SERVER_CALL = (
+    Field("server_label", fields.string(64, min_characters=1), required=True),
+    Field("name", fields.string(256, min_characters=1), required=True),
+    Field("arguments", _TEXT, required=True),
+)
+_MCP_CALL = _table(
+    *_SERVER_CALL,
+    Field("approval_request_id", _CALL_ID),
+    Field("error", _error),
+    Field("output", _TEXT),
+)
+_APPROVAL_REQUEST = _table(*_SERVER_CALL, Field("id", _CALL_ID, required=True))
+_APPROVAL_RESPONSE = _table(
+    Field("approval_request_id", _CALL_ID, required=True),
+    Field("approve", fields.boolean, required=True),
+    Field("reason", _TEXT),
+)
 _REFERENCE = _table(Field("id", _CALL_ID, required=True))
 
 
@@ -220,61 +288,17 @@ def _message_item(role: str, content: Sequence[Item]) -> Item:
     return new_item("message", role=role, content=list(content), status="completed")
 
 
-# --- what a template reads ------------------------------------------------------------------------
+def call_error(text: str) -> Item:
+    """Of a call of a server's tool that failed."""
+    content = [{"type": "text", "text": text}]
+    return {"type": "mcp_tool_execution_error", "content": content}
 
 
-def messages_of(items: Sequence[Item], *instructions: str | None) -> list[Message]:
-    """The whole conversation; `instructions` stand before it, where there are any."""
-    made: list[Message] = [
-        {"role": "system", "content": text} for text in instructions if text is not None
-    ]
-    turn: Message | None = None  # of the assistant's, as long as it goes on
-    for item in items:
-        match item["type"]:
-            case "file_search_call":
-                continue
-            case "function_call_output":
-                turn = None
-                result = {"role": "tool", "content": _joined(item["output"])}
-                made.append({**result, "tool_call_id": item["call_id"]})
-            case "message" if item["role"] != "assistant":
-                turn = None
-                role = "user" if item["role"] == "user" else "system"
-                made.append({"role": role, "content": _joined(item["content"])})
-            case _:
-                if turn is None or _begins_turn(item, turn):
-                    turn = {"role": "assistant", "content": ""}
-                    made.append(turn)
-                _add_to_turn(turn, item)
-    return as_templates_take(made)
-
-
-def _begins_turn(item: Item, turn: Message) -> bool:
-    """Whether it cannot belong to a turn that says so much already: reasoning comes first, and a
-    turn has one text."""
-    has_answer = bool(turn["content"]) or "tool_calls" in turn
-    return (
-        has_answer
-        if item["type"] == "reasoning"
-        else item["type"] == "message" and bool(turn["content"])
-    )
-
-
-def _add_to_turn(turn: Message, item: Item) -> None:
-    match item["type"]:
-        case "reasoning":
-            text = "".join(part["text"] for part in item["content"])
-            if text:
-                turn["reasoning_content"] = turn.get("reasoning_content", "") + text
-        case "message":
-            turn["content"] = _joined(item["content"])
-        case "function_call":
-            function = {"name": item["name"], "arguments": arguments_of(item["arguments"])}
-            call = {"type": "function", "function": function, "id": item["call_id"]}
-            turn.setdefault("tool_calls", []).append(call)
-
-
-def _joined(content: str | Sequence[Item]) -> str:
-    if isinstance(content, str):
-        return content
-    return "\n".join(part.get("text", part.get("refusal", "")) for part in content)
+def text_of_error(error: Item) -> str:
+    """For the model."""
+    if isinstance(message := error.get("message"), str):
+        return message
+    content = error.get("content")
+    parts = content if isinstance(content, list) else [content]
+    texts = [part.get("text") if isinstance(part, dict) else part for part in parts]
+    return "\n".join(text for text in texts if isinstance(text, str)) or "The call failed."

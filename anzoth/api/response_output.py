@@ -11,7 +11,8 @@ One consumer makes both, so that a stream, put together, is the response that is
     message          the first word of the answer     the end: citations are known only then
     function_call    a call that is whole             itself
 
-There is one message at most: text behind a call is more of it. White space before the first word is
+There is one message at most in a turn: text behind a call is more of it. Turns end where tools of
+servers are called (see `response_tools` for their items). White space before the first word is
 layout where nothing but calls follows.
 
 Does not know: HTTP, what an event is written to, or what else is in a response.
@@ -28,6 +29,9 @@ from anzoth.api.response_items import Item, new_item, output_text
 from anzoth.gateway.choices import Ending, TokenLogprob
 from anzoth.gateway.models import ServedModel
 from anzoth.text.tool_calls import ToolCall
+
+_LEFT_TO_CALLER = ("function_call", "mcp_approval_request")
+"""Items after which it is the caller's turn: no message needs to follow."""
 
 Emit = Callable[[str, dict[str, Any]], None]
 """Takes the type of an event and its other fields."""
@@ -61,7 +65,7 @@ class ResponseOutput:
         self.items: list[Item] = []
         self.ending: Ending | None = None
         self._model = model
-        self._emit = emit
+        self.emit = emit
         self._has_logprobs = has_logprobs
         self._reasoning: _Part | None = None
         self._message: _Part | None = None
@@ -73,7 +77,7 @@ class ResponseOutput:
 
     @property
     def finished_items(self) -> list[Item]:
-        return [item for item in self.items if item["status"] != "in_progress"]
+        return [item for item in self.items if item.get("status") != "in_progress"]
 
     # --- what comes ------------------------------------------------------------------------------
 
@@ -82,22 +86,22 @@ class ResponseOutput:
         begun = new_item(
             "file_search_call", status="in_progress", queries=list(queries), results=None
         )
-        index = self._open(begun)
+        index = self.open(begun)
         place = {"item_id": begun["id"], "output_index": index}
         for step in ("in_progress", "searching", "completed"):
-            self._emit(f"response.file_search_call.{step}", place)
+            self.emit(f"response.file_search_call.{step}", place)
         shown = None if results is None else list(results)
-        self._close(index, {**begun, "status": "completed", "results": shown})
+        self.close(index, {**begun, "status": "completed", "results": shown})
 
     def reasoning(self, choice: int, text: str, logprobs: Sequence[TokenLogprob]) -> None:
         part = self._reasoning
         if part is None:
             item = new_item("reasoning", summary=[], content=[], status="in_progress")
-            part = self._reasoning = _Part(item, self._open(item))
+            part = self._reasoning = _Part(item, self.open(item))
             empty = {"type": "reasoning_text", "text": ""}
-            self._emit("response.content_part.added", {**part.place, "part": empty})
+            self.emit("response.content_part.added", {**part.place, "part": empty})
         part.texts.append(text)
-        self._emit("response.reasoning_text.delta", {**part.place, "delta": text})
+        self.emit("response.reasoning_text.delta", {**part.place, "delta": text})
 
     def text(self, choice: int, text: str, logprobs: Sequence[TokenLogprob]) -> None:
         rendered = self._rendered(logprobs)
@@ -123,13 +127,13 @@ class ResponseOutput:
             arguments="",
             status="in_progress",
         )
-        index = self._open(begun)
+        index = self.open(begun)
         place = {"item_id": begun["id"], "output_index": index}
         arguments = call.arguments
-        self._emit("response.function_call_arguments.delta", {**place, "delta": arguments})
+        self.emit("response.function_call_arguments.delta", {**place, "delta": arguments})
         done = {**place, "name": call.name, "arguments": arguments}
-        self._emit("response.function_call_arguments.done", done)
-        self._close(index, {**begun, "arguments": arguments, "status": "completed"})
+        self.emit("response.function_call_arguments.done", done)
+        self.close(index, {**begun, "arguments": arguments, "status": "completed"})
 
     def annotated(self, choice: int, annotations: list[Annotation]) -> None:
         for annotation in annotations:
@@ -141,7 +145,7 @@ class ResponseOutput:
     def finished(self, choice: int, ending: Ending) -> None:
         self.ending = ending
         is_cut = ending == "length"
-        has_called = any(item["type"] == "function_call" for item in self.items)
+        has_called = any(item["type"] in _LEFT_TO_CALLER for item in self.items)
         was_thinking = is_cut and self._reasoning is not None
         if self._message is None and not has_called and not was_thinking:
             self._begin_message()
@@ -149,37 +153,47 @@ class ResponseOutput:
         if self._message is not None:
             self._end_message(self._message, is_cut=is_cut)
 
+    def end_turn(self) -> None:
+        """What was said is over; what is said from now on stands in items of its own."""
+        self._end_reasoning()
+        if self._message is not None:
+            self._end_message(self._message, is_cut=False)
+        self._message = None
+        self._space, self._space_logprobs = "", []
+        self._annotations, self._unknown_citations = [], []
+
     def refuse(self, text: str) -> None:
         """The whole output is that there is no answer in the form that is asked for."""
         item = new_item("message", role="assistant", content=[], status="in_progress")
-        index = self._open(item)
+        index = self.open(item)
         place = {"item_id": item["id"], "output_index": index, "content_index": 0}
         part = {"type": "refusal", "refusal": text}
-        self._emit("response.content_part.added", {**place, "part": {**part, "refusal": ""}})
-        self._emit("response.refusal.delta", {**place, "delta": text})
-        self._emit("response.refusal.done", {**place, "refusal": text})
-        self._emit("response.content_part.done", {**place, "part": part})
-        self._close(index, {**item, "content": [part], "status": "completed"})
+        self.emit("response.content_part.added", {**place, "part": {**part, "refusal": ""}})
+        self.emit("response.refusal.delta", {**place, "delta": text})
+        self.emit("response.refusal.done", {**place, "refusal": text})
+        self.emit("response.content_part.done", {**place, "part": part})
+        self.close(index, {**item, "content": [part], "status": "completed"})
         self.ending = "stop"
 
     # --- items and their parts -------------------------------------------------------------------
 
-    def _open(self, item: Item) -> int:
+    def open(self, item: Item) -> int:
+        """Its place in the output."""
         self.items.append(item)
         index = len(self.items) - 1
-        self._emit("response.output_item.added", {"output_index": index, "item": item})
+        self.emit("response.output_item.added", {"output_index": index, "item": item})
         return index
 
-    def _close(self, index: int, item: Item) -> None:
+    def close(self, index: int, item: Item) -> None:
         self.items[index] = item
-        self._emit("response.output_item.done", {"output_index": index, "item": item})
+        self.emit("response.output_item.done", {"output_index": index, "item": item})
 
     def _begin_message(self) -> None:
         """With the white space that came before."""
         self._end_reasoning()
         item = new_item("message", role="assistant", content=[], status="in_progress")
-        part = self._message = _Part(item, self._open(item))
-        self._emit("response.content_part.added", {**part.place, "part": output_text("")})
+        part = self._message = _Part(item, self.open(item))
+        self.emit("response.content_part.added", {**part.place, "part": output_text("")})
         if self._space or self._space_logprobs:
             self._say(part, self._space, self._space_logprobs)
 
@@ -187,31 +201,31 @@ class ResponseOutput:
         part.texts.append(text)
         part.logprobs += logprobs
         fields = {**part.place, "delta": text, "logprobs": logprobs}
-        self._emit("response.output_text.delta", fields)
+        self.emit("response.output_text.delta", fields)
 
     def _end_message(self, part: _Part, *, is_cut: bool) -> None:
         for index, annotation in enumerate(self._annotations):
             fields = {**part.place, "annotation_index": index, "annotation": annotation}
-            self._emit("response.output_text.annotation.added", fields)
+            self.emit("response.output_text.annotation.added", fields)
         whole = output_text(part.text, self._annotations, part.logprobs)
         if self._unknown_citations:
             whole["x_anzoth"] = {"unknown_citations": self._unknown_citations}
         done = {**part.place, "text": whole["text"], "logprobs": whole["logprobs"]}
-        self._emit("response.output_text.done", done)
+        self.emit("response.output_text.done", done)
         self._end_part(part, whole, is_cut=is_cut)
 
     def _end_reasoning(self, *, is_cut: bool = False) -> None:
         part, self._reasoning = self._reasoning, None
         if part is not None:
-            self._emit("response.reasoning_text.done", {**part.place, "text": part.text})
+            self.emit("response.reasoning_text.done", {**part.place, "text": part.text})
             whole = {"type": "reasoning_text", "text": part.text}
             self._end_part(part, whole, is_cut=is_cut)
 
     def _end_part(self, part: _Part, whole: Item, *, is_cut: bool) -> None:
-        self._emit("response.content_part.done", {**part.place, "part": whole})
+        self.emit("response.content_part.done", {**part.place, "part": whole})
         status = "incomplete" if is_cut else "completed"
         item = {**part.item, "content": [whole], "status": status}
-        self._close(part.place["output_index"], item)
+        self.close(part.place["output_index"], item)
 
     def _rendered(self, logprobs: Sequence[TokenLogprob]) -> list[Item]:
         if not self._has_logprobs or self._model is None or not logprobs:

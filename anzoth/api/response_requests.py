@@ -37,7 +37,8 @@ from anzoth.api.fields import (
     wrong_type,
     wrong_value,
 )
-from anzoth.api.file_search import RESULTS, FileSearch, file_search
+from anzoth.api.file_search import RESULTS, FileSearch
+from anzoth.api.mcp_tool import McpTool
 from anzoth.api.messages import Message
 from anzoth.api.requests import (
     COMMON_FIELDS,
@@ -56,14 +57,18 @@ from anzoth.api.response_format import AnswerForm, answer_form, text_format
 from anzoth.api.response_items import Item, input_items
 from anzoth.api.tools import (
     MAX_TOOLS,
+    AskedTools,
     Offered,
     OfferedTool,
     ToolChoice,
-    ToolUse,
+    asked_tools,
     function_name,
+    mcp_choice,
+    mcp_name,
     offered,
     offered_tool,
     search_of,
+    special_tool,
     tool_kind,
     tool_use,
 )
@@ -99,9 +104,9 @@ _CHOSEN = nested(
 )
 
 
-def _tool(value: Any, param: str) -> OfferedTool | FileSearch:
-    if isinstance(value, dict) and value.get("type") == "file_search":
-        return file_search(value, param)
+def _tool(value: Any, param: str) -> OfferedTool | FileSearch | McpTool:
+    if (special := special_tool(value, param)) is not None:
+        return special
     if isinstance(value, dict):
         tool_kind(value.get("type"), f"{param}.type")  # before the fields of a function
     return offered_tool(_FUNCTION(value, param))
@@ -114,6 +119,8 @@ def _tools(value: Any, param: str) -> Offered:
 def _allowed(value: Any, param: str) -> str | None:
     if isinstance(value, dict) and value.get("type") == "file_search":
         return None  # it happens anyway
+    if isinstance(value, dict) and value.get("type") == "mcp":
+        return mcp_name(value, param)
     return _CHOSEN(value, param)["name"]
 
 
@@ -139,9 +146,12 @@ def _tool_choice(value: Any, param: str) -> ToolChoice:
             return ToolChoice(allowed["mode"], names)
         case "file_search":
             return ToolChoice("auto", is_search=True)
+        case "mcp":
+            return mcp_choice(value, param)
     raise unsupported(
         f"{param}.type",
-        "other than 'function', 'allowed_tools' and 'file_search' is not supported by this server",
+        "other than 'function', 'allowed_tools', 'file_search' and 'mcp' is not supported by this "
+        "server",
     )
 
 
@@ -178,8 +188,7 @@ RESPONSE_FIELDS = (
     Field("n", harmless(1), _REFUSED),
     Field("include", array(one_of(*INCLUDABLE), MAX_INCLUDED), default=()),
     Field("max_output_tokens", integer(1, INT32_MAX)),
-    # Of the tools that run here: there is one, and it runs once.
-    Field("max_tool_calls", integer(1, INT32_MAX), _IGNORED),
+    Field("max_tool_calls", integer(1, INT32_MAX)),
     Field("top_logprobs", integer(0, MAX_TOP_LOGPROBS)),
     Field(
         "metadata",
@@ -215,7 +224,7 @@ class Asked:
     """The input, without what went before; references are among it."""
     instructions: str | None = field(repr=False)
     previous_id: str | None
-    tools: ToolUse | None
+    tools: AskedTools
     form: AnswerForm | None
     template_variables: Mapping[str, Any] = field(repr=False)
 
@@ -232,6 +241,8 @@ class ResponseRequest:
     includes: frozenset[str]
     shown: Mapping[str, Any] = field(repr=False)
     """What of the request stands in the response."""
+    max_tool_calls: int | None = None
+    """Of tools of servers. None: as many as the server allows."""
 
     def is_kept(self, keeps_any: bool) -> bool:
         """Where responses are kept, if any. Raises UnsupportedParameter."""
@@ -246,11 +257,13 @@ class ResponseRequest:
             self.options,
             messages,
             self.asked.template_variables,
-            self.asked.tools,
+            tool_use(self.asked.tools),
             (),
             self.asked.form,
             search,
             search is not None and search.shows_trace,
+            self.asked.tools,
+            any(tool.shows_trace for tool in self.asked.tools.offered.servers),
         )
 
 
@@ -262,7 +275,13 @@ def parse_response(body: Mapping[str, Any]) -> ResponseRequest:
     num_logprobs = (values["top_logprobs"] or 0) if LOGPROBS in includes else None
     options = options_of(body, {**values, "n": 1}, values["max_output_tokens"], num_logprobs)
     return ResponseRequest(
-        asked, options, search_of(values), values["store"], includes, _shown(values, body)
+        asked,
+        options,
+        search_of(asked.tools),
+        values["store"],
+        includes,
+        _shown(values, body),
+        values["max_tool_calls"],
     )
 
 
@@ -278,11 +297,13 @@ def _asked(values: Mapping[str, Any]) -> Asked:
         raise unsupported(
             "truncation", "'auto' is not supported by this server: send what is to be read"
         )
+    tools = asked_tools(values)
+    tool_use(tools)  # what of it is wrong is so before anything is looked up
     return Asked(
         values["input"],
         values["instructions"],
         values["previous_response_id"],
-        tool_use(values),
+        tools,
         answer_form({**values, "response_format": values["text"]["format"]}),
         values["chat_template_kwargs"],
     )

@@ -16,24 +16,24 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from anzoth.api import generating, grounded, through_alias
+from anzoth.api import generating, through_alias
 from anzoth.api.call import Answer, Call
-from anzoth.api.citing import Extras, response_annotations_by
 from anzoth.api.fields import unsupported, wrong_value
 from anzoth.api.files import answer, owner_of
+from anzoth.api.governed import govern
 from anzoth.api.pages import cursor_page, list_request
 from anzoth.api.query import Query
-from anzoth.api.requests import ChatRequest
 from anzoth.api.response_answer import Remembered, ResponseAnswer
-from anzoth.api.response_items import REFERENCE, Item, messages_of
+from anzoth.api.response_approvals import answered_calls
+from anzoth.api.response_items import REFERENCE, Item
+from anzoth.api.response_messages import messages_of
 from anzoth.api.response_requests import INCLUDABLE, Asked, parse_count, parse_response
+from anzoth.api.server_calls import ServerCall
 from anzoth.errors import BadRequest, InvalidValue, ModelUnavailable, NotFound
 from anzoth.gateway.aliases import Alias, Target
 from anzoth.gateway.backends import Backend
-from anzoth.gateway.knowledge.citations import Evidence
 from anzoth.gateway.knowledge.grounding import Retrieved
 from anzoth.gateway.knowledge.listing import ListRequest, Page
-from anzoth.gateway.knowledge.packing import Packed
 from anzoth.gateway.models import ServedModel
 from anzoth.gateway.stored_responses import StoredResponse
 
@@ -45,12 +45,20 @@ async def create(call: Call) -> Answer:
         request = parse_response(body)
         call.describe(request.options)
         remembered = await _remembered(call, request.asked)
-        chat = request.chat(_messages(remembered, request.asked, alias))
+        answered = answered_calls(remembered.context, remembered.input)
+        chat = request.chat(_messages(remembered, request.asked, alias, answered))
+        governed = await govern(call, alias, chat)
+        if governed is not None:
+            chat = governed.request
+        elif answered:
+            _check_answers(answered)
+            chat = request.chat(_messages(remembered, request.asked, alias))
         made = ResponseAnswer(call, request, chat, remembered)
 
         async def local(model: ServedModel, retrieved: Retrieved | None) -> Answer:
-            begun = await generating.begin(call, chat, model, retrieved, _extras)
-            return await made.generated(model, begun, retrieved)
+            if governed is not None:
+                return await made.called(governed, model, retrieved, answered)
+            return await made.generated(model, retrieved)
 
         endpoint = generating.Endpoint(local, _ask_chats, made.without_answer)
         return await generating.answer(call, alias, chat, body.get("prompt_cache_key"), endpoint)
@@ -65,6 +73,8 @@ async def count_input(call: Call) -> Answer:
         model = call.model(request.options.model) if alias is None else _first_here(call, alias)
         remembered = await _remembered(call, request.asked)
         chat = request.chat(_messages(remembered, request.asked, alias))
+        if (governed := await govern(call, alias, chat)) is not None:
+            chat = governed.request
         count = await generating.count_prompt(call, chat, model)
     return answer(call, {"object": "response.input_tokens", "input_tokens": count})
 
@@ -146,13 +156,25 @@ def _referred(
     return made
 
 
-def _messages(remembered: Remembered, asked: Asked, alias: Alias | None) -> list[Item]:
-    """Raises InvalidValue where there is nothing to read."""
+def _messages(
+    remembered: Remembered, asked: Asked, alias: Alias | None, pending: Sequence[ServerCall] = ()
+) -> list[Item]:
+    """Without the calls that are `pending`. Raises InvalidValue where there is nothing to read."""
     prompt = None if alias is None else alias.system_prompt
-    conversation = messages_of([*remembered.context, *remembered.input], prompt, asked.instructions)
+    conversation = messages_of(
+        [*remembered.context, *remembered.input],
+        (prompt, asked.instructions),
+        {call.approval_id for call in pending if call.approval_id is not None},
+    )
     if not any(message["role"] != "system" for message in conversation):
         raise wrong_value("input", "something that a model can read")
     return conversation
+
+
+def _check_answers(answered: Sequence[ServerCall]) -> None:
+    """Of a request that names no tool of a server. Raises InvalidValue."""
+    if any(call.is_approved for call in answered):
+        raise wrong_value("tools", "the tool server whose call is approved")
 
 
 def _granted(call: Call) -> frozenset[str] | None:
@@ -197,12 +219,6 @@ async def _ask_chats(_backend: Backend, target: Target, _retrieved: Retrieved | 
         f"leads to '{target.name}' of another server, which is asked through /v1/chat/completions "
         "only",
     )
-
-
-def _extras(request: ChatRequest, retrieved: Retrieved, packed: Packed) -> Extras:
-    evidence = Evidence(packed.passages)
-    trace: dict[str, Any] = grounded.extension(request, retrieved, packed)
-    return Extras(response_annotations_by(evidence), trace)
 
 
 @contextmanager

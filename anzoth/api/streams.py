@@ -26,7 +26,7 @@ from anzoth.api import answers
 from anzoth.api.answers import Identity
 from anzoth.api.echo import Echo, PromptScores
 from anzoth.gateway.choices import Consumer, Ending, TokenLogprob
-from anzoth.gateway.generation import Generation, GenerationCancelled
+from anzoth.gateway.generation import GenerationCancelled
 from anzoth.gateway.models import ServedModel
 from anzoth.http import sse
 from anzoth.http.messages import ClientDisconnected, HeaderList, Sink, StreamingResponse
@@ -57,6 +57,7 @@ class ChatChunks:
         "_before_reasoning",
         "_calls",
         "_extra",
+        "_extra_at_end",
         "_has_logprobs",
         "_head",
         "_tail",
@@ -74,8 +75,9 @@ class ChatChunks:
         include_usage: bool,
         has_logprobs: bool,
         extra: Mapping[str, Any] = MappingProxyType({}),
+        extra_at_end: Callable[[], Mapping[str, Any]] = dict,
     ) -> None:
-        """`extra`: JSON that the first chunk has besides."""
+        """`extra`: JSON that the first chunk has besides; `extra_at_end`: that the last one has."""
         fields: dict[str, Any] = {
             "id": identity.id,
             "object": "chat.completion.chunk",
@@ -88,7 +90,8 @@ class ChatChunks:
         self._write = write
         self._tokenizer = model.tokenizer
         self._calls = model.tool_calls
-        self._extra = b"," + orjson.dumps(dict(extra))[1:-1] if extra else b""
+        self._extra = _further(extra)
+        self._extra_at_end = extra_at_end
         self._has_logprobs = has_logprobs
         self._head = orjson.dumps(fields)[:-1] + b',"choices":['
         self._tail = b'],"usage":null}' if include_usage else b"]}"
@@ -121,6 +124,7 @@ class ChatChunks:
         self._chunk(choice, {"content": "", "annotations": annotations}, None)
 
     def finished(self, choice: int, ending: Ending) -> None:
+        self._extra = _further(self._extra_at_end())
         self._chunk(choice, {}, ending)
 
     def usage(self, usage: dict[str, Any]) -> None:
@@ -145,6 +149,11 @@ class ChatChunks:
         )
         tail = self._tail[:-1] + self._extra + b"}"
         self._write(sse.data_frame(self._head + body + tail))
+
+
+def _further(fields: Mapping[str, Any]) -> bytes:
+    """For the end of a JSON object that has others already."""
+    return b"," + orjson.dumps(dict(fields))[1:-1] if fields else b""
 
 
 class CompletionChunks:
@@ -234,8 +243,21 @@ class CompletionChunks:
         )
 
 
+C = TypeVar("C", contravariant=True)
+
+
+class Run(answers.Answering, Protocol[C]):
+    """The same, for consumers of the kind C."""
+
+    async def run(self, consumer: C, /) -> None: ...
+
+    def cancel(self) -> None: ...
+
+    def close(self) -> None: ...
+
+
 @contextmanager
-def running(generation: Generation, sink: Sink) -> Iterator[None]:
+def running(generation: Run[Any], sink: Sink) -> Iterator[None]:
     """Of a generation that runs into a stream: it ends with its client, and is closed in any case.
     Raises ClientDisconnected."""
     try:
@@ -251,7 +273,7 @@ W = TypeVar("W", bound=ChunkWriter)
 
 
 def stream(
-    generation: Generation,
+    generation: Run[Any],
     make_writer: Callable[[Write], W],
     headers: HeaderList,
     *,

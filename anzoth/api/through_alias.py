@@ -70,8 +70,12 @@ def body_without_chat(alias: Alias, body: Mapping[str, Any]) -> dict[str, Any]:
     """The same for an endpoint that has no messages. Raises InvalidValue if the alias needs some:
     what it promises must not be left out silently.
     """
-    if alias.system_prompt is not None or alias.knowledge_bases:
-        what = "a system prompt" if alias.system_prompt is not None else "knowledge bases"
+    promises = {
+        "a system prompt": alias.system_prompt is not None,
+        "knowledge bases": alias.knowledge_bases,
+        "tools": alias.tools,
+    }
+    if what := next((name for name, is_given in promises.items() if is_given), None):
         raise InvalidValue(
             f"The model '{alias.name}' has {what}: use /v1/chat/completions.", param="model"
         )
@@ -119,7 +123,7 @@ async def answer(
         except AnzothError as error:
             failure = error
             outcome = "paused" if isinstance(error, TargetPaused) else error.code or "error"
-            if not isinstance(error, _PASSES_ON) or _has_used(call):
+            if not isinstance(error, _PASSES_ON) or error.is_final or _has_used(call):
                 raise
         except BaseException:
             outcome = "abandoned"

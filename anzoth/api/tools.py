@@ -8,6 +8,8 @@
     strict                the arguments follow the schema, to the letter
     parallel_tool_calls   false: an answer ends with its first call
     file_search           is no tool of the model's: see `file_search`
+    mcp                   tools that run on this side: see `mcp_tool`. Which of them the model gets
+                          is known later; until then, so is what can be chosen from
 
 What is promised here is kept by a grammar (`ToolUse.needs_grammar`), not by asking the model: a
 promise that is usually kept is no promise.
@@ -19,7 +21,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from anzoth.api.fields import (
@@ -36,7 +38,9 @@ from anzoth.api.fields import (
     wrong_value,
 )
 from anzoth.api.file_search import FileSearch, file_search, only_one
+from anzoth.api.mcp_tool import McpTool, mcp_tool
 from anzoth.errors import InvalidValue
+from anzoth.gateway.tools.definitions import SEPARATOR
 from anzoth.text.grammars import Signature
 
 MAX_TOOLS = 128
@@ -63,7 +67,7 @@ class ToolChoice:
 
     mode: Literal["auto", "none", "required"]
     names: tuple[str, ...] | None = None
-    """The tools that may be called. None: all."""
+    """The tools that may be called; `label__*`: all of one server. None: all."""
     is_named: bool = False
     """It is one function, by its name."""
     is_search: bool = False
@@ -79,6 +83,7 @@ class Offered:
 
     functions: tuple[OfferedTool, ...] = ()
     file_search: FileSearch | None = None
+    servers: tuple[McpTool, ...] = ()
 
 
 @dataclass(slots=True, frozen=True)
@@ -127,29 +132,72 @@ class ToolUse:
         ]
 
 
-def tool_use(values: Mapping[str, Any]) -> ToolUse | None:
-    """Of a body whose fields were checked. None: this answer is text and nothing else."""
-    choice: ToolChoice = values["tool_choice"] or _AUTO
-    offered: tuple[OfferedTool, ...] = values["tools"].functions
-    is_searched = values["tools"].file_search is not None
-    if choice.is_search and not is_searched:
-        raise wrong_value("tool_choice", "a tool that is among 'tools'")
-    must_call = choice.mode == "required" and not is_searched
-    if not offered and (must_call or choice.names is not None):
-        raise InvalidValue("'tool_choice' needs 'tools' to choose from.", param="tool_choice")
-    unknown = set(choice.names or ()) - {offer.name for offer in offered}
-    if unknown:
-        raise wrong_value("tool_choice", "names of functions that are among 'tools'")
-    if not offered or choice.mode == "none":
-        return None
-    # One function that was asked for by name is called once.
-    return ToolUse(offered, choice, values["parallel_tool_calls"] and not choice.is_named)
+@dataclass(slots=True, frozen=True)
+class AskedTools:
+    """The fields of a request that are about tools."""
+
+    offered: Offered = Offered()
+    choice: ToolChoice = _AUTO
+    is_parallel: bool = True
+
+    def use(self, of_servers: Sequence[OfferedTool] = ()) -> ToolUse | None:
+        """What the model may call, with the tools that it gets of servers. None: this answer is
+        text and nothing else. Raises InvalidValue.
+        """
+        choice, functions = self.choice, self.offered.functions
+        own = {offer.name for offer in functions}
+        if any(offer.name in own for offer in of_servers):
+            raise wrong_value("tools", "names that no tool of a server has")
+        offered = (*functions, *of_servers)
+        if len(offered) > MAX_TOOLS:
+            raise wrong_value("tools", f"at most {MAX_TOOLS} tools, with those of servers")
+        is_searched = self.offered.file_search is not None
+        if choice.is_search and not is_searched:
+            raise wrong_value("tool_choice", "a tool that is among 'tools'")
+        must_call = choice.mode == "required" and not is_searched
+        if not offered and (must_call or choice.names is not None):
+            raise InvalidValue("'tool_choice' needs 'tools' to choose from.", param="tool_choice")
+        names = None if choice.names is None else _chosen_names(choice.names, offered)
+        if not offered or choice.mode == "none":
+            return None
+        # One function that was asked for by name is called once.
+        is_parallel = self.is_parallel and not choice.is_named
+        return ToolUse(offered, replace(choice, names=names), is_parallel)
 
 
-def search_of(values: Mapping[str, Any]) -> FileSearch | None:
-    """The knowledge bases that a body asks for, whose fields were checked."""
-    choice: ToolChoice = values["tool_choice"] or _AUTO
-    return None if choice.mode == "none" else values["tools"].file_search
+NO_TOOLS = AskedTools()
+
+
+def asked_tools(values: Mapping[str, Any]) -> AskedTools:
+    """Of a body whose fields were checked."""
+    choice = values["tool_choice"] or _AUTO
+    return AskedTools(values["tools"], choice, values["parallel_tool_calls"])
+
+
+def tool_use(asked: AskedTools) -> ToolUse | None:
+    """What the model may call, where that is known already (see `governed`)."""
+    return None if asked.offered.servers else asked.use()
+
+
+def _chosen_names(names: Sequence[str], offered: Sequence[OfferedTool]) -> tuple[str, ...]:
+    """Raises InvalidValue for what is not offered."""
+    chosen: dict[str, None] = {}
+    for name in names:
+        begin = name.removesuffix("*")
+        found = [
+            offer.name
+            for offer in offered
+            if offer.name == name or (begin != name and offer.name.startswith(begin))
+        ]
+        if not found:
+            raise wrong_value("tool_choice", "names of functions that are among 'tools'")
+        chosen |= dict.fromkeys(found)
+    return tuple(chosen)
+
+
+def search_of(asked: AskedTools) -> FileSearch | None:
+    """The knowledge bases that a body asks for."""
+    return None if asked.choice.mode == "none" else asked.offered.file_search
 
 
 # --- checks ---------------------------------------------------------------------------------------
@@ -160,18 +208,21 @@ def tools(value: Any, param: str) -> Offered:
     return offered(array(_tool, MAX_TOOLS)(value, param), param, "function.name")
 
 
-def offered(checked: Sequence[OfferedTool | FileSearch], param: str, name_at: str) -> Offered:
+def offered(
+    checked: Sequence[OfferedTool | FileSearch | McpTool], param: str, name_at: str
+) -> Offered:
     """All entries of the field `param`; each has its name at `name_at`. Raises InvalidValue."""
     seen: set[str] = set()
     for index, offer in enumerate(checked):
-        if isinstance(offer, FileSearch):
+        if not isinstance(offer, OfferedTool):
             continue
         if offer.name in seen:
             raise wrong_value(f"{param}[{index}].{name_at}", "a name that no other tool has")
         seen.add(offer.name)
     searches = [offer for offer in checked if isinstance(offer, FileSearch)]
     functions = tuple(offer for offer in checked if isinstance(offer, OfferedTool))
-    return Offered(functions, only_one(searches, param))
+    servers = tuple(offer for offer in checked if isinstance(offer, McpTool))
+    return Offered(functions, only_one(searches, param), servers)
 
 
 def tool_choice(value: Any, param: str) -> ToolChoice:
@@ -188,9 +239,23 @@ def tool_choice(value: Any, param: str) -> ToolChoice:
             return ToolChoice(allowed["mode"], allowed["tools"])
         case "file_search":
             return ToolChoice("auto", is_search=True)
+        case "mcp":
+            return mcp_choice(value, param)
         case "custom":
             raise unsupported(param, "of type 'custom' is not supported by this server")
-    raise wrong_value(f"{param}.type", "'function', 'allowed_tools' or 'file_search'")
+    raise wrong_value(f"{param}.type", "'function', 'allowed_tools', 'file_search' or 'mcp'")
+
+
+def mcp_choice(value: Any, param: str) -> ToolChoice:
+    """A check (see `fields`): a call of one tool of a server, or of any of its tools."""
+    name = mcp_name(value, param)
+    return ToolChoice("required", (name,), is_named=not name.endswith("*"))
+
+
+def mcp_name(value: Any, param: str) -> str:
+    """A check (see `fields`): what models call the tool that is chosen; `label__*`: any."""
+    given = _CHOSEN_OF_SERVER(value, param)
+    return f"{given['server_label']}{SEPARATOR}{given['name'] or '*'}"
 
 
 def tool_kind(value: Any, param: str) -> str:
@@ -199,7 +264,7 @@ def tool_kind(value: Any, param: str) -> str:
         raise wrong_type(param, "a string", value)
     if value != "function":
         raise unsupported(
-            param, "other than 'function' and 'file_search' is not supported by this server"
+            param, "other than 'function', 'file_search' and 'mcp' is not supported by this server"
         )
     return value
 
@@ -217,16 +282,26 @@ def _chosen(value: Any, param: str) -> str:
     return _CHOSEN(value, param)["function"]["name"]
 
 
+def _allowed(value: Any, param: str) -> str:
+    is_of_server = isinstance(value, dict) and value.get("type") == "mcp"
+    return mcp_name(value, param) if is_of_server else _chosen(value, param)
+
+
 _CHOSEN = nested(
     Field("type", tool_kind, required=True),
     Field("function", nested(Field("name", function_name, required=True)), required=True),
+)
+_CHOSEN_OF_SERVER = nested(
+    Field("type", one_of("mcp"), required=True),
+    Field("server_label", function_name, required=True),
+    Field("name", function_name),
 )
 _ALLOWED = nested(
     Field(
         "allowed_tools",
         nested(
             Field("mode", one_of("auto", "required"), required=True),
-            Field("tools", array(_chosen, MAX_TOOLS, min_items=1), required=True),
+            Field("tools", array(_allowed, MAX_TOOLS, min_items=1), required=True),
         ),
         required=True,
     ),
@@ -246,10 +321,20 @@ _TOOL = nested(
 )
 
 
-def _tool(value: Any, param: str) -> OfferedTool | FileSearch:
-    if isinstance(value, dict) and value.get("type") == "file_search":
-        return file_search(value, param)
+def _tool(value: Any, param: str) -> OfferedTool | FileSearch | McpTool:
+    if (special := special_tool(value, param)) is not None:
+        return special
     return offered_tool(_TOOL(value, param)["function"])
+
+
+def special_tool(value: Any, param: str) -> FileSearch | McpTool | None:
+    """A tool that is no function. None: it is one, or nothing."""
+    match value.get("type") if isinstance(value, dict) else None:
+        case "file_search":
+            return file_search(value, param)
+        case "mcp":
+            return mcp_tool(value, param)
+    return None
 
 
 def offered_tool(function: Mapping[str, Any]) -> OfferedTool:

@@ -30,7 +30,7 @@ from anzoth.gateway.generation_request import (
 )
 from anzoth.gateway.journal_counts import CACHED, COMPLETION, DELIVERED, PROMPT
 from anzoth.gateway.ledger import Ledger
-from anzoth.gateway.limits import Limiter
+from anzoth.gateway.limits import Limiter, Reservation
 from anzoth.gateway.models import ServedModel
 from anzoth.gateway.output_budget import OutputBudget
 from anzoth.gateway.output_estimates import OutputEstimates
@@ -344,6 +344,10 @@ class Generator:
         self._ledger = ledger
         self._metrics = metrics
 
+    def keep_place(self, model: ServedModel, principal: Principal) -> Reservation:
+        """See `Limiter.keep_place`."""
+        return self._limiter.keep_place(principal, model.name)
+
     async def begin(
         self,
         model: ServedModel,
@@ -351,8 +355,11 @@ class Generator:
         principal: Principal,
         usage: UsageRecord,
         received_at_s: float,
+        *,
+        is_part: bool = False,
     ) -> Generation:
-        """The generation, admitted by the engine; the caller must `run` or `close` it.
+        """The generation, admitted by the engine; the caller must `run` or `close` it. `is_part`:
+        see `Limiter.reserve`.
 
         Its beginning is then on the disk. Raises ModelUnavailable, InvalidValue,
         ContextLengthExceeded, RateLimited, CapacityUnavailable or DeadlineExceeded; nothing is
@@ -377,6 +384,7 @@ class Generator:
                 max_tokens=max_tokens,
                 is_stated=request.max_tokens is not None,
                 price=usage.price,
+                is_part=is_part,
             ),
             usage,
             received_at_s,

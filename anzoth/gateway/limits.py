@@ -208,6 +208,15 @@ class Limiter:
             num_requests,
         )
 
+    def keep_place(self, principal: Principal, model: str) -> Reservation:
+        """For a request that was admitted and goes on beyond its first generation: until the end of
+        the reservation it is among those that run, and that is all. It is never refused."""
+        rules = applicable(principal.limits, model) if principal.limits else ()
+        meters = self.meters(rules)
+        for meter in meters:
+            meter.num_open += 1
+        return Reservation(0, 0, None, self, rules, meters, [], [], _num_requests=0)
+
     def ask_past(self, principal: Principal) -> None:
         """Begins to count for all of its quotas, whatever model it will ask for."""
         rules = [rule for rule in principal.limits if rule.limits.has_quota]

@@ -71,20 +71,21 @@ def reserve(
     max_tokens: int,
     is_stated: bool,
     price: Price | None = None,
+    is_part: bool = False,
 ) -> OutputBudget:
-    """For `num_choices` of at most `max_tokens` each. `is_stated`: by the caller. `price`: see
-    `Limiter.reserve`.
+    """For `num_choices` of at most `max_tokens` each. `is_stated`: by the caller. `price`,
+    `is_part`: see `Limiter.reserve`.
 
     Raises LimitReached.
     """
     most = max_tokens * num_choices
     if is_stated or not principal.limits:
-        reservation = limiter.reserve(principal, model, prompt_tokens, most, price)
+        reservation = limiter.reserve(principal, model, prompt_tokens, most, price, is_part=is_part)
         return OutputBudget(reservation, most, most)
     expected = estimates.expect(principal.key_id, model) * num_choices
     largest = largest_output(principal.limits, model, prompt_tokens, price)
     reserved = min(expected, most)
     if largest is not None:  # a guess must not be why a request is refused for good
         reserved = max(1, min(reserved, largest))
-    reservation = limiter.reserve(principal, model, prompt_tokens, reserved, price)
+    reservation = limiter.reserve(principal, model, prompt_tokens, reserved, price, is_part=is_part)
     return OutputBudget(reservation, reserved, most, estimates, (principal, model))

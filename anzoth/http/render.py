@@ -31,7 +31,8 @@ def chunk(data: bytes) -> bytes:
 
 
 def error_response(error: AnzothError) -> Response:
-    return Response(error.status, error.body_bytes(), headers=error.headers())
+    headers = [("x-should-retry", "false")] if error.is_final else error.headers()
+    return Response(error.status, error.body_bytes(), headers=headers)
 
 
 class Renderer:

@@ -65,6 +65,7 @@ from anzoth.gateway.remote_usage import RemoteAccounts
 from anzoth.gateway.stored_responses import StoredResponses
 from anzoth.gateway.tenant_crypt import MasterKey, TenantKeys
 from anzoth.gateway.tools import service as tools_service
+from anzoth.gateway.tools.service import ToolService
 from anzoth.gateway.uploads import Uploads
 from anzoth.gateway.usage_reports import UsageReports
 from anzoth.http.messages import Headers, Request, Response, StreamingResponse
@@ -218,10 +219,12 @@ async def running_api(
     searcher: Searches | None = None,
     tool_servers: SaidByServers | None = None,
     batch_config: BatchesConfig | None = None,
+    tools: Callable[[ToolService], ToolService] = lambda made: made,
 ) -> AsyncIterator[Api]:
     """An API whose engine is ready. `database`: for what reads one. `price`: the model's.
     `retriever`: the socket of one. `searcher`: what chats are answered from instead.
-    `tool_servers`: what they say that they can do."""
+    `tool_servers`: what they say that they can do. `tools`: makes what there is for tools of what
+    is usual."""
     metrics = Metrics()
     engine = EngineClient(MODEL, socket, metrics)
     model = replace(load_model(ModelConfig(MODEL, checkpoint), engine), price=price)
@@ -270,9 +273,11 @@ async def running_api(
         grounding=Grounding(searcher or real_searcher),
         rerankers=Rerankers(registry, given, (knowledge_config or KnowledgeConfig()).reranker),
         responses=StoredResponses(stored_in, tenant_keys, ResponsesConfig()),
-        tools=tools_service.build(
-            *(stored_in, "", tenant_keys, metrics, ToolsConfig()),
-            lambda on_listed: tool_servers or SaidByServers(),
+        tools=tools(
+            tools_service.build(
+                *(stored_in, "", tenant_keys, metrics, ToolsConfig()),
+                lambda on_listed: tool_servers or SaidByServers(),
+            )
         ),
         batches=Batches(files, batch_config or BatchesConfig()),
     )

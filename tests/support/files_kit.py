@@ -31,6 +31,7 @@ from anzoth.frames import Hello
 from anzoth.gateway import directory, project_directory
 from anzoth.gateway.files import FileOwner, Files
 from anzoth.gateway.principal import Principal, TenantHandle
+from anzoth.gateway.tools.service import ToolService
 from anzoth.http.server import HttpServer
 from anzoth.knowledge_config import KnowledgeConfig
 
@@ -143,10 +144,11 @@ async def serving(
     knowledge_config: KnowledgeConfig | None = None,
     retriever: Path | None = None,
     batch_config: BatchesConfig | None = None,
+    tools: Callable[[ToolService], ToolService] = lambda made: made,
     **settings: Any,
 ) -> AsyncIterator[FileServer]:
-    """`hello`: of the checkpoint's engine; `retriever`: the socket of one; `settings`: of
-    FilesConfig."""
+    """`hello`: of the checkpoint's engine; `retriever`: the socket of one; `tools`: that models may
+    call; `settings`: of FilesConfig."""
     database = await Database.open(dsn)
     one, two = await add_tenant(dsn, "one"), await add_tenant(dsn, "two")
     try:
@@ -159,6 +161,7 @@ async def serving(
             file_config=FilesConfig(**settings),
             knowledge_config=knowledge_config,
             batch_config=batch_config,
+            tools=tools,
         ) as api:
             api.keys.principals = {"good": one, "foreign": two}
             http = HttpServer(api.app, HttpConfig())

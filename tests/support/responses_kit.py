@@ -54,7 +54,7 @@ def put_together(events: list[dict[str, Any]]) -> dict[str, Any]:
         index = event.get("output_index")
         if kind == "response.output_item.added":
             assert index == len(items)
-            assert event["item"]["status"] == "in_progress"
+            assert event["item"].get("status", "in_progress") == "in_progress"
             items[index] = event["item"]
             texts[index] = ""
         elif index is not None and "item_id" in event:

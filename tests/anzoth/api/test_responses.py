@@ -426,7 +426,7 @@ def test_an_alias_brings_its_prompt_and_parameters_and_shows_neither(run: Run) -
             "invalid_value",
             "input[0].content[0].text",
         ),
-        ({"input": [{"type": "mcp_call"}]}, "unsupported_parameter", "input[0].type"),
+        ({"input": [{"type": "computer_call"}]}, "unsupported_parameter", "input[0].type"),
         (
             {"input": [{"type": "function_call", "name": "f", "arguments": "{}"}]},
             "missing_required_parameter",
@@ -434,8 +434,8 @@ def test_an_alias_brings_its_prompt_and_parameters_and_shows_neither(run: Run) -
         ),
         ({"input": "refuse me"}, "invalid_value", "input"),
         ({"input": "x" * 400}, "context_length_exceeded", "input"),
-        ({"tools": [{"type": "mcp"}]}, "unsupported_parameter", "tools[0].type"),
         ({"tools": [{"type": "web_search"}]}, "unsupported_parameter", "tools[0].type"),
+        ({"tools": [{"type": "mcp"}]}, "missing_required_parameter", "tools[0].server_label"),
         ({"tools": [TOOL, TOOL]}, "invalid_value", "tools[1].name"),
         (
             {"tools": [{"type": "function", "function": {"name": "f"}}]},
@@ -443,7 +443,7 @@ def test_an_alias_brings_its_prompt_and_parameters_and_shows_neither(run: Run) -
             "tools[0].name",
         ),
         ({"tool_choice": "required"}, "invalid_value", "tool_choice"),
-        ({"tool_choice": {"type": "mcp"}}, "unsupported_parameter", "tool_choice.type"),
+        ({"tool_choice": {"type": "custom"}}, "unsupported_parameter", "tool_choice.type"),
         ({"text": {"format": {"type": "yaml"}}}, "invalid_value", "text.format.type"),
         (
             {"text": {"format": {"type": "json_schema"}}},
