@@ -14,6 +14,7 @@ import orjson
 from anzoth.api import answers, forward, generating, grounded, streams, through_alias
 from anzoth.api.call import Answer, Call
 from anzoth.api.citing import NO_EXTRAS, ChatConsumer, Extras
+from anzoth.api.generating import Begun
 from anzoth.api.governed import Governed, govern, refuse_elsewhere
 from anzoth.api.requests import ChatRequest, parse_chat
 from anzoth.api.tool_calls import ChatCollector
@@ -87,12 +88,9 @@ async def _generate(
     begun = await generating.begin(call, request, model, retrieved, grounded.extras)
     prepared = begun.prepared
     extras = prepared.extras
-    generation: streams.Run[Any] = begun.generation
-    read: Callable[[ChatConsumer], Consumer] = begun.read
-    shown: Callable[[], Mapping[str, Any]] = dict
-    if governed is not None:
-        rounds = Rounds(call, governed, model, prepared.packed, begun)
-        generation, read, shown = rounds, begun.cited, rounds.shown
+    rounds = governed and Rounds(call, governed, model, prepared.packed, begun)
+    generation, read = _source(begun, rounds)
+    shown: Callable[[], Mapping[str, Any]] = dict if rounds is None else rounds.shown
     identity = answers.identify(
         "chatcmpl", generation, None if options.service_tier is None else prepared.tier
     )
@@ -130,6 +128,13 @@ async def _generate(
         **answers.merged(extras.fields, shown()),
     }
     return Response(200, orjson.dumps(body), headers=call.headers)
+
+
+def _source(
+    begun: Begun, rounds: Rounds | None
+) -> tuple[streams.Run[Any], Callable[[ChatConsumer], Consumer]]:
+    """What makes the text, and what stands between it and the answer."""
+    return (begun.generation, begun.read) if rounds is None else (rounds, begun.cited)
 
 
 def _choices(

@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, TypeGuard
 
 from anzoth.api import fields
 from anzoth.api.call_ids import is_id, sibling
@@ -167,7 +167,7 @@ def _approval_request(body: Mapping[str, Any], param: str) -> Item:
     return {**new_item("mcp_approval_request"), **given}
 
 
-def _is_call_id(id: object) -> bool:
+def _is_call_id(id: object) -> TypeGuard[str]:
     return isinstance(id, str) and is_id(id)
 
 

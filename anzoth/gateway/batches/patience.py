@@ -21,6 +21,8 @@ engine, and would do so until its batch expires."""
 
 
 def can_wait(error: AnzothError) -> bool:
+    if error.is_final:
+        return False  # a tool was called, and would be again
     match error:
         case ConcurrencyReached():
             return True

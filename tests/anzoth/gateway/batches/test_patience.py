@@ -49,3 +49,9 @@ def test_a_limit_says_when_and_what_nobody_knows_takes_longer_each_time() -> Non
     assert pauses == sorted(pauses)
     assert pauses[-1] == MAX_PAUSE_S
     assert pause_s(CapacityUnavailable(retry_after_ms=7_000), 1) == 7.0
+
+
+def test_what_failed_after_a_tool_was_called_is_not_made_again() -> None:
+    error = ModelUnavailable()
+    error.is_final = True
+    assert not can_wait(error)

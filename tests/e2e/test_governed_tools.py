@@ -1,0 +1,151 @@
+"""The bundled model calls tools of the MCP SDK's own server, through a whole installation."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from contextlib import contextmanager
+from threading import Event, Thread
+from typing import Any
+
+import openai
+import pytest
+from mcp.server.mcpserver import MCPServer
+from mcp.types import ToolAnnotations
+from mcp_kit import sdk_server
+
+from installation import Installation, installation
+
+pytestmark = pytest.mark.slow
+
+MODEL = "anzoth-default"
+CRM: Any = {"type": "mcp", "server_label": "crm", "trace": True}
+ONE: Any = {"type": "mcp", "server_label": "crm", "name": "find_order"}
+
+
+class Crm:
+    """A server with a tool that reads and one that writes, and what was asked of them."""
+
+    def __init__(self) -> None:
+        self.found: list[int] = []
+        self.cancelled: list[int] = []
+        self.server = MCPServer("crm")
+
+        @self.server.tool(annotations=ToolAnnotations(read_only_hint=True))
+        def find_order(number: int) -> str:
+            """Says what an order waits for."""
+            self.found.append(number)
+            return f"Order {number} waits for a pump."
+
+        @self.server.tool()
+        def cancel_order(number: int) -> str:
+            """Cancels an order."""
+            self.cancelled.append(number)
+            return "It is cancelled."
+
+
+@contextmanager
+def running(crm: Crm) -> Iterator[int]:
+    """Its port."""
+    ports: list[int] = []
+    is_up, is_over = Event(), Event()
+
+    async def main() -> None:
+        async with sdk_server(crm.server, is_old=False) as place:
+            ports.append(place.port)
+            is_up.set()
+            await asyncio.to_thread(is_over.wait)
+
+    thread = Thread(target=lambda: asyncio.run(main()))
+    thread.start()
+    try:
+        assert is_up.wait(10)
+        yield ports[0]
+    finally:
+        is_over.set()
+        thread.join()
+
+
+@pytest.fixture(scope="module")
+def crm() -> Crm:
+    return Crm()
+
+
+@pytest.fixture(scope="module")
+def equipped(crm: Crm) -> Iterator[Installation]:
+    with running(crm) as port:
+        environment = {
+            "ANZOTH_EGRESS_ALLOW": f"127.0.0.1:{port}",
+            "ANZOTH_EGRESS_PRIVATE": "127.0.0.0/8",
+        }
+        with installation(**environment) as made, pytest.MonkeyPatch.context() as patch:
+            for name, value in environment.items():
+                patch.setenv(name, value)  # commands read it, too
+            made.start()
+            url = f"http://127.0.0.1:{port}/mcp"
+            made.cli("tools", "create", "crm", "--tenant", "default", "--url", url)
+            made.cli("tools", "approve", "crm", "--tenant", "default", "--yes")
+            yield made
+
+
+def sdk(made: Installation, *arguments: str) -> openai.OpenAI:
+    key = made.create_key("tools", *arguments)
+    return openai.OpenAI(
+        base_url=f"{made.url}/v1", api_key=key, max_retries=0, _strict_response_validation=True
+    )
+
+
+def test_a_chat_is_answered_through_a_tool_and_the_audit_log_has_it(
+    equipped: Installation, crm: Crm
+) -> None:
+    with sdk(equipped, "--tool", "crm") as client:
+        fields: Any = {
+            "model": MODEL,
+            "messages": [{"role": "user", "content": "What does order 7 wait for?"}],
+            "tools": [CRM],
+            "tool_choice": ONE,
+            "max_tokens": 200,
+        }
+        whole = client.chat.completions.create(**fields)
+        (called,) = whole.model_extra["x_anzoth"]["tool_calls"]
+        assert (called["name"], called["decision"], called["is_error"]) == (
+            *("find_order", "allowed", False),
+        )
+        assert len(crm.found) == 1
+        chunks = list(client.chat.completions.create(**fields, stream=True))
+        text = "".join(chunk.choices[0].delta.content or "" for chunk in chunks)
+        assert text == whole.choices[0].message.content
+        assert len(crm.found) == 2
+    assert equipped.cli("audit", "verify")["problems"] == []
+
+
+def test_without_the_grant_there_is_no_such_tool(equipped: Installation, crm: Crm) -> None:
+    before = len(crm.found)
+    with sdk(equipped) as client, pytest.raises(openai.PermissionDeniedError) as refused:
+        client.responses.create(model=MODEL, input="hi", tools=[CRM], tool_choice=ONE)
+    assert refused.value.code == "tool_not_allowed"
+    assert len(crm.found) == before
+
+
+def test_what_writes_waits_for_approval_and_then_happens(equipped: Installation, crm: Crm) -> None:
+    with sdk(equipped, "--tool", "crm") as client:
+        fields: Any = {"model": MODEL, "tools": [CRM], "max_output_tokens": 200}
+        with client.responses.stream(
+            input="Cancel order 7.", tool_choice={**ONE, "name": "cancel_order"}, **fields
+        ) as stream:
+            asked = stream.get_final_response()
+        assert [item.type for item in asked.output][-1] == "mcp_approval_request"
+        assert not crm.cancelled
+        answer: Any = {
+            "type": "mcp_approval_response",
+            "approval_request_id": asked.output[-1].id,
+            "approve": True,
+        }
+        with client.responses.stream(
+            input=[answer], previous_response_id=asked.id, **fields
+        ) as stream:
+            done = stream.get_final_response()
+        call = done.output[0]
+        assert call.type == "mcp_call"
+        assert (call.output, call.status) == ("It is cancelled.", "completed")
+        assert len(crm.cancelled) == 1
