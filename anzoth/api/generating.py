@@ -142,9 +142,7 @@ async def prepare(
     """
     hello = must_generate(model).engine.require_ready()  # before work that would be for nothing
     _parser_of_calls(model, request.tools)
-    tier = served_tier(
-        request.options.service_tier, call.principal, is_of_batch=call.is_of_batch
-    )
+    tier = served_tier(request.options.service_tier, call.principal, is_of_batch=call.is_of_batch)
     making = _Making(
         *(model, request, _laying(call, model), tier, retrieved, hello.max_model_tokens, extras_of)
     )
