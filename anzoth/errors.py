@@ -263,6 +263,13 @@ class ResponseNotFound(NotFound):
         super().__init__(param="response_id")
 
 
+class ConversationNotFound(NotFound):
+    """There is no such conversation. It was deleted, or has expired."""
+
+    def __init__(self, param: str = "conversation_id") -> None:
+        super().__init__(param=param)
+
+
 class VectorStoreNotFound(NotFound):
     """There is no such vector store."""
 

@@ -1,4 +1,4 @@
-"""Section [responses]: for how long, and how much, are responses kept?
+"""Section [responses]: for how long, and how much, are responses and conversations kept?
 
 Does not know: how they are stored.
 """
@@ -17,12 +17,12 @@ class ResponsesConfig:
     """Section [responses]."""
 
     retention_days: int = 30
-    """0: nothing is kept (OpenAI: 30)."""
+    """0: nothing is kept (OpenAI: 30). Of a conversation, since it was last changed."""
     max_kib: int = 8192
-    """Of one response, with all of the conversation that it goes on from. A larger one is not
-    kept."""
+    """Of one response, with all that it goes on from: a larger one is not kept. And of one
+    conversation: it takes no more."""
     tenant_mib: int = 2048
-    """Of all responses of one tenant. The oldest make room for new ones."""
+    """Of all responses and conversations of one tenant. The oldest make room for new ones."""
 
 
 def responses_of(document: Mapping[str, Any], environ: Mapping[str, str]) -> ResponsesConfig:

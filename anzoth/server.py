@@ -57,6 +57,7 @@ from anzoth.gateway.batches.batches import Batches
 from anzoth.gateway.batches.claims import BatchClaims
 from anzoth.gateway.batches.running import Parts
 from anzoth.gateway.batches.worker import BatchWorker
+from anzoth.gateway.conversations import Conversations
 from anzoth.gateway.denials import Denials
 from anzoth.gateway.egress.egress import Egress
 from anzoth.gateway.embedding import Embedder
@@ -195,9 +196,9 @@ async def _build(
     tenant_keys = TenantKeys(database, settings["dsn"], master_key)
     files = Files(database, tenant_keys, from_json(FilesConfig, settings["files"]))
     knowledge_config = from_json(KnowledgeConfig, settings["knowledge"])
-    responses = StoredResponses(
-        database, tenant_keys, from_json(ResponsesConfig, settings["responses"])
-    )
+    responses_config = from_json(ResponsesConfig, settings["responses"])
+    responses = StoredResponses(database, tenant_keys, responses_config)
+    conversations = Conversations(database, tenant_keys, responses_config)
     knowledge = knowledge_service.build(
         *(database, settings["dsn"], files, models, ledger, pepper, metrics),
         knowledge_config,
@@ -238,6 +239,7 @@ async def _build(
         tenant_keys,
         files.cleanup,
         responses,
+        conversations,
         tools.catalogue,
         *knowledge.parts,
     )
@@ -270,6 +272,7 @@ async def _build(
         grounding=knowledge.grounding,
         rerankers=Rerankers(models, aliases, knowledge_config.reranker),
         responses=responses,
+        conversations=conversations,
         tools=tools,
         batches=Batches(files, batches),
     )

@@ -23,6 +23,7 @@ from anzoth.gateway.audit_reader import AuditReader
 from anzoth.gateway.auth import Authenticator
 from anzoth.gateway.backends import Backends
 from anzoth.gateway.batches.batches import Batches
+from anzoth.gateway.conversations import Conversations
 from anzoth.gateway.denials import Denials
 from anzoth.gateway.embedding import Embedder
 from anzoth.gateway.files import Files
@@ -92,6 +93,7 @@ class Services:
     responses: StoredResponses
     batches: Batches
     tools: ToolService
+    conversations: Conversations
 
 
 @dataclass(slots=True)

@@ -86,6 +86,8 @@ _USED, _IGNORED, _REFUSED = Policy.USED, Policy.IGNORED, Policy.REFUSED
 
 # --- checks that belong to one field --------------------------------------------------------------
 
+METADATA = mapping(string(MAX_METADATA_VALUE), MAX_METADATA_PAIRS, MAX_METADATA_KEY)
+
 
 def _stop(value: Any, param: str) -> tuple[str, ...]:
     if isinstance(value, list):
@@ -173,10 +175,7 @@ CHAT_FIELDS = (
     Field("max_completion_tokens", integer(1, INT32_MAX)),
     Field("logprobs", boolean, default=False),
     Field("top_logprobs", integer(0, MAX_TOP_LOGPROBS)),
-    Field(
-        "metadata",
-        mapping(string(MAX_METADATA_VALUE), MAX_METADATA_PAIRS, MAX_METADATA_KEY),
-    ),
+    Field("metadata", METADATA),
     Field("service_tier", one_of("auto", "default", "flex", "scale", "priority", "fast")),
     Field("safety_identifier", string(64)),
     Field(

@@ -13,7 +13,7 @@ from __future__ import annotations
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import orjson
@@ -33,6 +33,7 @@ from anzoth.api.response_tools import CallItems, list_tools
 from anzoth.api.server_calls import ServerCall
 from anzoth.api.tool_rounds import Rounds
 from anzoth.errors import AnzothError, RateLimited
+from anzoth.gateway.conversations import NewItems, Reading
 from anzoth.gateway.files import new_id
 from anzoth.gateway.knowledge.citations import Evidence
 from anzoth.gateway.knowledge.found import FoundChunk
@@ -56,6 +57,8 @@ class Remembered:
     input: Sequence[Item] = field(repr=False)
     knowledge_bases: Sequence[str] = ()
     """Of what went before."""
+    reading: Reading | None = None
+    """Of the conversation that it goes on in."""
 
 
 _SAMPLED = frozenset({"temperature", "top_p"})
@@ -201,6 +204,7 @@ class ResponseAnswer:
             code = "rate_limit_exceeded" if isinstance(error, RateLimited) else "server_error"
             failure = {"code": code, "message": error.message}
             failed = self._show(source, "failed", output=made, error=failure, store=False)
+            failed["conversation"] = None
             return events.frame("response.failed", {"response": failed})
 
         return StreamingResponse(
@@ -228,16 +232,33 @@ class ResponseAnswer:
         whole |= {"output": output.items, "usage": source.usage()}
         if source.rounds is not None:
             whole = answers.merged(whole, source.rounds.shown())
+        if self._remembered.reading is not None and not await self._try_add(source, whole):
+            whole["conversation"] = None
         if self._is_kept:
             whole["store"] = await self._try_save(source, whole)
         return whole
 
     async def _try_save(self, source: _Source, whole: Body) -> bool:
-        before = self._remembered
-        of_search = () if source.retrieved is None else source.retrieved.use.store_ids
-        knowledge_bases = list(dict.fromkeys((*before.knowledge_bases, *of_search)))
+        before, knowledge_bases = self._remembered, self._knowledge_bases(source)
         kept = StoredResponse(whole, before.context, before.input, knowledge_bases)
+        if (reading := before.reading) is not None:
+            kept = replace(
+                kept, context=(), conversation_id=reading.id, last_position=reading.last_position
+            )
         return await self._call.services.responses.try_save(owner_of(self._call), kept)
+
+    async def _try_add(self, source: _Source, whole: Body) -> bool:
+        """To the conversation that it goes on in."""
+        before = self._remembered
+        assert before.reading is not None
+        new = NewItems((*before.input, *whole["output"]), self._knowledge_bases(source))
+        conversations = self._call.services.conversations
+        return await conversations.try_add(owner_of(self._call), before.reading.id, new)
+
+    def _knowledge_bases(self, source: _Source) -> list[str]:
+        """From which there is something in what was read for it."""
+        of_search = () if source.retrieved is None else source.retrieved.use.store_ids
+        return list(dict.fromkeys((*self._remembered.knowledge_bases, *of_search)))
 
     def _show(self, source: _Source, status: str, **more: object) -> Body:
         return {

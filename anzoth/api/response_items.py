@@ -27,6 +27,7 @@ from anzoth.api.call_ids import is_id, sibling
 from anzoth.api.fields import Field, unsupported, wrong_type, wrong_value
 
 MAX_ITEMS = 4096
+MAX_ADDED_ITEMS = 20
 MAX_PARTS = 1024
 MAX_REFERENCES = 256
 _MAX_ID = 128
@@ -67,6 +68,11 @@ def input_items(value: Any, param: str) -> Sequence[Item]:
     if (num_references := sum(item["type"] == REFERENCE for item in items)) > MAX_REFERENCES:
         raise wrong_value(param, f"at most {MAX_REFERENCES} references", num_references)
     return items
+
+
+def added_items(*, at_least: int) -> fields.Check:
+    """For a conversation: at most so many at a time as at OpenAI."""
+    return fields.array(_item, MAX_ADDED_ITEMS, min_items=at_least)
 
 
 def _item(value: Any, param: str) -> Item:

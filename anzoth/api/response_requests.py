@@ -43,11 +43,9 @@ from anzoth.api.messages import Message
 from anzoth.api.requests import (
     COMMON_FIELDS,
     MAX_INCLUDED,
-    MAX_METADATA_KEY,
-    MAX_METADATA_PAIRS,
-    MAX_METADATA_VALUE,
     MAX_TEMPLATE_VARIABLES,
     MAX_TOP_LOGPROBS,
+    METADATA,
     ChatRequest,
     Options,
     options_of,
@@ -72,6 +70,7 @@ from anzoth.api.tools import (
     tool_kind,
     tool_use,
 )
+from anzoth.errors import InvalidValue
 
 LOGPROBS = "message.output_text.logprobs"
 INCLUDABLE = (
@@ -155,6 +154,19 @@ def _tool_choice(value: Any, param: str) -> ToolChoice:
     )
 
 
+def _conversation(value: Any, param: str) -> str:
+    """Its id."""
+    if isinstance(value, str):
+        return _ID(value, param)
+    if not isinstance(value, dict):
+        raise wrong_type(param, "a string or an object", value)
+    return _CONVERSATION(value, param)["id"]
+
+
+_ID = string(128, min_characters=1)
+_CONVERSATION = nested(Field("id", _ID, required=True))
+
+
 # --- the table ------------------------------------------------------------------------------------
 
 _SAID = (
@@ -172,8 +184,8 @@ _SAID = (
     ),
     # Never refused for its values: new efforts appear, and these models have none.
     Field("reasoning", json_object, _IGNORED, default={}),
-    Field("previous_response_id", string(128, min_characters=1)),
-    Field("conversation", harmless(), _REFUSED),
+    Field("previous_response_id", _ID),
+    Field("conversation", _conversation),
     Field("truncation", one_of("disabled", "auto")),
     Field(
         "chat_template_kwargs",
@@ -190,10 +202,7 @@ RESPONSE_FIELDS = (
     Field("max_output_tokens", integer(1, INT32_MAX)),
     Field("max_tool_calls", integer(1, INT32_MAX)),
     Field("top_logprobs", integer(0, MAX_TOP_LOGPROBS)),
-    Field(
-        "metadata",
-        mapping(string(MAX_METADATA_VALUE), MAX_METADATA_PAIRS, MAX_METADATA_KEY),
-    ),
+    Field("metadata", METADATA),
     Field("service_tier", one_of("auto", "default", "flex", "scale", "priority", "fast")),
     Field("safety_identifier", string(128)),
     Field("store", boolean),
@@ -224,6 +233,7 @@ class Asked:
     """The input, without what went before; references are among it."""
     instructions: str | None = field(repr=False)
     previous_id: str | None
+    conversation_id: str | None
     tools: AskedTools
     form: AnswerForm | None
     template_variables: Mapping[str, Any] = field(repr=False)
@@ -297,12 +307,18 @@ def _asked(values: Mapping[str, Any]) -> Asked:
         raise unsupported(
             "truncation", "'auto' is not supported by this server: send what is to be read"
         )
+    if values["previous_response_id"] is not None and values["conversation"] is not None:
+        raise InvalidValue(
+            "'previous_response_id' and 'conversation' exclude each other: send one of them.",
+            param="conversation",
+        )
     tools = asked_tools(values)
     tool_use(tools)  # what of it is wrong is so before anything is looked up
     return Asked(
         values["input"],
         values["instructions"],
         values["previous_response_id"],
+        values["conversation"],
         tools,
         answer_form({**values, "response_format": values["text"]["format"]}),
         values["chat_template_kwargs"],
@@ -312,8 +328,10 @@ def _asked(values: Mapping[str, Any]) -> Asked:
 def _shown(values: Mapping[str, Any], body: Mapping[str, Any]) -> dict[str, Any]:
     """The caller's own settings, with what holds where it said nothing."""
     text, reasoning = body.get("text") or {}, values["reasoning"]
+    conversation_id = values["conversation"]
     return {
         "background": False,
+        "conversation": None if conversation_id is None else {"id": conversation_id},
         "instructions": values["instructions"],
         "max_output_tokens": values["max_output_tokens"],
         "max_tool_calls": values["max_tool_calls"],

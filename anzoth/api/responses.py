@@ -14,9 +14,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
-from anzoth.api import generating, through_alias
+from anzoth.api import generating, item_references, through_alias
 from anzoth.api.call import Answer, Call
 from anzoth.api.fields import unsupported, wrong_value
 from anzoth.api.files import answer, owner_of
@@ -25,13 +26,19 @@ from anzoth.api.pages import cursor_page, list_request
 from anzoth.api.query import Query
 from anzoth.api.response_answer import Remembered, ResponseAnswer
 from anzoth.api.response_approvals import answered_calls
-from anzoth.api.response_items import REFERENCE, Item
+from anzoth.api.response_items import Item
 from anzoth.api.response_messages import messages_of
 from anzoth.api.response_requests import INCLUDABLE, Asked, parse_count, parse_response
 from anzoth.api.server_calls import ServerCall
-from anzoth.errors import BadRequest, InvalidValue, ModelUnavailable, NotFound
+from anzoth.errors import (
+    BadRequest,
+    InvalidValue,
+    ModelUnavailable,
+    PreviousResponseNotFound,
+)
 from anzoth.gateway.aliases import Alias, Target
 from anzoth.gateway.backends import Backend
+from anzoth.gateway.conversations import Reading
 from anzoth.gateway.knowledge.grounding import Retrieved
 from anzoth.gateway.knowledge.listing import ListRequest, Page
 from anzoth.gateway.models import ServedModel
@@ -104,7 +111,7 @@ async def list_input_items(call: Call) -> Answer:
     found = await call.services.responses.get(
         owner_of(call), call.request.path_params["response_id"], _granted(call)
     )
-    items = [*found.context, *found.input]
+    items = [*(await _context_of(call, found) or ()), *found.input]
     return answer(call, cursor_page(_page(items, asked), dict))
 
 
@@ -112,48 +119,42 @@ async def list_input_items(call: Call) -> Answer:
 
 
 async def _remembered(call: Call, asked: Asked) -> Remembered:
-    """Raises PreviousResponseNotFound, and NotFound for an item."""
-    context: Sequence[Item] = ()
+    """Raises ConversationNotFound or PreviousResponseNotFound, and NotFound for an item."""
+    context: list[Item] = []
     knowledge_bases: list[str] = []
-    responses, owner = call.services.responses, owner_of(call)
-    if asked.previous_id is not None:
-        previous: StoredResponse = await responses.previous(
-            owner, asked.previous_id, _granted(call)
+    reading: Reading | None = None
+    if asked.conversation_id is not None:
+        reading = await call.services.conversations.read(
+            owner_of(call), asked.conversation_id, _granted(call)
         )
+        context = [dict(item) for item in reading.items]
+        knowledge_bases += reading.knowledge_bases
+    elif asked.previous_id is not None:
+        previous = await _previous(call, asked.previous_id)
         context = [dict(item) for item in previous.conversation]
         knowledge_bases += previous.knowledge_bases
-    wanted = {item["id"] for item in asked.items if item["type"] == REFERENCE}
-    found: Mapping[str, Mapping[str, Any]] = {}
-    if wanted:
-        found, of_found = await responses.items(owner, wanted, _granted(call))
-        knowledge_bases += of_found
-    items = _referred(asked.items, found, {item["id"] for item in context})
-    return Remembered(context, items, tuple(dict.fromkeys(knowledge_bases)))
+    known = {item["id"] for item in context}
+    items, of_items = await item_references.resolved(call, asked.items, known, "input")
+    knowledge_bases += of_items
+    return Remembered(context, items, tuple(dict.fromkeys(knowledge_bases)), reading)
 
 
-def _referred(
-    items: Sequence[Item], found: Mapping[str, Mapping[str, Any]], known: set[str]
-) -> list[Item]:
-    """`items` with those that are referred to; `known`: the ids of what went before.
+async def _previous(call: Call, id: str) -> StoredResponse:
+    """Raises PreviousResponseNotFound, also for one whose conversation was deleted."""
+    found = await call.services.responses.previous(owner_of(call), id, _granted(call))
+    context = await _context_of(call, found)
+    if context is None:
+        raise PreviousResponseNotFound()
+    return replace(found, context=context)
 
-    Raises NotFound, and InvalidValue for one that is in the conversation twice.
-    """
-    made: list[Item] = []
-    for index, item in enumerate(items):
-        param = f"input[{index}].id"
-        if item["type"] == REFERENCE:
-            if item["id"] not in found:
-                raise NotFound(
-                    "There is no such item. Items are kept with the response in which they came "
-                    "into being, where that is stored.",
-                    param=param,
-                )
-            item = dict(found[item["id"]])
-        if item["id"] in known:
-            raise wrong_value(param, "an item that is not in the conversation yet")
-        known.add(item["id"])
-        made.append(item)
-    return made
+
+async def _context_of(call: Call, found: StoredResponse) -> Sequence[Mapping[str, Any]] | None:
+    """What was read for it before its own input; None: its conversation was deleted."""
+    if found.conversation_id is None:
+        return found.context
+    return await call.services.conversations.read_again(
+        owner_of(call), found.conversation_id, found.last_position
+    )
 
 
 def _messages(

@@ -15,6 +15,7 @@ from anzoth.api import (
     batches,
     chat,
     completions,
+    conversations,
     embeddings,
     explanation,
     files,
@@ -44,6 +45,10 @@ from anzoth.api.call import ANY_KEY, Route
 V1 = "/v1"
 RESPONSES = V1 + "/responses"
 RESPONSE = RESPONSES + "/{response_id}"
+CONVERSATIONS = V1 + "/conversations"
+CONVERSATION = CONVERSATIONS + "/{conversation_id}"
+CONVERSATION_ITEMS = CONVERSATION + "/items"
+CONVERSATION_ITEM = CONVERSATION_ITEMS + "/{item_id}"
 FILES = V1 + "/files"
 UPLOADS = V1 + "/uploads"
 STORES = V1 + "/vector_stores"
@@ -77,6 +82,14 @@ ROUTES: tuple[Route, ...] = (
     Route("GET", RESPONSE, "chat", responses.retrieve),
     Route("DELETE", RESPONSE, "chat", responses.delete),
     Route("GET", RESPONSE + "/input_items", "chat", responses.list_input_items),
+    Route("POST", CONVERSATIONS, "chat", conversations.create, takes_body=True),
+    Route("GET", CONVERSATION, "chat", conversations.retrieve),
+    Route("POST", CONVERSATION, "chat", conversations.modify, takes_body=True),
+    Route("DELETE", CONVERSATION, "chat", conversations.delete),
+    Route("POST", CONVERSATION_ITEMS, "chat", conversations.add_items, takes_body=True),
+    Route("GET", CONVERSATION_ITEMS, "chat", conversations.list_items),
+    Route("GET", CONVERSATION_ITEM, "chat", conversations.retrieve_item),
+    Route("DELETE", CONVERSATION_ITEM, "chat", conversations.delete_item),
     Route(
         "POST",
         V1 + "/completions",

@@ -83,6 +83,8 @@ EVENTS: Mapping[str, Payload] = {
     "response.deleted": "flat",
     "batch.created": "data",
     "batch.cancelled": "flat",
+    "conversation.deleted": "flat",
+    "conversation.item_deleted": "flat",
     "tool.created": "data",
     "tool.updated": "changes_requested",
     "tool.deleted": "flat",

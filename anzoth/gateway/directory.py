@@ -17,6 +17,7 @@ from anzoth.db import pool
 from anzoth.db.pool import Connection
 from anzoth.db.store import (
     alias_rows,
+    conversation_rows,
     file_rows,
     key_rows,
     project_rows,
@@ -140,6 +141,7 @@ async def delete_tenant(dsn: str, name: str) -> DeletedTenant:
         await vector_store_rows.delete_stores_of_tenant(connection, tenant.id)
         await file_rows.delete_files_of_tenant(connection, tenant.id)
         await response_rows.expire_responses_of_tenant(connection, tenant.id)
+        await conversation_rows.expire_conversations_of_tenant(connection, tenant.id)
         key_destroyed = await tenant_key_rows.destroy_key(connection, tenant.id)
         deleted_at = await tenant_rows.delete_tenant(connection, tenant.id)
         assert deleted_at is not None

@@ -1,9 +1,11 @@
 """Which responses does a project have, so that a conversation can go on from one?
 
 A response is kept with all that was read for it: what went before, its own input, its output. So
-each one stands for itself, whichever of the others was deleted or has expired. It is sealed with
-the tenant's key, belongs to a project, and does not exist for anybody else; nor for a key that is
-not granted the knowledge bases from which something is in it.
+each one stands for itself, whichever of the others was deleted or has expired. One that belongs to
+a conversation (see `conversations`) keeps only its own part: what went before is there.
+
+It is sealed with the tenant's key, belongs to a project, and does not exist for anybody else; nor
+for a key that is not granted the knowledge bases from which something is in it.
 
 It leaves the database when it is deleted, when it expires, or when its tenant has no more room and
 it is among the oldest.
@@ -23,11 +25,12 @@ import asyncpg
 import orjson
 
 from anzoth.db.errors import DatabaseDown
-from anzoth.db.pool import Database, act_in_tenant
+from anzoth.db.pool import Database
 from anzoth.db.store import response_rows
 from anzoth.errors import KeyRevoked, PreviousResponseNotFound, ResponseNotFound
 from anzoth.gateway import audit
 from anzoth.gateway.files import FileOwner
+from anzoth.gateway.response_room import SWEEP_S, make_room, remove_outdated
 from anzoth.gateway.sweeping import sweep_for_ever
 from anzoth.gateway.tenant_crypt import CannotOpen, Label, TenantCipher, TenantKeys
 from anzoth.response_config import ResponsesConfig
@@ -35,12 +38,6 @@ from anzoth.response_config import ResponsesConfig
 Item = Mapping[str, Any]  # JSON
 
 _KIND = "response"
-_INTERVAL_S = 60.0
-_MAX_ROWS = 500
-"""Removed in one transaction."""
-_ROOM_TO_MAKE = 16
-"""One of so many parts of a tenant's room is made free when it is full: not one response's for each
-that comes."""
 
 _log = logging.getLogger(__name__)
 
@@ -56,6 +53,10 @@ class StoredResponse:
     input: Sequence[Item] = field(repr=False)
     knowledge_bases: Sequence[str] = ()
     """From which there is something in it, or in what went before."""
+    conversation_id: str | None = None
+    """That it belongs to (see `conversations`): what went before is there."""
+    last_position: int = 0
+    """In that conversation, of what went before."""
 
     @property
     def id(self) -> str:
@@ -105,7 +106,7 @@ class StoredResponses:
         return True
 
     async def _insert(self, owner: FileOwner, made: StoredResponse, sealed: bytes) -> None:
-        tenant_id, room = owner.tenant.id, self._config.tenant_mib << 20
+        tenant_id = owner.tenant.id
         async with self._database.tenant(owner.tenant) as connection:
             if not await response_rows.try_insert_response(
                 *(connection, tenant_id, owner.project_id, made.id),
@@ -114,10 +115,7 @@ class StoredResponses:
                 kept_days=self._config.retention_days,
             ):
                 raise KeyRevoked("This tenant was deleted.")
-            excess = await response_rows.num_bytes(connection, tenant_id) - room
-            if excess > 0:
-                excess += room // _ROOM_TO_MAKE
-                await response_rows.forget_oldest(connection, tenant_id, excess)
+            await make_room(connection, tenant_id, self._config)
 
     async def get(
         self, owner: FileOwner, id: str, granted: Collection[str] | None
@@ -141,7 +139,7 @@ class StoredResponses:
         self, owner: FileOwner, ids: Collection[str], granted: Collection[str] | None
     ) -> tuple[Mapping[str, Item], Sequence[str]]:
         """Those items that there are, and the knowledge bases that are in their responses."""
-        wanted = [id for id in ids if _can_be(id)]
+        wanted = [id for id in ids if can_be_id(id)]
         async with self._database.tenant(owner.tenant) as connection:
             born_in = await response_rows.find_births(
                 connection, owner.tenant.id, owner.project_id, wanted
@@ -169,7 +167,7 @@ class StoredResponses:
     async def _find(
         self, owner: FileOwner, id: str, granted: Collection[str] | None
     ) -> StoredResponse | None:
-        if not _can_be(id):
+        if not can_be_id(id):
             return None
         cipher = await self._keys.cipher(owner.tenant)
         async with self._database.tenant(owner.tenant) as connection:
@@ -189,24 +187,18 @@ class StoredResponses:
         await sweep_for_ever(
             self.sweep,
             self._wanted,
-            every_s=_INTERVAL_S,
+            every_s=SWEEP_S,
             if_not="expired responses were not removed",
         )
 
     async def sweep(self) -> None:
         """All that there is to do now. Raises DatabaseDown."""
-        num_found = _MAX_ROWS
-        while num_found == _MAX_ROWS:
-            async with self._database.outdated_responses() as connection:
-                outdated = await response_rows.outdated_responses(connection, _MAX_ROWS)
-            num_found = sum(map(len, outdated.values()))
-            for tenant_id, ids in outdated.items():
-                async with self._database.outdated_responses() as connection:
-                    await act_in_tenant(connection, tenant_id)
-                    await response_rows.forget_responses(connection, tenant_id, ids)
+        await remove_outdated(
+            self._database, response_rows.outdated_responses, response_rows.forget_responses
+        )
 
 
-def _can_be(id: str) -> bool:
+def can_be_id(id: str) -> bool:
     """The database takes no other text."""
     return "\0" not in id
 

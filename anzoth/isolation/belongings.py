@@ -53,12 +53,15 @@ class Kind(StrEnum):
     ITEM = "response item"
     TOOL_SERVER = "tool server"
     REQUEST_BATCH = "batch"
+    CONVERSATION = "conversation"
+    CONVERSATION_ITEM = "conversation item"
 
 
 OF_PROJECTS = frozenset(
     (
         *(Kind.FILE, Kind.OTHER_FILE, Kind.UPLOAD, Kind.PART, Kind.STORE, Kind.BATCH),
-        *(Kind.RESPONSE, Kind.ITEM, Kind.REQUEST_BATCH),
+        *(Kind.RESPONSE, Kind.ITEM, Kind.CONVERSATION, Kind.CONVERSATION_ITEM),
+        Kind.REQUEST_BATCH,
     )
 )
 """What a project has for itself, and keys of the tenant's other projects do not see."""
@@ -404,6 +407,26 @@ async def _request_batch(planter: Planter, owner: Owner) -> None:
     )
 
 
+async def _conversation(planter: Planter, owner: Owner) -> None:
+    said = f"What about {owner.canaries.document}?"
+    body = {
+        "items": [{"role": "user", "content": said}],
+        "metadata": {"about": owner.canaries.label},
+    }
+    path = "/v1/conversations"
+    answer = await planter.server.ask(owner.infers, "POST", path, Content(body))
+    if answer.status == 400 and b'"code":"unsupported_parameter"' in answer.body:
+        # The one refusal that is foreseen: such an installation keeps none.
+        reason = message_of(answer)
+        owner.absent |= dict.fromkeys((Kind.CONVERSATION, Kind.CONVERSATION_ITEM), reason)
+        return
+    if not answer.is_success:
+        raise CannotPlant(f"POST {path} was refused: {message_of(answer)}")
+    id = owner.ids[Kind.CONVERSATION] = orjson.loads(answer.body)["id"]
+    listed = await planter.make(owner.infers, "GET", f"{path}/{id}/items")
+    owner.ids[Kind.CONVERSATION_ITEM] = listed["data"][0]["id"]
+
+
 async def _event(planter: Planter, owner: Owner) -> None:
     listed = await planter.make(owner.manages, "GET", "/v1/organization/audit_logs")
     owner.ids[Kind.EVENT] = listed["data"][0]["id"]
@@ -443,5 +466,10 @@ STEPS = (
     Step((Kind.RESPONSE, Kind.ITEM), ("POST", "/v1/responses"), _response),
     Step((Kind.TOOL_SERVER,), ("POST", "/v1/tool_servers"), _tool_server),
     Step((Kind.REQUEST_BATCH,), ("POST", "/v1/batches"), _request_batch),
+    Step(
+        (Kind.CONVERSATION, Kind.CONVERSATION_ITEM),
+        ("POST", "/v1/conversations"),
+        _conversation,
+    ),
     Step((Kind.EVENT,), ("GET", f"{_ORGANIZATION}/audit_logs"), _event),
 )

@@ -40,6 +40,9 @@ _CHAT, _COMPLETIONS = "/v1/chat/completions", "/v1/completions"
 _RESPONSES = "/v1/responses"
 _COUNT = f"{_RESPONSES}/input_tokens"
 _ITEMS = f"{_RESPONSES}/{{response_id}}/input_items"
+_CONVERSATIONS = "/v1/conversations"
+_CONVERSATION = f"{_CONVERSATIONS}/{{conversation_id}}"
+_IN_CONVERSATION = f"{_CONVERSATION}/items"
 MCP: Key = ("POST", "/mcp")
 _HOUR_S = 3600
 
@@ -57,6 +60,8 @@ PARAMETERS: Mapping[str, Kind] = {
     "batch_id": Kind.BATCH,
     "response_id": Kind.RESPONSE,
     "tool_server_id": Kind.TOOL_SERVER,
+    "conversation_id": Kind.CONVERSATION,
+    "item_id": Kind.CONVERSATION_ITEM,
 }
 NAMED_ID: Mapping[str, Kind] = {
     "/v1/models/{id:path}": Kind.ALIAS_NAME,
@@ -118,6 +123,8 @@ BODIES: Mapping[Key, Callable[[Owner], Content]] = {
     ("POST", f"{_STORE}/files"): lambda own: Content({"file_id": own.ids[Kind.FILE]}),
     ("POST", f"{_STORE}/files/{{file_id}}"): lambda own: Content({"attributes": {"a": "mine"}}),
     ("POST", f"{_STORE}/file_batches"): lambda own: Content({"file_ids": [own.ids[Kind.FILE]]}),
+    ("POST", _CONVERSATION): lambda own: Content({"metadata": {"a": "mine"}}),
+    ("POST", _IN_CONVERSATION): lambda own: Content({"items": [{"role": "user", "content": "?"}]}),
     ("POST", f"{_STORE}/search"): lambda own: Content({"query": "What does it say?"}),
     ("POST", _TOOL_SERVER): lambda own: Content({"approval": "never"}),
     ("POST", f"{_TOOL_SERVER}/approve"): lambda own: Content(
@@ -170,6 +177,7 @@ LISTS: Mapping[Key, List] = {
     ("GET", "/v1/batches"): List(of=Kind.REQUEST_BATCH),
     ("GET", f"{_STORE}/files"): List(also=_UP),
     ("GET", _ITEMS): List(also=_UP),
+    ("GET", _IN_CONVERSATION): List(also=_UP),
     ("GET", f"{_STORE}/file_batches/{{batch_id}}/files"): List(also=_UP),
     ("GET", f"{_ORGANIZATION}/admin_api_keys"): List(also=({"order": "desc"},)),
     ("GET", "/v1/usage"): List(may_be_empty=True),
@@ -259,6 +267,10 @@ def tool_call(name: str, **arguments: str) -> Content:
     return Content({"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": params})
 
 
+_BACKWARDS = frozenset({Kind.STORE, Kind.ITEM, Kind.CONVERSATION_ITEM, Kind.EVENT, Kind.RATE_LIMIT})
+"""What lists can also be read backwards of."""
+_REFERS = [{"type": "item_reference", "id": _ID}]
+
 REFERENCES = (
     # Cursors of lists.
     *(
@@ -269,6 +281,7 @@ REFERENCES = (
             (f"{_STORE}/files", Kind.FILE),
             ("/v1/batches", Kind.REQUEST_BATCH),
             (_ITEMS, Kind.ITEM),
+            (_IN_CONVERSATION, Kind.CONVERSATION_ITEM),
             (f"{_STORE}/file_batches/{{batch_id}}/files", Kind.OTHER_FILE),
             (f"{_ORGANIZATION}/users", Kind.USER),
             (f"{_ORGANIZATION}/invites", Kind.INVITE),
@@ -281,7 +294,7 @@ REFERENCES = (
             (f"{_PROJECT}/rate_limits", Kind.RATE_LIMIT),
         )
         for name in ("after", "before")
-        if name == "after" or kind in (Kind.STORE, Kind.ITEM, Kind.EVENT, Kind.RATE_LIMIT)
+        if name == "after" or kind in _BACKWARDS
     ),
     # Filters.
     Reference(("GET", f"{_ORGANIZATION}/users"), Kind.EMAIL, _of_query("emails[]")),
@@ -372,9 +385,11 @@ REFERENCES = (
         for pattern, more in ((_RESPONSES, {"max_output_tokens": 1}), (_COUNT, {}))
         for kind, content in (
             (Kind.RESPONSE, _respond(input="?", previous_response_id=_ID, **more)),
-            (Kind.ITEM, _respond(input=[{"type": "item_reference", "id": _ID}], **more)),
+            (Kind.CONVERSATION, _respond(input="?", conversation=_ID, **more)),
+            (Kind.ITEM, _respond(input=_REFERS, **more)),
         )
     ),
+    Reference(("POST", _CONVERSATIONS), Kind.ITEM, _of_body(items=_REFERS)),
     # Names: whether another tenant has one must not be told either.
     Reference(
         ("POST", f"{_ORGANIZATION}/projects"),
@@ -390,7 +405,10 @@ REFERENCES = (
     ),
 )
 
-OF_PROJECTS = ("/v1/files", "/v1/uploads", "/v1/vector_stores", "/v1/responses", "/mcp")
+OF_PROJECTS = (
+    *("/v1/files", "/v1/uploads", "/v1/vector_stores", "/mcp"),
+    *(_RESPONSES, _CONVERSATIONS),
+)
 """How the routes begin that are about what a project has for itself."""
 
 WORDS: Mapping[str, str] = {"kind": "completions"}

@@ -40,6 +40,7 @@ from anzoth.gateway.audit_reader import AuditReader
 from anzoth.gateway.auth import Authenticator
 from anzoth.gateway.backends import Backends
 from anzoth.gateway.batches.batches import Batches
+from anzoth.gateway.conversations import Conversations
 from anzoth.gateway.embedding import Embedder
 from anzoth.gateway.files import Files
 from anzoth.gateway.generation import Generator
@@ -308,6 +309,7 @@ async def running_site(
         tools=tools_service.build(
             *(database, dsn, files.keys, metrics, ToolsConfig()), lambda on_listed: SaidByServers()
         ),
+        conversations=Conversations(database, files.keys, ResponsesConfig()),
     )
     try:
         yield Site(App(services, 1 << 20), dsn, database, accounts, clock, usage)

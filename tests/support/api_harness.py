@@ -46,6 +46,7 @@ from anzoth.gateway.alias_directory import AliasDirectory
 from anzoth.gateway.audit_reader import AuditReader
 from anzoth.gateway.backends import Backend, Backends
 from anzoth.gateway.batches.batches import Batches
+from anzoth.gateway.conversations import Conversations
 from anzoth.gateway.embedding import Embedder
 from anzoth.gateway.engine_client import EngineClient
 from anzoth.gateway.files import Files
@@ -280,6 +281,7 @@ async def running_api(
             )
         ),
         batches=Batches(files, batch_config or BatchesConfig()),
+        conversations=Conversations(stored_in, tenant_keys, ResponsesConfig()),
     )
     peer = EnginePeer(socket, script or (lambda submit, prompt, choice: []), hello)
     api = Api(

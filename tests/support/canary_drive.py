@@ -34,6 +34,7 @@ from anzoth.gateway.scopes import MANAGEMENT_SCOPES
 CHAT, COMPLETIONS = "/v1/chat/completions", "/v1/completions"
 EMBEDDINGS, RERANK = "/v1/embeddings", "/v1/rerank"
 RESPONSES = "/v1/responses"
+CONVERSATIONS = "/v1/conversations"
 CANNOT_SUCCEED_HERE = {
     ("POST", RERANK): "no reranker ships with the product",
 }
@@ -231,6 +232,7 @@ def customers_ask(world: World, known: Keys) -> None:
         assert time.monotonic() < deadline_s
         time.sleep(0.05)
     responses_are_kept(world, infers)
+    conversations_are_kept(world, infers)
     for path in ("/v1/models", "/v1/models/anzoth-default", "/v1/usage"):
         assert world.ask("GET", path, key=infers).status_code == 200
     organization = "/v1/organization"
@@ -264,6 +266,28 @@ def responses_are_kept(world: World, key: str) -> None:
     ask("GET", f"/{made['id']}")
     deleted = ask("POST", "", body).json()
     ask("DELETE", f"/{deleted['id']}")
+
+
+def conversations_are_kept(world: World, key: str) -> None:
+    """And added to, by responses too, read again and deleted."""
+    body = good(world)[RESPONSES]
+    items, metadata = body["input"], body["metadata"]
+
+    def ask(method: str, path: str, body: object = None) -> Any:
+        reply = world.ask(method, path, body, key=key)
+        assert reply.status_code == 200, reply.text
+        return reply.json()
+
+    made = ask("POST", CONVERSATIONS, {"items": items, "metadata": metadata})
+    path = f"{CONVERSATIONS}/{made['id']}"
+    added = ask("POST", f"{path}/items", {"items": items[:1]})["data"][0]["id"]
+    ask("POST", RESPONSES, {**body, "conversation": made["id"]})
+    assert len(ask("GET", f"{path}/items?limit=100")["data"]) > 2 * len(items)
+    ask("GET", f"{path}/items/{added}")
+    ask("DELETE", f"{path}/items/{added}")
+    ask("GET", path)
+    ask("POST", path, {"metadata": metadata})
+    ask("DELETE", f"{CONVERSATIONS}/{ask('POST', CONVERSATIONS, {'items': items})['id']}")
 
 
 def aliases(world: World, known: Keys) -> None:

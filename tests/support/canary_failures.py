@@ -101,7 +101,7 @@ def every_field_is_wrong(world: World, known: Keys, victim: Person) -> None:
         path = filled(route, str(uuid.uuid4()))
         base = good(world).get(route.pattern, {})
         who: dict[str, Any] = {"key": known.manages.text}
-        if route.inference:
+        if route.scope == "chat" or route.inference:
             who = {"key": known.infers.text}
         elif route.session:
             who = {"person": victim}

@@ -43,6 +43,7 @@ TEXTS = frozenset({"prompt", "document", "tool argument", "answer"})
 """What customers say and are told; nothing of it is kept."""
 SAID = frozenset({"end user", "metadata", "key infers"})
 """What is put into other fields of requests."""
+_SHOWS_WHAT_WAS_SAID = ("/v1/responses", "/v1/conversations")
 _INFERENCE = {route.pattern for route in ROUTES if route.inference}
 
 
@@ -156,7 +157,7 @@ class World:
             may_hold |= {"file name", "file name, as stored"}  # all of these keys' project
         if reply.status_code < 400 and reply.url.path.startswith("/v1/batches"):
             may_hold |= {"batch metadata"}  # likewise
-        if reply.status_code < 400 and reply.url.path.startswith("/v1/responses"):
+        if reply.status_code < 400 and reply.url.path.startswith(_SHOWS_WHAT_WAS_SAID):
             may_hold |= TEXTS | SAID  # it shows whoever asks what it was asked
         if reply.status_code < 400 and reply.url.path in _INFERENCE:
             may_hold |= TEXTS

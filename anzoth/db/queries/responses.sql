@@ -17,14 +17,25 @@ ON CONFLICT DO NOTHING;
 SELECT num_bytes FROM anzoth.response_sums WHERE tenant_id = $1;
 
 -- name: forget_oldest_responses
--- As many as hold so many bytes together, or a little more.
-DELETE FROM anzoth.responses WHERE tenant_id = $1 AND id IN (
-    SELECT id FROM (
-        SELECT id, sum(bytes) OVER (ORDER BY created_at, id) - bytes AS before
-        FROM anzoth.responses WHERE tenant_id = $1
-    ) AS aged
-    WHERE before < $2
-);
+-- And conversations: as many as hold so many bytes together, or a little more. A conversation that
+-- somebody is adding to is not waited for: he may be waiting for the sum.
+WITH aged AS (
+    SELECT id, sum(bytes) OVER (ORDER BY at, id) - bytes AS before
+    FROM (
+        SELECT id, bytes, created_at AS at FROM anzoth.responses WHERE tenant_id = $1
+        UNION ALL
+        SELECT id, bytes, changed_at FROM anzoth.conversations WHERE tenant_id = $1
+    ) AS kept
+), conversations AS (
+    SELECT id FROM anzoth.conversations
+    WHERE tenant_id = $1 AND id IN (SELECT id FROM aged WHERE before < $2)
+    FOR UPDATE SKIP LOCKED
+), gone AS (
+    DELETE FROM anzoth.conversations
+    WHERE tenant_id = $1 AND id IN (SELECT id FROM conversations)
+)
+DELETE FROM anzoth.responses
+WHERE tenant_id = $1 AND id IN (SELECT id FROM aged WHERE before < $2);
 
 -- name: find_response
 SELECT content FROM anzoth.responses

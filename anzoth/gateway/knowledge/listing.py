@@ -16,6 +16,7 @@ from typing import Generic, TypeVar
 from anzoth.db.store.vector_store_rows import Between, Place
 from anzoth.errors import InvalidValue
 
+P = TypeVar("P")
 T = TypeVar("T")
 
 
@@ -42,22 +43,43 @@ async def page_of(
     find_time: Callable[[str], Awaitable[datetime | None]],
     read: Callable[[Between, int], Awaitable[Sequence[T]]],
 ) -> Page[T]:
-    """`find_time`: of an entry by its id, None where there is none and was none lately; `read`:
-    the first entries, at most so many. Raises InvalidValue for a cursor that is no entry."""
+    """Of a list by time and id. `find_time`: of an entry by its id; otherwise as
+    `page_by_place`."""
 
-    async def place(name: str, id: str | None) -> Place | None:
+    async def find_place(id: str) -> Place | None:
+        time = await find_time(id)
+        return None if time is None else (time, id)
+
+    async def read_between(
+        low: Place | None, high: Place | None, is_ascending: bool, limit: int
+    ) -> Sequence[T]:
+        return await read(Between(low, high, is_ascending), limit)
+
+    return await page_by_place(asked, find_place, read_between)
+
+
+async def page_by_place(
+    asked: ListRequest,
+    find_place: Callable[[str], Awaitable[P | None]],
+    read: Callable[[P | None, P | None, bool, int], Awaitable[Sequence[T]]],
+) -> Page[T]:
+    """`find_place`: of an entry by its id, None where there is none and was none lately; `read`:
+    the first entries between two places, ascending or not, at most so many. Raises InvalidValue for
+    a cursor that is no entry."""
+
+    async def place(name: str, id: str | None) -> P | None:
         if id is None:
             return None
-        time = await find_time(id)
-        if time is None:
+        found = await find_place(id)
+        if found is None:
             raise InvalidValue(f"'{name}' must be the id of an entry of this list.", param=name)
-        return time, id
+        return found
 
     after = await place("after", asked.after)
     before = await place("before", asked.before)
     low, high = (after, before) if asked.is_ascending else (before, after)
     # What stands right before an entry is found from there.
     is_backwards = before is not None and after is None
-    rows = await read(Between(low, high, asked.is_ascending != is_backwards), asked.limit + 1)
+    rows = await read(low, high, asked.is_ascending != is_backwards, asked.limit + 1)
     entries = rows[: asked.limit]
     return Page(entries[::-1] if is_backwards else entries, len(rows) > asked.limit)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from responses_kit import checked, put_together, without_ids
 from anzoth.api.grounded import NO_ANSWER
 from anzoth.errors import RetrieverUnavailable
 from anzoth.gateway.aliases import Target
+from anzoth.gateway.conversations import NewItems, Reading
 
 CALL = {"type": "function", "name": "f"}
 
@@ -127,6 +129,40 @@ def test_an_alias_and_a_key_have_their_own_knowledge_bases(run: Run) -> None:
         assert [stores for _, stores, _, _ in searcher.asked] == [("vs_1",)] * 2
         await respond(api, tools=[search_in("vs_1")], tool_choice="none")
         assert len(searcher.asked) == 2
+
+    run(scenario)
+
+
+class _Conversation:
+    """One from `vs_2`."""
+
+    keeps_any = True
+
+    def __init__(self) -> None:
+        self.added: list[NewItems] = []
+
+    async def read(self, owner: object, id: str, granted: object) -> Reading:
+        return Reading(id, 0, [], ["vs_2"])
+
+    async def try_add(self, owner: object, id: str, new: NewItems) -> bool:
+        self.added.append(new)
+        return True
+
+
+def test_what_is_found_for_a_conversation_is_of_the_knowledge_bases_of_both(run: Run) -> None:
+    async def scenario(api: Api, searcher: ListedSearcher) -> None:
+        conversation = _Conversation()
+        api.app._services = replace(api.services, conversations=conversation)  # type: ignore[arg-type]  # stands in
+        fields = {"tools": [search_in("vs_1")], "conversation": "conv_1"}
+        response = await ask(api, **fields)
+        assert response["conversation"] == {"id": "conv_1"}
+        await ask(api, **fields, input="zebra quagga")  # there is no answer: that is one, too
+        assert len(conversation.added) == 4
+        for added in conversation.added:
+            assert added.knowledge_bases == ["vs_2", "vs_1"]
+            kinds = [item["type"] for item in added.items]
+            assert kinds == ["message", "file_search_call", "message"]
+        assert list(conversation.added[0].items[1:]) == response["output"]
 
     run(scenario)
 

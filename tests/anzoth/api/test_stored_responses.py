@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 import asyncpg
-import openai
 import pytest
 from checkpoints import write_checkpoint
-from engine_peer import HELLO
-from files_kit import FileServer, owner_of, run_files
+from files_kit import FileServer, owner_of
+from remembering_kit import MODEL, Away, prompt, refused, run_chatting, strict
 from responses_kit import CALL, TEMPLATE, TOOL
 
 from anzoth.api.response_items import new_item, output_text
@@ -25,7 +23,6 @@ from anzoth.response_config import ResponsesConfig
 pytestmark = pytest.mark.slow
 
 Run = Callable[..., None]
-MODEL = "org/tiny"
 
 
 @pytest.fixture(scope="session")
@@ -35,44 +32,12 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def run(dsn: str, tmp_path: Path, checkpoint: Path) -> Run:
-    """A scenario with a gateway, its database and two tenants who may chat."""
-
-    def run_scenario(scenario: Callable[[FileServer], Any]) -> None:
-        async def chatting(server: FileServer) -> None:
-            keys = server.api.keys.principals
-            server.one, server.two = (
-                replace(who, scopes=who.scopes | {"chat"}) for who in (server.one, server.two)
-            )
-            keys |= {"good": server.one, "foreign": server.two}
-            await scenario(server)
-
-        hello = replace(HELLO, max_model_tokens=2048)
-        run_files(dsn, tmp_path, checkpoint, chatting, hello=hello)
-
-    return run_scenario
-
-
-def prompt(server: FileServer) -> str:
-    return server.api.model.tokenizer.decode(server.api.peer.submits[-1][1])
-
-
-@contextmanager
-def refused(status: int, code: str, param: str | None) -> Iterator[None]:
-    with pytest.raises(openai.APIStatusError) as caught:
-        yield
-    error = caught.value
-    assert (error.status_code, error.code, error.param) == (status, code, param)
-
-
-async def responses_of(server: FileServer, key: str = "good") -> Any:
-    sdk = server.sdk(key)
-    sdk._strict_response_validation = True
-    return sdk.responses
+    return partial(run_chatting, dsn, tmp_path, checkpoint)
 
 
 def test_a_conversation_goes_on_from_a_response(run: Run) -> None:
     async def scenario(server: FileServer) -> None:
-        responses = await responses_of(server)
+        responses = strict(server).responses
         first = await responses.create(model=MODEL, input="one", instructions="Rules.")
         assert first.store is True
         second = await responses.create(model=MODEL, input="two", previous_response_id=first.id)
@@ -95,7 +60,7 @@ def test_a_conversation_goes_on_from_a_response(run: Run) -> None:
 
 def test_what_was_kept_is_shown_as_it_was_given(run: Run) -> None:
     async def scenario(server: FileServer) -> None:
-        responses = await responses_of(server)
+        responses = strict(server).responses
         first = await responses.create(model=MODEL, input="one", metadata={"a": "b"})
         second = await responses.create(
             model=MODEL,
@@ -131,7 +96,7 @@ def test_what_was_kept_is_shown_as_it_was_given(run: Run) -> None:
 
 def test_what_is_deleted_or_was_not_kept_is_not_there(run: Run) -> None:
     async def scenario(server: FileServer) -> None:
-        responses = await responses_of(server)
+        responses = strict(server).responses
         made = await responses.create(model=MODEL, input="one")
         await responses.delete(made.id)
         unkept = await responses.create(model=MODEL, input="one", store=False)
@@ -151,7 +116,7 @@ def test_what_is_deleted_or_was_not_kept_is_not_there(run: Run) -> None:
 
 def test_for_others_a_response_is_like_one_that_never_was(run: Run) -> None:
     async def scenario(server: FileServer) -> None:
-        made = await (await responses_of(server)).create(model=MODEL, input="one")
+        made = await strict(server).responses.create(model=MODEL, input="one")
         await server.add_project()
         keys = server.api.keys.principals
         keys["other project"] = replace(keys["other project"], scopes=server.one.scopes)
@@ -183,7 +148,7 @@ def test_for_others_a_response_is_like_one_that_never_was(run: Run) -> None:
                             answers.append((path, reply.status_code, reply.content))
                     assert answers[:2] == answers[2:]
                     assert {status for _, status, _ in answers} <= {400, 404}
-        assert (await (await responses_of(server)).retrieve(made.id)).id == made.id
+        assert (await strict(server).responses.retrieve(made.id)).id == made.id
 
     run(scenario)
 
@@ -224,7 +189,7 @@ def test_a_key_sees_nothing_that_came_from_knowledge_bases_it_is_not_granted(run
 
 def test_a_function_is_called_in_a_conversation_that_the_server_remembers(run: Run) -> None:
     async def scenario(server: FileServer) -> None:
-        responses = await responses_of(server)
+        responses = strict(server).responses
         server.api.saying = [CALL]
         asked = await responses.create(model=MODEL, input="what is it?", tools=[TOOL])
         (call,) = asked.output
@@ -256,7 +221,7 @@ def test_a_function_is_called_in_a_conversation_that_the_server_remembers(run: R
 
 def test_input_is_counted_as_it_is_read(run: Run) -> None:
     async def scenario(server: FileServer) -> None:
-        responses = await responses_of(server)
+        responses = strict(server).responses
         first = await responses.create(model=MODEL, input="one")
         for more in ({}, {"instructions": "Rules."}, {"tools": [TOOL]}):
             asked = {"input": "two", "previous_response_id": first.id, **more}
@@ -276,7 +241,7 @@ def test_parsing_gives_what_the_schema_says(run: Run) -> None:
         a: int
 
     async def scenario(server: FileServer) -> None:
-        responses = await responses_of(server)
+        responses = strict(server).responses
         server.api.saying = ['{"a": 7}']
         parsed = await responses.parse(model=MODEL, input="x", text_format=Found)
         assert parsed.output_parsed == Found(a=7)
@@ -288,10 +253,10 @@ def test_parsing_gives_what_the_schema_says(run: Run) -> None:
 
 def test_what_cannot_be_kept_says_so(run: Run) -> None:
     async def scenario(server: FileServer) -> None:
-        responses = await responses_of(server)
+        responses = strict(server).responses
         first = await responses.create(model=MODEL, input="one")
         services = server.api.services
-        away = StoredResponses(_Away(), services.files.keys, ResponsesConfig())  # type: ignore[arg-type]  # raises
+        away = StoredResponses(Away(), services.files.keys, ResponsesConfig())  # type: ignore[arg-type]  # raises
         server.api.app._services = replace(services, responses=away)
         made = await responses.create(model=MODEL, input="two")
         assert (made.status, made.output_text, made.store) == ("completed", "hello there", False)
@@ -318,18 +283,9 @@ def test_what_cannot_be_kept_says_so(run: Run) -> None:
     run(scenario)
 
 
-class _Away:
-    """A database that is."""
-
-    def tenant(self, handle: object) -> Any:
-        from anzoth.db.errors import DatabaseDown
-
-        raise DatabaseDown("away")
-
-
 def test_what_is_kept_is_sealed(run: Run) -> None:
     async def scenario(server: FileServer) -> None:
-        responses = await responses_of(server)
+        responses = strict(server).responses
         server.api.saying = ["general kenobi says"]
         made = await responses.create(
             model=MODEL, input="obi wan says", instructions="be wise now", metadata={"a": "wookiee"}
@@ -367,7 +323,7 @@ def test_what_is_kept_is_sealed(run: Run) -> None:
 
 def test_what_has_expired_is_gone_and_is_removed(run: Run) -> None:
     async def scenario(server: FileServer) -> None:
-        responses = await responses_of(server)
+        responses = strict(server).responses
         old, young = [await responses.create(model=MODEL, input="x") for _ in range(2)]
         connection = await asyncpg.connect(server.dsn)
         try:

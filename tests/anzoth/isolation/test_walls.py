@@ -40,6 +40,7 @@ pytestmark = pytest.mark.slow
 
 SUBJECTS = (
     *("files", "uploads", "vector_stores", "store_files", "file_batches", "chunks", "ingestion"),
+    "conversations",
 )
 """Files of `anzoth/db/queries` that this is about."""
 BEHIND = frozenset(
@@ -67,7 +68,13 @@ BEHIND = frozenset(
         *("sum_chunks", "lock_left_over_file", "delete_chunks_of_file", "file_is_emptied"),
         *("delete_chunks_of_store", "delete_files_of_store", "store_is_empty", "forget_store"),
         "living_stores",
+        # Of conversations: behind `find_conversation` or `lock_conversation`.
+        *("insert_conversation", "update_conversation", "delete_conversation"),
+        *("empty_conversation_item", "forget_empty_items", "present_conversation_items"),
+        *("find_conversation_item", "conversation_item_place", "list_conversation_items_up"),
+        *("list_conversation_items_down", "forget_conversations"),
         # Of the operator, who deletes a whole tenant.
+        "expire_conversations_of_tenant",
         *("delete_files_of_tenant", "delete_stores_of_tenant", "lock_files_of_tenant"),
     }
 )
