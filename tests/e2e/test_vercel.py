@@ -73,6 +73,15 @@ def test_a_search_of_the_servers_is_a_call_with_its_result(seen: Flows) -> None:
         assert all(other == ["source", "boat.txt"] or other[0] == "text" for other in others)
 
 
+def test_citations_of_a_chat_are_sources(seen: Flows) -> None:
+    made = seen["grounded_chat"]
+    text, ((url, title),) = made["whole"]
+    assert made["streamed"] == made["whole"]
+    assert text == "It is Mara Velten [1][9]"
+    assert title == "boat.txt"
+    assert url.startswith(f"/v1/vector_stores/{made['store']}/files/file-")
+
+
 def test_near_texts_have_near_vectors(seen: Flows) -> None:
     made = seen["embeddings"]
     assert made["sizes"] == [384, 384, 384]
