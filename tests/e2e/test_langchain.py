@@ -42,7 +42,8 @@ def test_a_stream_adds_up_to_the_whole_message(seen: Flows, flow: str) -> None:
 
 
 def test_a_batch_and_a_chain_are_answered(seen: Flows) -> None:
-    assert seen["chat"]["other"]["text"] != seen["chat"]["whole"]["text"]
+    first, second = (seen["chat"][name]["usage"] for name in ("whole", "other"))
+    assert first["input_tokens"] != second["input_tokens"]  # each its own question
     made = seen["chain"]
     assert len(made["pieces"]) > 2
     assert "".join(made["pieces"]) == made["whole"]

