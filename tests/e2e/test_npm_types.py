@@ -42,6 +42,11 @@ class Bodies:
     def get(self, type: str, path: str) -> Any:
         return self._add(type, self._client.get(path))
 
+    def when(self, status: str, path: str) -> None:
+        """Returns when it is so."""
+        while (state := self._client.get(path).json()["status"]) != status:
+            assert state in ("validating", "in_progress", "finalizing")
+
     def post(self, type: str, path: str, body: Any = None, **options: Any) -> Any:
         return self._add(type, self._client.post(path, json=body, **options))
 
@@ -239,9 +244,9 @@ def test_files_and_vector_stores(bodies: Bodies, tmp_path: Path) -> None:
     other = bodies.post("OpenAI.FileObject", files, files=content, data={"purpose": "batch"})
     of_file = "OpenAI.VectorStores.VectorStoreFile"
     path = f"{stores}/{store['id']}"
-    added = bodies.post(of_file, f"{path}/files", {"file_id": file["id"]})
-    while added["status"] == "in_progress":
-        added = bodies.get(of_file, f"{path}/files/{file['id']}")
+    bodies.post(of_file, f"{path}/files", {"file_id": file["id"]})
+    bodies.when("completed", f"{path}/files/{file['id']}")
+    bodies.get(of_file, f"{path}/files/{file['id']}")
     batch = {"file_ids": [file["id"]]}
     bodies.post("OpenAI.VectorStores.VectorStoreFileBatch", f"{path}/file_batches", batch)
     found = bodies.post("object", f"{path}/search", {"query": QUESTION})
@@ -256,6 +261,21 @@ def test_files_and_vector_stores(bodies: Bodies, tmp_path: Path) -> None:
     upload = {"filename": "a.txt", "purpose": "assistants", "bytes": 1, "mime_type": "text/plain"}
     begun = bodies.post("OpenAI.Upload", "/v1/uploads", upload)
     bodies.post("OpenAI.Upload", f"/v1/uploads/{begun['id']}/cancel")
+    assert bodies.errors(tmp_path) == []
+
+
+def test_batches(bodies: Bodies, tmp_path: Path) -> None:
+    body = {"model": "anzoth-embed", "input": BOAT}
+    line = {"custom_id": "a", "method": "POST", "url": "/v1/embeddings", "body": body}
+    content = {"file": ("lines.jsonl", json.dumps(line).encode())}
+    file = bodies.post("OpenAI.FileObject", "/v1/files", files=content, data={"purpose": "batch"})
+    asked = {"endpoint": line["url"], "input_file_id": file["id"], "completion_window": "24h"}
+    path = f"/v1/batches/{bodies.post('OpenAI.Batch', '/v1/batches', asked)['id']}"
+    bodies.when("completed", path)
+    batch = bodies.get("OpenAI.Batch", path)
+    bodies.get("OpenAI.FileObject", f"/v1/files/{batch['output_file_id']}")
+    for made in (batch["output_file_id"], file["id"]):
+        bodies.delete("OpenAI.FileDeleted", f"/v1/files/{made}")
     assert bodies.errors(tmp_path) == []
 
 
