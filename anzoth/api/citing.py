@@ -86,18 +86,35 @@ class CitationReader:
 def response_annotations_by(evidence: Evidence) -> Annotate:
     """In the shape of the Responses API, with our fields behind OpenAI's. A mark that cites nothing
     is an annotation of the type `unknown_citation`."""
-
-    def annotate(text: str) -> list[Annotation]:
-        annotations = map(_annotation, evidence.citations(text))
-        return [{"type": made["type"], **made[made["type"]]} for made in annotations]
-
-    return annotate
+    return lambda text: [_annotation(made) for made in evidence.citations(text)]
 
 
 def annotations_by(evidence: Evidence) -> Annotate:
-    """In the shape of OpenAI's chat annotations, with the fields that its Responses API has for a
-    file, and ours behind them."""
-    return lambda text: [_annotation(made) for made in evidence.citations(text)]
+    """In the shape of OpenAI's chat annotations, which knows URLs only and is checked by clients:
+    each file has that of its text. What the Responses API says of it stands beside, with our fields
+    behind."""
+    return lambda text: [_of_chat(_annotation(made)) for made in evidence.citations(text)]
+
+
+def annotated_fields(annotations: Sequence[Annotation]) -> dict[str, Any]:
+    """Of a message that has them. OpenAI has no type for a mark that cites nothing."""
+    unknown = [made for made in annotations if made["type"] == "unknown_citation"]
+    known = [made for made in annotations if made["type"] != "unknown_citation"]
+    extension = {"x_anzoth": {"unknown_citations": unknown}} if unknown else {}
+    return {"annotations": known, **extension}
+
+
+def _of_chat(made: Annotation) -> Annotation:
+    if made["type"] == "unknown_citation":
+        return made
+    cited = {name: value for name, value in made.items() if name != "type"}
+    text = f"/v1/vector_stores/{made['vector_store_id']}/files/{made['file_id']}/content"
+    place = {name: made[name] for name in ("start_index", "end_index")}
+    return {
+        "type": "url_citation",
+        "url_citation": {**place, "title": made["filename"], "url": text},
+        "file_citation": cited,
+    }
 
 
 def _annotation(made: Citation | UnknownMark) -> Annotation:
@@ -108,19 +125,17 @@ def _annotation(made: Citation | UnknownMark) -> Annotation:
         "number": made.number,
     }
     if isinstance(made, UnknownMark):
-        return {"type": "unknown_citation", "unknown_citation": place}
+        return {"type": "unknown_citation", **place}
     return {
         "type": "file_citation",
-        "file_citation": {
-            "file_id": made.passage.file_id,
-            "filename": made.passage.filename,
-            **place,
-            "vector_store_id": made.passage.store_id,
-            "page": made.page,
-            "start": made.start,
-            "end": made.end,
-            "quote": made.quote,
-            "score": made.score,
-            "verified": made.verified,
-        },
+        "file_id": made.passage.file_id,
+        "filename": made.passage.filename,
+        **place,
+        "vector_store_id": made.passage.store_id,
+        "page": made.page,
+        "start": made.start,
+        "end": made.end,
+        "quote": made.quote,
+        "score": made.score,
+        "verified": made.verified,
     }

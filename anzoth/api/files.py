@@ -153,11 +153,10 @@ def describe(file: FileView) -> dict[str, Any]:
         "object": "file",
         "bytes": file.bytes,
         "created_at": int(file.created_at.timestamp()),
-        "expires_at": None if file.expires_at is None else int(file.expires_at.timestamp()),
+        **({} if file.expires_at is None else {"expires_at": int(file.expires_at.timestamp())}),
         "filename": file.filename,
         "purpose": file.purpose,
         "status": "processed",
-        "status_details": None,
     }
 
 

@@ -23,7 +23,7 @@ from uuid import UUID
 import orjson
 
 from anzoth.api.call import Answer, Call
-from anzoth.api.citing import NO_EXTRAS, Annotate, Extras
+from anzoth.api.citing import NO_EXTRAS, Annotate, Extras, annotated_fields
 from anzoth.api.fields import Field, unsupported
 from anzoth.api.requests import CHAT_FIELDS, COMPLETION_FIELDS, Options
 from anzoth.api.timeout import deadline_s
@@ -238,7 +238,7 @@ class _Making:
         if self._annotate is not None:
             for choice in choices:
                 message = choice["message"]
-                message["annotations"] = self._annotate(message["content"] or "")
+                message |= annotated_fields(self._annotate(message["content"] or ""))
         shown = {
             **self._identity,
             "object": self._endpoint.whole,
@@ -329,7 +329,7 @@ class _Making:
             texts = self._texts[choice["index"]]
             texts.append(choice["delta"].get("content") or "")
             if choice["finish_reason"] is not None and (made := annotate("".join(texts))):
-                delta = {"content": "", "annotations": made}
+                delta = {"content": "", **annotated_fields(made)}
                 annotated.append(
                     {**choice, "delta": delta, "logprobs": None, "finish_reason": None}
                 )

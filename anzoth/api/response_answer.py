@@ -269,7 +269,6 @@ class ResponseAnswer:
             "error": None,
             "incomplete_details": None,
             "output": [],
-            "usage": None,
             "store": self._is_kept,
             **self._request.shown,
             **source.shown,

@@ -330,6 +330,7 @@ def _shown(values: Mapping[str, Any], body: Mapping[str, Any]) -> dict[str, Any]
     text, reasoning = body.get("text") or {}, values["reasoning"]
     conversation_id = values["conversation"]
     return {
+        "access_programs": None,
         "background": False,
         "conversation": None if conversation_id is None else {"id": conversation_id},
         "instructions": values["instructions"],
@@ -351,7 +352,7 @@ def _shown(values: Mapping[str, Any], body: Mapping[str, Any]) -> dict[str, Any]
         "top_logprobs": values["top_logprobs"] or 0,
         "top_p": values["top_p"],
         "truncation": "disabled",
-        "user": values["user"],
+        **({} if values["user"] is None else {"user": values["user"]}),
     }
 
 

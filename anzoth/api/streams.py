@@ -24,6 +24,7 @@ import orjson
 
 from anzoth.api import answers
 from anzoth.api.answers import Identity
+from anzoth.api.citing import annotated_fields
 from anzoth.api.echo import Echo, PromptScores
 from anzoth.gateway.choices import Consumer, Ending, TokenLogprob
 from anzoth.gateway.generation import GenerationCancelled
@@ -121,7 +122,7 @@ class ChatChunks:
         self._chunk(choice, delta, None, rendered)
 
     def annotated(self, choice: int, annotations: list[dict[str, Any]]) -> None:
-        self._chunk(choice, {"content": "", "annotations": annotations}, None)
+        self._chunk(choice, {"content": "", **annotated_fields(annotations)}, None)
 
     def finished(self, choice: int, ending: Ending) -> None:
         self._extra = _further(self._extra_at_end())

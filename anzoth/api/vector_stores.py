@@ -113,7 +113,7 @@ def _describe(store: StoreView) -> dict[str, Any]:
         "usage_bytes": store.files.usage_bytes,
         "file_counts": file_counts(store),
         "status": store.status,
-        "expires_after": None if days is None else {"anchor": "last_active_at", "days": days},
+        **({} if days is None else {"expires_after": {"anchor": "last_active_at", "days": days}}),
         "expires_at": None if expires_at is None else int(expires_at.timestamp()),
         "last_active_at": int(store.last_active_at.timestamp()),
         "metadata": store.details.metadata,

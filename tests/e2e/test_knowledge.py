@@ -29,7 +29,12 @@ PRINTER = "The serial number of the printer is KX-4471."
 @pytest.fixture(scope="module")
 def client(whole_server: Installation) -> Iterator[openai.OpenAI]:
     key = whole_server.create_key("knowledge")
-    with openai.OpenAI(base_url=f"{whole_server.url}/v1", api_key=key, max_retries=2) as made:
+    with openai.OpenAI(
+        base_url=f"{whole_server.url}/v1",
+        api_key=key,
+        max_retries=2,
+        _strict_response_validation=True,
+    ) as made:
         yield made
 
 
@@ -80,7 +85,7 @@ def test_the_right_value_comes_with_a_verified_citation(
     message = ask(client, store, question).choices[0].message
     assert value in message.content
     (annotation,) = message.model_dump()["annotations"]
-    assert annotation["type"] == "file_citation"
+    assert annotation["type"] == "url_citation"
     citation = annotation["file_citation"]
     assert (citation["filename"], citation["page"]) == (filename, page)
     assert citation["verified"] is True

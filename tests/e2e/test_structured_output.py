@@ -63,7 +63,9 @@ TOOL: Any = {
 
 @pytest.fixture
 def sdk(server, key) -> Iterator[OpenAI]:
-    with OpenAI(base_url=f"{server.url}/v1", api_key=key, max_retries=0) as client:
+    with OpenAI(
+        base_url=f"{server.url}/v1", api_key=key, max_retries=0, _strict_response_validation=True
+    ) as client:
         yield client
 
 

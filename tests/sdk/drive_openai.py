@@ -16,9 +16,14 @@ COMMON: Any = {"model": "anzoth-default", "temperature": 0, "max_tokens": 24}
 
 
 def main() -> None:
-    client = openai.OpenAI(
-        base_url=os.environ["BASE_URL"], api_key=os.environ["API_KEY"], max_retries=0
-    )
+    server: Any = {
+        "base_url": os.environ["BASE_URL"],
+        "api_key": os.environ["API_KEY"],
+        "max_retries": 0,
+    }
+    client = openai.OpenAI(**server, _strict_response_validation=True)
+    # In the types of its chunks every token of a completion is the last one.
+    lax = openai.OpenAI(**server)
     whole: Any = client.chat.completions.create(messages=MESSAGES, **COMMON)
     chunks: Any = list(
         client.chat.completions.create(
@@ -26,7 +31,7 @@ def main() -> None:
         )
     )
     completion = client.completions.create(prompt="Anzoth is", **COMMON)
-    completion_chunks = list(client.completions.create(prompt="Anzoth is", stream=True, **COMMON))
+    completion_chunks = list(lax.completions.create(prompt="Anzoth is", stream=True, **COMMON))
     two = client.chat.completions.create(
         messages=MESSAGES, n=2, seed=7, logprobs=True, top_logprobs=2, **{**COMMON, "max_tokens": 4}
     )

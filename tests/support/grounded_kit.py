@@ -74,7 +74,17 @@ def prompts(api: Api) -> list[str]:
 
 def citations(reply: Reply) -> list[dict[str, Any]]:
     """Of the first choice, whole or streamed."""
+    return [made for part in _parts(reply) for made in part.get("annotations", [])]
+
+
+def unknown_citations(reply: Reply) -> list[dict[str, Any]]:
+    """Of the first choice, whole or streamed."""
+    extensions = [part.get("x_anzoth", {}) for part in _parts(reply)]
+    return [made for each in extensions for made in each.get("unknown_citations", [])]
+
+
+def _parts(reply: Reply) -> list[dict[str, Any]]:
+    """The message, or the deltas that it is made of."""
     if "choices" in (reply.json if reply.body[:1] == b"{" else {}):
-        return reply.json["choices"][0]["message"]["annotations"]
-    deltas = [choice["delta"] for chunk in reply.chunks for choice in chunk["choices"]]
-    return [made for delta in deltas for made in delta.get("annotations", [])]
+        return [reply.json["choices"][0]["message"]]
+    return [choice["delta"] for chunk in reply.chunks for choice in chunk["choices"]]

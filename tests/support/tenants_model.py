@@ -328,8 +328,7 @@ class Party(Named):
         for place in ("results", "passages", "dropped"):
             assert {entry["file_id"] for entry in retrieval[place]} <= ids
         for annotation in said["choices"][0]["message"]["annotations"]:
-            if annotation["type"] == "file_citation":
-                assert annotation["file_citation"]["file_id"] in ids
+            assert annotation["file_citation"]["file_id"] in ids
         (read,) = self.site.prompts() or [""]
         read = read.replace(question, "", 1)
         known = {p.file.document for store in stores for p in store.files.values()}

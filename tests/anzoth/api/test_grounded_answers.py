@@ -15,6 +15,7 @@ from grounded_kit import (
     prompts,
     run_grounded,
     search_in,
+    unknown_citations,
 )
 from listed_searcher import ListedSearcher
 from openai.types.chat import ChatCompletion, ChatCompletionChunk
@@ -34,9 +35,15 @@ def test_citations_are_openais_with_their_place_and_streamed_they_are_the_same(r
         whole = await ask(api, tools=[search_in("vs_1")])
         streamed = await ask(api, tools=[search_in("vs_1")], stream=True)
         assert citations(whole) == citations(streamed)
-        supported, invented, unknown = citations(whole)
+        supported, invented = citations(whole)
         assert supported == {
-            "type": "file_citation",
+            "type": "url_citation",
+            "url_citation": {
+                "start_index": 28,
+                "end_index": 31,
+                "title": "file-pump.txt",
+                "url": "/v1/vector_stores/vs_1/files/file-pump/content",
+            },
             "file_citation": {
                 "file_id": "file-pump",
                 "filename": "file-pump.txt",
@@ -54,8 +61,9 @@ def test_citations_are_openais_with_their_place_and_streamed_they_are_the_same(r
             },
         }
         assert not invented["file_citation"]["verified"]
-        assert unknown["type"] == "unknown_citation"
-        assert unknown["unknown_citation"]["number"] == 7
+        (unknown,) = unknown_citations(whole)
+        assert unknown["number"] == 7
+        assert unknown_citations(streamed) == [unknown]
         *_, cited, finish = streamed.chunks
         assert cited["choices"][0]["delta"]["content"] == ""
         assert cited["choices"][0]["finish_reason"] is None
@@ -83,7 +91,7 @@ def test_each_choice_has_its_own_citations(run: Run) -> None:
 def test_the_sdk_reads_annotations_whole_and_streamed(run: Run) -> None:
     async def scenario(api: Api, searcher: ListedSearcher) -> None:
         whole = await ask(api, tools=[search_in("vs_1")])
-        parsed = ChatCompletion.construct(**whole.json).choices[0].message  # as the SDK does
+        parsed = ChatCompletion.model_validate(whole.json).choices[0].message
         (annotation,) = parsed.annotations or []
         assert annotation.model_extra is not None
         assert annotation.model_extra["file_citation"]["file_id"] == "file-pump"
@@ -170,7 +178,8 @@ def test_the_model_may_answer_anyway_where_the_caller_or_functions_want_it(run: 
         assert told.json["usage"] == plain.json["usage"]
         message = told.json["choices"][0]["message"]
         # It cites a passage that it was not given.
-        assert [made["type"] for made in message["annotations"]] == ["unknown_citation"]
+        assert message["annotations"] == []
+        assert len(message["x_anzoth"]["unknown_citations"]) == 1
         strict = search_in("vs_1", file_search={"on_no_answer": "say_so"})
         said = await ask(api, question, tools=[strict, function])
         assert said.json["choices"][0]["message"]["content"] == NO_ANSWER

@@ -86,6 +86,7 @@ def test_a_whole_response_has_exactly_the_documented_shape(run: Run) -> None:
                 "output_tokens_details": {"reasoning_tokens": 0},
                 "total_tokens": num_input + num_output,
             },
+            "access_programs": None,
             "background": False,
             "conversation": None,
             "instructions": None,
@@ -106,7 +107,6 @@ def test_a_whole_response_has_exactly_the_documented_shape(run: Run) -> None:
             "top_logprobs": 0,
             "top_p": 1.0,
             "truncation": "disabled",
-            "user": None,
         }
 
     run(scenario)
