@@ -54,6 +54,14 @@ _NO_ARGUMENTS: Mapping[str, Any] = {
     "additionalProperties": False,
 }
 
+_OPENING = frozenset(
+    (
+        *("additionalProperties", "unevaluatedProperties", "patternProperties", "propertyNames"),
+        *("minProperties", "allOf", "anyOf", "oneOf", "not", "if", "$ref", "dependentSchemas"),
+    )
+)
+"""Where a schema has one of these, other properties may be meant to be there."""
+
 
 def json_part(schema: Mapping[str, Any], *, is_strict: bool) -> Part:
     """JSON that follows a schema. What of it cannot be guaranteed makes the grammar invalid when
@@ -123,11 +131,19 @@ def call_grammar(written: ToolCallFormat, calls: Calls) -> str:
     for number, signature in enumerate(calls.signatures):
         schema = _NO_ARGUMENTS if signature.parameters is None else signature.parameters
         # Whatever the schema says besides: a call's arguments are an object.
-        part = json_part({**schema, "type": "object"}, is_strict=signature.is_strict)
+        part = json_part({**_closed(schema), "type": "object"}, is_strict=signature.is_strict)
         parts.append({"name": f"arguments_{number}", **part})
     if calls.otherwise is not None:
         parts.append({"name": "otherwise", **calls.otherwise})
     return _text(parts)
+
+
+def _closed(schema: Mapping[str, Any]) -> Mapping[str, Any]:
+    """A call has the arguments that its tool declares and no others, also where the schema leaves
+    that open: what a model invents besides means nothing to the tool, and may have no end."""
+    if not schema.get("properties") or _OPENING & schema.keys():
+        return schema
+    return {**schema, "additionalProperties": False}
 
 
 def _objects(signatures: Sequence[Signature], arguments: str) -> list[str]:

@@ -120,7 +120,9 @@ class ToolConnections:
         _require_sendable(arguments)
 
         async def ask(connection: McpConnection) -> ToolResult:
-            await self._require_as_approved(tool, await connection.definitions())
+            if not _is_as_approved(tool, await connection.definitions()):
+                # What it listed may be older than the approval.
+                await self._require_as_approved(tool, await connection.definitions(is_fresh=True))
             return await connection.call(tool.definition.name, arguments)
 
         return await self._asked(server, credentials, ask)
@@ -158,12 +160,8 @@ class ToolConnections:
     async def _require_as_approved(
         self, tool: GovernedTool, listed: Mapping[str, ToolDefinition]
     ) -> None:
-        now = listed.get(tool.definition.name)
-        try:
-            if now is not None and now.digest == tool.definition.digest:
-                return
-        except TypeError:  # it has none: numbers past 64 bits, halves of surrogate pairs
-            pass
+        if _is_as_approved(tool, listed):
+            return
         try:
             await self._on_listed(tool.server, list(listed.values()))
         except AnzothError as error:  # the call is refused all the same, and the next one too
@@ -274,6 +272,14 @@ class ToolConnections:
         kept = self._kept.get(key)
         if kept is not None and kept.connection is connection:
             del self._kept[key]
+
+
+def _is_as_approved(tool: GovernedTool, listed: Mapping[str, ToolDefinition]) -> bool:
+    now = listed.get(tool.definition.name)
+    try:
+        return now is not None and now.digest == tool.definition.digest
+    except TypeError:  # it has none: numbers past 64 bits, halves of surrogate pairs
+        return False
 
 
 def _require_sendable(arguments: Mapping[str, Any]) -> None:

@@ -134,6 +134,21 @@ def test_a_required_call_is_complete_and_nothing_else(reader: Reader, call: str)
     assert reader.read(grammar, f"{call} ") is None
 
 
+def test_a_call_has_no_arguments_that_its_tool_does_not_declare(reader: Reader) -> None:
+    declared = {"properties": {"a": {"type": "integer"}}}
+    cases: list[tuple[dict[str, Any], bool | None]] = [
+        (declared, None),
+        ({**declared, "additionalProperties": True}, True),
+        ({**declared, "allOf": [{"properties": {"b": {"type": "integer"}}}]}, True),
+        ({"properties": {}}, True),
+    ]
+    for schema, may_more in cases:
+        signature = Signature("f", schema, is_strict=False)
+        calls = Calls([signature], True, True, tokens=reader.tokens(MARKS))
+        grammar = grammars.call_grammar(HERMES, calls)
+        assert reader.read(grammar, hermes(arguments='{"a": 1, "b": 2}')) is may_more
+
+
 @pytest.mark.parametrize("call", BROKEN_CALLS)
 def test_a_call_that_breaks_a_promise_cannot_be_written(reader: Reader, call: str) -> None:
     for must_call in (True, False):

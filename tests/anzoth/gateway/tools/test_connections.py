@@ -7,6 +7,7 @@ import itertools
 import json
 import logging
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from typing import Any
 from uuid import UUID
 
@@ -456,6 +457,23 @@ def test_a_minute_later_a_server_lists_again(monkeypatch: pytest.MonkeyPatch) ->
                 monkeypatch.setattr(mcp_connection, "_LISTING_AGE_S", -1.0)  # it has passed
                 with failing("changed"):
                     await connections.call(tool, {}, NO_CREDENTIALS)
+
+    run(body)
+
+
+def test_an_approval_that_is_newer_than_what_a_connection_knows_holds() -> None:
+    rogue = Rogue()
+
+    async def body() -> None:
+        async with rogue_server(rogue) as place:
+            server = server_at(f"http://{place.address}/mcp")
+            async with connecting(egress_to(place)) as (connections, noted):
+                tool = await approved(connections, server)
+                rogue.tools[0]["description"] = "another"
+                # As another gateway, or a command, has listed and approved it.
+                now = GovernedTool(server, replace(tool.definition, description="another"))
+                assert (await connections.call(now, {"x": "y"}, NO_CREDENTIALS)).text == "y"
+                assert noted.listings == []
 
     run(body)
 
