@@ -127,25 +127,35 @@ def test_without_the_grant_there_is_no_such_tool(equipped: Installation, crm: Cr
     assert len(crm.found) == before
 
 
-def test_what_writes_waits_for_approval_and_then_happens(equipped: Installation, crm: Crm) -> None:
+def test_what_writes_waits_for_approval_and_then_happens_once(
+    equipped: Installation, crm: Crm
+) -> None:
     with sdk(equipped, "--tool", "crm") as client:
         fields: Any = {"model": MODEL, "tools": [CRM], "max_output_tokens": 200}
+        choice: Any = {**ONE, "name": "cancel_order"}
         with client.responses.stream(
-            input="Cancel order 7.", tool_choice={**ONE, "name": "cancel_order"}, **fields
+            input="Cancel order 7.", tool_choice=choice, **fields
         ) as stream:
             asked = stream.get_final_response()
-        assert [item.type for item in asked.output][-1] == "mcp_approval_request"
+        request: Any = asked.output[-1]
+        assert request.type == "mcp_approval_request"
         assert not crm.cancelled
         answer: Any = {
             "type": "mcp_approval_response",
-            "approval_request_id": asked.output[-1].id,
+            "approval_request_id": request.id,
             "approve": True,
         }
-        with client.responses.stream(
-            input=[answer], previous_response_id=asked.id, **fields
-        ) as stream:
-            done = stream.get_final_response()
-        call = done.output[0]
+
+        def approve() -> Any:
+            with client.responses.stream(
+                input=[answer], previous_response_id=asked.id, **fields
+            ) as stream:
+                return stream.get_final_response().output[0]
+
+        call = approve()
         assert call.type == "mcp_call"
         assert (call.output, call.status) == ("It is cancelled.", "completed")
+        again = approve()  # as after a lost connection
+        assert (again.type, again.output, again.status) == ("mcp_call", None, "failed")
+        assert again.approval_request_id == call.approval_request_id == request.id
         assert len(crm.cancelled) == 1
