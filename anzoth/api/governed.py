@@ -68,7 +68,11 @@ class Governed:
             self.granted,
             untrusted,
             packed.file_ids,
-            frozenset(made.id for made in answered if made.is_approved),
+            {
+                made.id: made.approval_id
+                for made in answered
+                if made.is_approved and made.approval_id
+            },
             frozenset(made.id for made in answered if not made.is_approved),
         )
 

@@ -132,6 +132,10 @@ RULES: Mapping[str, Rule] = {
         "A call of this tool needs a person's approval.",
         "Approve it through the Responses API, or have the server's policy changed.",
     ),
+    "tool.approval_used": Rule(
+        "The approval of the call was used already.",
+        "See in the audit log what came of it, or have a new call approved.",
+    ),
     "tool.taint": Rule(
         "The tool may write, and what the model has read may have asked for the call.",
         "Approve it through the Responses API, or have the server's policy changed.",

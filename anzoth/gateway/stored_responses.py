@@ -19,6 +19,7 @@ import asyncio
 import logging
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import asyncpg
@@ -26,7 +27,7 @@ import orjson
 
 from anzoth.db.errors import DatabaseDown
 from anzoth.db.pool import Database
-from anzoth.db.store import response_rows
+from anzoth.db.store import approval_rows, response_rows
 from anzoth.errors import KeyRevoked, PreviousResponseNotFound, ResponseNotFound
 from anzoth.gateway import audit
 from anzoth.gateway.files import FileOwner
@@ -182,7 +183,8 @@ class StoredResponses:
     # --- what has expired ------------------------------------------------------------------------
 
     async def run(self) -> None:
-        """Removes what has expired, of all tenants, for ever. That others do the same does no
+        """Removes what has expired, of all tenants, for ever, and what says that an approval was
+        used when no kept response can ask for it any more. That others do the same does no
         harm."""
         await sweep_for_ever(
             self.sweep,
@@ -195,6 +197,12 @@ class StoredResponses:
         """All that there is to do now. Raises DatabaseDown."""
         await remove_outdated(
             self._database, response_rows.outdated_responses, response_rows.forget_responses
+        )
+        kept_days = self._config.retention_days
+        await remove_outdated(
+            self._database,
+            partial(approval_rows.outdated_approvals, kept_days=kept_days),
+            approval_rows.forget_approvals,
         )
 
 

@@ -150,7 +150,9 @@ def test_without_the_grant_there_is_no_such_tool(equipped: Installation, crm: Cr
     assert len(crm.found) == before
 
 
-def test_what_writes_waits_for_approval_and_then_happens(equipped: Installation, crm: Crm) -> None:
+def test_what_writes_waits_for_approval_and_then_happens_once(
+    equipped: Installation, crm: Crm
+) -> None:
     with sdk(equipped, "--tool", "crm") as client:
         fields: Any = {"model": MODEL, "tools": [CRM], "max_output_tokens": 200}
         to_cancel: Any = {**ONE, "name": "cancel_order"}
@@ -166,13 +168,19 @@ def test_what_writes_waits_for_approval_and_then_happens(equipped: Installation,
             "approval_request_id": request.id,
             "approve": True,
         }
-        with client.responses.stream(
-            input=[answer], previous_response_id=asked.id, **fields
-        ) as stream:
-            done = stream.get_final_response()
-        call = done.output[0]
+
+        def approve() -> Any:
+            with client.responses.stream(
+                input=[answer], previous_response_id=asked.id, **fields
+            ) as stream:
+                return stream.get_final_response().output[0]
+
+        call = approve()
         assert call.type == "mcp_call"
         assert (call.output, call.status) == ("It is cancelled.", "completed")
+        again = approve()  # as after a lost connection
+        assert (again.type, again.output, again.status) == ("mcp_call", None, "failed")
+        assert again.approval_request_id == call.approval_request_id == request.id
         assert len(crm.cancelled) == 1
 
 

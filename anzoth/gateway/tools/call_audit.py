@@ -1,7 +1,8 @@
 """What is written down of a call, and when?
 
-    tool.called      before the tool runs, in the transaction that finds the key still granted. A
-                     call of which this cannot be written is not made
+    tool.called      before the tool runs, in the transaction that finds the key still granted and
+                     uses the call's approval, if it has one: an approval makes one call. A call of
+                     which this cannot be written is not made, and its approval not used
     tool.completed   when it ended, however it did. Where it is missing, the gateway or the database
                      went away meanwhile: nobody knows then what came of the call
     tool.refused     instead of both: which rule refused it, or asks for approval
@@ -29,7 +30,7 @@ import orjson
 
 from anzoth.db.errors import DatabaseDown
 from anzoth.db.pool import Connection, Database
-from anzoth.db.store import key_rows
+from anzoth.db.store import approval_rows, key_rows
 from anzoth.errors import KeyRevoked
 from anzoth.gateway import audit, keys
 from anzoth.gateway.audit import AuditEvent, InvalidEvent
@@ -65,6 +66,8 @@ class Call:
     end_user: str | None
     model: str
     file_ids: Collection[str]
+    approval_id: str | None = None
+    """Of the request for approval that a person said yes to."""
     tool: GovernedTool | None = None
     """None: the model was shown none of that name."""
 
@@ -81,14 +84,15 @@ class CallAudit:
 
     async def begin(self, call: Call, tool: GovernedTool, rule: str) -> str | None:
         """Writes that the call will be made, allowed by `rule`. If the key is not granted the tool
-        any more, writes that instead, and returns the rule that refuses it.
+        any more, or the approval was used, writes that instead, and returns the rule that refuses
+        it.
 
         Raises NotWritten.
         """
         with _translated_errors():
             said = await self._said(call)
             async with self._database.tenant(call.principal.tenant) as connection:
-                refusal = await _refusal(connection, call.principal, tool)
+                refusal = await _refusal(connection, call, tool)
                 if refusal is None:
                     event = _event("tool.called", call, {**said, **_decided("allowed", rule)})
                 else:
@@ -140,14 +144,20 @@ def arguments_label(request_id: str, call_id: str) -> Label:
     return Label("tool.arguments", f"{request_id}/{call_id}")
 
 
-async def _refusal(connection: Connection, principal: Principal, tool: GovernedTool) -> str | None:
-    """Which rule refuses the tool to the key as it is now; None: none."""
+async def _refusal(connection: Connection, call: Call, tool: GovernedTool) -> str | None:
+    """Which rule refuses the call to the key as it is now; None: none, and its approval is used."""
+    principal = call.principal
     if principal.key_id is None:
         return "key.tool"
     grants = await key_rows.find_tools_of_key(connection, principal.key_id)
     if grants is None:
         return "key.revoked"
-    return None if is_granted(tool, grants) else "key.tool"
+    if not is_granted(tool, grants):
+        return "key.tool"
+    if call.approval_id is None:
+        return None
+    is_first = await approval_rows.try_use(connection, principal.tenant.id, call.approval_id)
+    return None if is_first else "tool.approval_used"
 
 
 def _event(type: str, call: Call, details: Mapping[str, Any]) -> AuditEvent:

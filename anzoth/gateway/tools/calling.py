@@ -5,7 +5,8 @@ revoked since the request began is refused, whatever the model was shown.
 
     granted to the request → still in the catalogue, with the same definition → arguments valid
         → approval, as the server and the request ask for → taint → rate
-        → key still granted, and the call written down → call → outcome written down
+        → key still granted, approval not used before, and the call written down
+        → call → outcome written down
 
 Does not know: how a server is spoken to, or how a model is told.
 """
@@ -51,6 +52,8 @@ _REASONS: Mapping[str, str] = {
     "tool.changed": "The tool was changed or withdrawn, and waits for approval.",
     "tool.arguments": "The arguments are wrong: {}.",
     "tool.approval": "It needs a person's approval.",
+    "tool.approval_used": "Its approval was used already, so it is not made again; what came of it "
+    "then is not known here.",
     "tool.taint": "It needs a person's approval, because of text that the conversation holds.",
     "tool.rejected": "It was not approved.",
     "tool.rate": "The tool is called too often; it may be called in {}.",
@@ -92,8 +95,9 @@ class ToolTurn:
     untrusted: Untrusted = field(default_factory=Untrusted)
     file_ids: Collection[str] = ()
     """Of the documents that the prompt has passages of."""
-    approved: frozenset[str] = frozenset()
-    """Ids of calls that a person approved, as they were shown: with these arguments."""
+    approved: Mapping[str, str] = field(default_factory=dict)
+    """By the id of a call that a person approved, as it was shown (with these arguments): the id of
+    the request for that."""
     rejected: frozenset[str] = frozenset()
     """Ids of calls that a person was asked about and did not approve."""
 
@@ -159,6 +163,7 @@ class ToolCaller:
             end_user=turn.end_user,
             model=turn.model,
             file_ids=turn.file_ids,
+            approval_id=turn.approved.get(call_id),
         )
         try:
             tool = await self._current(turn, call)

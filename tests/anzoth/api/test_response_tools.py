@@ -195,7 +195,7 @@ def test_a_call_that_needs_approval_is_asked_for_and_made_once_it_is_approved(ru
         assert (made["output"], made["arguments"]) == ("crm__delete says so", '{"id": 7}')
         assert made["approval_request_id"] == request["id"]
         (call,) = tooled.caller.calls
-        assert (call.name, call.turn.approved) == ("crm__delete", {call.id})
+        assert (call.name, call.turn.approved) == ("crm__delete", {call.id: request["id"]})
         assert [row.request_id for row in tooled.api.ledger.records].count("req_test") == 3
         assert tooled.prompt().count("[tool]") == 2
         # All of it once more: what was made is not made again.

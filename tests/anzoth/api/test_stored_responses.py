@@ -15,6 +15,7 @@ from remembering_kit import MODEL, Away, prompt, refused, run_chatting, strict
 from responses_kit import CALL, TEMPLATE, TOOL
 
 from anzoth.api.response_items import new_item, output_text
+from anzoth.db.store import approval_rows
 from anzoth.gateway import directory
 from anzoth.gateway.stored_responses import StoredResponse, StoredResponses
 from anzoth.gateway.tenant_crypt import MasterKey, TenantKeys
@@ -344,6 +345,35 @@ def test_what_has_expired_is_gone_and_is_removed(run: Run) -> None:
         await server.api.services.responses.sweep()
         assert await server.count("responses") == 0
         assert await server.count("response_sums", "num_bytes <> 0") == 0
+
+    run(scenario)
+
+
+@pytest.mark.parametrize("kept_days", [0, 60])
+def test_a_used_approval_is_removed_when_no_response_can_ask_for_it(
+    run: Run, kept_days: int
+) -> None:
+    async def scenario(server: FileServer) -> None:
+        keys = TenantKeys(server.database, server.dsn, MasterKey(bytes(32)))
+        config = ResponsesConfig(retention_days=kept_days)
+        kept = StoredResponses(server.database, keys, config)
+        tenant = server.one.tenant
+        last_day = max(30, kept_days)
+        async with server.database.tenant(tenant) as connection:
+            await connection.execute(
+                """
+                INSERT INTO anzoth.used_approvals
+                SELECT $1, 'mcpr_' || days, now() - make_interval(days => days)
+                FROM unnest($2::int[]) AS days
+                """,
+                *(tenant.id, [0, last_day - 1, last_day, 365]),
+            )
+        await kept.sweep()
+        assert await server.count("used_approvals") == 2
+        left = f"used_at > now() - interval '{last_day} days'"
+        assert await server.count("used_approvals", left) == 2
+        async with server.database.tenant(tenant) as connection:
+            assert not await approval_rows.try_use(connection, tenant.id, "mcpr_0")
 
     run(scenario)
 
