@@ -99,6 +99,10 @@ class BlockPool:
         """Of the bytes in the block. None: they are zero."""
         return self._blocks[block_id].origin
 
+    def is_condemned(self, block_id: int) -> bool:
+        """Whether what the block holds is deleted, and only kept for who uses it."""
+        return self._blocks[block_id].is_condemned
+
     def try_allocate(
         self,
         num_blocks: int,

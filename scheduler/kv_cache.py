@@ -237,8 +237,14 @@ class KVCache:
                 raise IntegrityError("a block table names a KV block twice")
             if self.num_blocks_for(sequence.num_computed_tokens) > len(sequence.block_table):
                 raise IntegrityError("a sequence has computed tokens outside its block table")
+            chain = self._chains[sequence]
             for block_id in sequence.block_table:
                 uses[block_id] += 1
+                origin = self.pool.origin(block_id)
+                if origin is None or not chain.origin.answers_for(origin):
+                    raise IntegrityError("a deletion could reach a KV block and not who uses it")
+                if self.pool.is_condemned(block_id) and not chain.is_deleted:
+                    raise IntegrityError("a sequence that is not deleted uses a deleted KV block")
         refcounts, is_cached = self.pool.states()
         if uses != refcounts:
             raise IntegrityError("the refcount of a KV block is not the number of its uses")

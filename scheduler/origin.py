@@ -34,6 +34,10 @@ class Origin:
         tags = self.tags.union(*(other.tags for other in others))
         return self if tags == self.tags else replace(self, tags=tags)
 
+    def answers_for(self, other: Origin) -> bool:
+        """Whether every deletion that covers `other` covers this one, too."""
+        return other is SHARED or (other.cache_salt == self.cache_salt and other.tags <= self.tags)
+
 
 SHARED = Origin(tenant="", cache_salt="")
 """No tenant's: a request's tenant and salt are never empty (see `admission`)."""

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import pytest
+
 from anzoth.frames import SamplingParams
+from anzoth.scheduler.block_pool import IntegrityError
 from anzoth.scheduler.kv_cache import KVCache
-from anzoth.scheduler.origin import Deletion
+from anzoth.scheduler.origin import Deletion, Origin
 from anzoth.scheduler.preemption import freed_blocks
 from anzoth.scheduler.sequence import Sequence
 from anzoth.scheduler.tenant_blocks import BlockShares
@@ -252,6 +255,25 @@ def test_what_an_untagged_twin_computed_is_not_touched() -> None:
     cache.forget(plain)
     assert cache.pool.take_scrubs() == []
     cache.check_integrity([])
+
+
+@pytest.mark.parametrize("damage", ["tags", "tenant", "deletion"])
+def test_integrity_check_notices_who_could_use_what_is_deleted(damage: str) -> None:
+    cache = KVCache(20, SIZE)
+    first, second = make_sequence(0, list(range(9)), tags=("a",)), make_sequence(1, list(range(9)))
+    run(cache, first)
+    assert len(run(cache, second)) == 2
+    cache.check_integrity([first, second])
+    chain = cache._chains[second]
+    if damage == "tags":
+        chain.origin = Origin("t", "salt")
+    elif damage == "tenant":
+        chain.origin = Origin("t", "theirs", chain.origin.tags)
+    else:
+        delete(cache, [first, second], "salt", "a")
+        chain.is_deleted = False
+    with pytest.raises(IntegrityError, match="delet"):
+        cache.check_integrity([first, second])
 
 
 # --- choices of one request ---------------------------------------------------------------------

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import os
 import random
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
 import pytest
@@ -113,9 +114,22 @@ class Machine:
         max_tokens = random_.randint(1, min(self.max_tokens - num_prompt_tokens, 20))
         deadline_s = self.now_s + random_.randint(1, 60) if random_.random() < 0.1 else None
         num_choices = random_.choice([1, 1, 1, 2, 4])
+        priorities = [random_.choice([-2, -1, 0, 0, 1]) for _ in range(num_choices)]
+        self.submit(prompt, tenant, tags, max_tokens, priorities, deadline_s)
+
+    def submit(
+        self,
+        prompt: list[int],
+        tenant: str,
+        tags: Iterable[str] = (),
+        max_tokens: int = 1,
+        priorities: Collection[int] = (0,),
+        deadline_s: float | None = None,
+    ) -> list[Sequence]:
+        """A request with one choice for each of `priorities`."""
         siblings: list[Sequence] = []
-        for choice in range(num_choices):
-            sequence = Sequence(
+        siblings.extend(
+            Sequence(
                 request=self.num_requests,
                 choice=choice,
                 tenant=tenant,
@@ -125,16 +139,19 @@ class Machine:
                 max_tokens=max_tokens,
                 sampling=PARAMS,
                 arrival_s=self.now_s,
-                priority=random_.choice([-1, 0, 0, 1]),
+                priority=priority,
                 deadline_s=deadline_s,
-                tags=tags,
-                num_choices=num_choices,
+                tags=frozenset(tags),
+                num_choices=len(priorities),
                 siblings=siblings,
             )
-            siblings.append(sequence)
+            for choice, priority in enumerate(priorities)
+        )
+        for sequence in siblings:
             self.oracle.live[sequence] = Text.of(sequence, self.num_approved_tokens(prompt))
             self.scheduler.add(sequence)
         self.num_requests += 1
+        return siblings
 
     def num_approved_tokens(self, prompt: list[int]) -> int:
         num_tokens = 0
@@ -168,6 +185,11 @@ class Machine:
                     self.end(sequence)
         self.scrub()
 
+    def steps(self, num_steps: int) -> None:
+        for _ in range(num_steps):
+            self.step()
+            self.scheduler.check_integrity()
+
     def note_sharing(self, batch: list[ScheduledSequence]) -> None:
         """Counts the blocks that sequences of two tenants read in this step."""
         tenants: dict[int, set[str]] = {}
@@ -195,7 +217,10 @@ class Machine:
     def delete(self) -> None:
         tenant = self.random.randrange(self.case.num_tenants)
         tags = frozenset(self.random.sample("xyz", 1)) if self.random.random() < 0.7 else None
-        deletion = Deletion(frozenset({f"salt of t{tenant}"}), tags)
+        self.purge(f"t{tenant}", tags)
+
+    def purge(self, tenant: str, tags: frozenset[str] | None) -> None:
+        deletion = Deletion(frozenset({f"salt of {tenant}"}), tags)
         self.oracle.delete(deletion)
         self.scheduler.kv_cache.delete(deletion, self.oracle.live)
         self.scrub()
@@ -240,3 +265,28 @@ class Machine:
 @pytest.mark.parametrize("name", CASES)
 def test_everything_stays_consistent_under_random_operations(name: str) -> None:
     Machine(CASES[name], seed=len(name)).run(NUM_OPERATIONS // len(CASES))
+
+
+def test_who_took_blocks_over_is_deleted_with_them_before_it_computes_anything() -> None:
+    """It starts ahead of the step, in place of another tenant's sequence, and the oldest prompt of
+    all then has the whole budget."""
+    impatient = FairnessPolicy(patience_steps=1)
+    machine = Machine(Case(num_blocks=32, size=2, budget=2, rows=2, policy=impatient), seed=0)
+    machine.submit([1, 2, 3, 4, 5], "a", tags="x")
+    machine.steps(3)
+    assert not machine.oracle.live
+    machine.submit([0] * 30, "b", priorities=[-1])
+    machine.submit([0], "b", max_tokens=4)
+    machine.steps(2)
+    (taker,) = machine.submit([1, 2, 3, 4, 5, 6, 7, 8], "a")
+    machine.steps(2)
+    assert len(taker.block_table) == 3
+    assert taker.num_computed_tokens == taker.num_cached_tokens == 4
+    machine.purge("a", frozenset("x"))
+    machine.steps(30)
+    assert not machine.oracle.live
+    machine.oracle.check_deleted()
+    (again,) = machine.submit([1, 2, 3, 4, 5, 6, 7, 8], "a")
+    machine.steps(4)
+    assert not machine.oracle.live
+    assert again.num_cached_tokens == 0

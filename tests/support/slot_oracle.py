@@ -22,7 +22,7 @@ class Text:
     fingerprints: list[int]
     """Of the prefix that ends at each position."""
     origin: Origin
-    """With the tags of everybody whose slots it has read."""
+    """With the tags of everybody whose slots it has taken over."""
     is_deleted: bool = False
     num_shared_tokens: int = 0
     """Leading ones that were approved for everybody: they are of no tenant."""
@@ -76,11 +76,14 @@ class SlotOracle:
 
     def compute(self, batch: list[ScheduledSequence]) -> None:
         """One step. Raises AssertionError if anything is not where it must be."""
+        # Also of those that sit this step out: what they took over may be deleted before the next.
+        for text in self.live.values():
+            if text.sequence.block_table:
+                self._read(text, text.sequence.num_computed_tokens)
         written: set[tuple[int, int]] = set()
         for item in batch:
             text, start = self.live[item.sequence], item.sequence.num_computed_tokens
             assert item.num_tokens >= 1
-            self._read(text, start)
             for position in range(start, start + item.num_tokens):
                 index, offset = divmod(position, self._size)
                 block_id = item.sequence.block_table[index]
