@@ -20,8 +20,8 @@ so a document can make a model tell one tool what it knows from another. A serve
 learn what the others say belongs into other conversations, or needs approval `always`. Nor does it
 know whether a tool that says it only reads tells the truth; an admin approved it as such.
 
-What neither sees: results that are not in the conversation any more. A client of chats gets none, so
-it cannot send them again with the answers that were made of them.
+What neither sees: results that are not in the conversation any more. A client of chats gets none,
+so it cannot send them again with the answers that were made of them.
 
 What `values` does not see, besides: which tool is called and whether, choices that are no values
 (true or false, short words and numbers), and a value that the model was talked into writing

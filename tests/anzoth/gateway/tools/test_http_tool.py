@@ -114,7 +114,7 @@ def test_an_argument_that_nobody_declared_is_refused_unless_the_schema_is_open(
     with pytest.raises(ToolFailure, match="does not declare"):
         require_declared(schema, given)
     require_declared({**schema, "additionalProperties": {"type": "string"}}, given)
-    require_declared({"properties": dict.fromkeys(given, {})}, given)
+    require_declared({"properties": {name: {} for name in given}}, given)
 
 
 def test_a_method_is_one_of_a_few() -> None:
