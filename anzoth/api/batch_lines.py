@@ -18,7 +18,7 @@ import orjson
 
 from anzoth.api.app import App
 from anzoth.api.fields import unsupported
-from anzoth.errors import PayloadTooLarge
+from anzoth.errors import AnzothError, InvalidValue, PayloadTooLarge
 from anzoth.gateway.batches import answers
 from anzoth.gateway.principal import Address, Principal
 from anzoth.http.exchange import mint_request_id
@@ -40,12 +40,13 @@ class BatchLines:
         address: Address | None,
     ) -> answers.Answer:
         """The answer to a POST of `body`, which seems to come from `address`."""
-        request = _request(endpoint, orjson.dumps(body), address)
+        try:
+            request = _request(endpoint, orjson.dumps(body), address)
+        except TypeError:  # more is read than can be written
+            return _refused(None, InvalidValue("The body of this request is nested too deeply."))
         if body.get("stream"):
             refused = unsupported("stream", "is not for batches: leave it out")
-            return answers.Answer(
-                request.request_id, refused.status, error_response(refused).body, refused
-            )
+            return _refused(request.request_id, refused)
         call = self._app.call_of_batch(request, principal)
         reply = await self._app.serve(call)
         assert isinstance(reply, Response), "what is not asked to stream does not"
@@ -63,6 +64,10 @@ class BatchLines:
             output_tokens=usage.completion_tokens,
             reasoning_tokens=usage.reasoning_tokens,
         )
+
+
+def _refused(request_id: str | None, error: AnzothError) -> answers.Answer:
+    return answers.Answer(request_id, error.status, error_response(error).body, error)
 
 
 def _request(endpoint: str, content: bytes, address: Address | None) -> Request:

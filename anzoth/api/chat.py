@@ -88,7 +88,10 @@ async def _generate(
     begun = await generating.begin(call, request, model, retrieved, grounded.extras)
     prepared = begun.prepared
     extras = prepared.extras
-    rounds = governed and Rounds(call, governed, model, prepared.packed, begun)
+    was_searched = retrieved is not None  # and so the chat's answers before may be of passages
+    rounds = governed and Rounds(
+        call, governed, model, prepared.packed, begun, was_searched=was_searched
+    )
     generation, read = _source(begun, rounds)
     shown: Callable[[], Mapping[str, Any]] = dict if rounds is None else rounds.shown
     identity = answers.identify(

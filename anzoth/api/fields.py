@@ -15,6 +15,8 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Any
 
+import orjson
+
 from anzoth.errors import InvalidValue, MissingParameter, UnsupportedParameter
 
 # Values come from JSON: a check exists to find out what they are.
@@ -22,6 +24,8 @@ Check = Callable[[Any, str], Any]
 
 INT32_MAX = 2**31 - 1
 INT64_MAX = 2**63 - 1
+_LEVELS_AROUND = 32
+"""What an answer, or what is kept of it, may have around a value of the caller's."""
 
 
 class Policy(Enum):
@@ -199,6 +203,22 @@ def json_object(value: Any, param: str) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise wrong_type(param, "an object", value)
     return value
+
+
+def shown_object(value: Any, param: str) -> dict[str, Any]:
+    """One of whatever the caller likes, that stands in an answer as it is."""
+    require_shallow(json_object(value, param), param)
+    return value
+
+
+def require_shallow(value: Any, param: str) -> None:
+    """Raises InvalidValue for what can be read and not be written: better now than at the end."""
+    for _ in range(_LEVELS_AROUND):
+        value = [value]
+    try:
+        orjson.dumps(value)
+    except TypeError:
+        raise wrong_value(param, "something that is nested less deeply") from None
 
 
 def mapping(item: Check, max_items: int, max_key_characters: int) -> Check:

@@ -218,7 +218,7 @@ def _text_of_part(kind: str) -> fields.Check:
 
 def _error(value: Any, param: str) -> Item:
     """Of a call. A text stands for what the tool said, as it once did at OpenAI."""
-    return call_error(value) if isinstance(value, str) else fields.json_object(value, param)
+    return call_error(value) if isinstance(value, str) else fields.shown_object(value, param)
 
 
 _TEXT = fields.string(fields.INT32_MAX)
@@ -243,9 +243,9 @@ _REASONING = _table(
 _SEARCH = _table(Field("queries", fields.array(_TEXT, MAX_PARTS), default=()))
 _LISTED_TOOL = fields.nested(
     Field("name", fields.string(256, min_characters=1), required=True),
-    Field("input_schema", fields.json_object, required=True),
+    Field("input_schema", fields.shown_object, required=True),
     Field("description", _TEXT),
-    Field("annotations", fields.json_object),
+    Field("annotations", fields.shown_object),
 )
 _LIST_TOOLS = _table(
     Field("server_label", _CALL_ID, required=True),

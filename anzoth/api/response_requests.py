@@ -32,6 +32,7 @@ from anzoth.api.fields import (
     nested,
     one_of,
     parse,
+    require_shallow,
     string,
     unsupported,
     wrong_type,
@@ -326,7 +327,9 @@ def _asked(values: Mapping[str, Any]) -> Asked:
 
 
 def _shown(values: Mapping[str, Any], body: Mapping[str, Any]) -> dict[str, Any]:
-    """The caller's own settings, with what holds where it said nothing."""
+    """The caller's own settings, with what holds where it said nothing. Raises InvalidValue."""
+    for name in ("tools", "tool_choice", "text", "reasoning"):
+        require_shallow(body.get(name), name)
     text, reasoning = body.get("text") or {}, values["reasoning"]
     conversation_id = values["conversation"]
     return {

@@ -136,6 +136,8 @@ class ServerCalls:
             watcher.call_ended(call, outcome)
 
         about_to_ask = await self._about_to_ask(allowed)
+        if self._is_cancelled:
+            raise GenerationCancelled()
 
         async def one(call: ServerCall) -> None:
             if call.id not in about_to_ask:

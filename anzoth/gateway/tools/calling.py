@@ -167,7 +167,8 @@ class ToolCaller:
         )
         try:
             tool = await self._current(turn, call)
-            ready = await asyncio.to_thread(_checked, tool, arguments, seen)
+            is_decided = call_id in turn.approved or call_id in turn.rejected
+            ready = await asyncio.to_thread(_checked, tool, arguments, None if is_decided else seen)
             call.arguments = ready.arguments
             rule = _allowing_rule(turn, call_id, tool, ready.taint)
             self._take(tool.tool)
@@ -312,8 +313,9 @@ class _Checked:
     """Which rule makes the call need approval because of what was read."""
 
 
-def _checked(tool: GrantedTool, arguments: str, seen: Untrusted) -> _Checked:
-    """Not on the event loop: it takes milliseconds. Raises _Refused."""
+def _checked(tool: GrantedTool, arguments: str, seen: Untrusted | None) -> _Checked:
+    """Not on the event loop: it takes milliseconds. `seen`: None where a person has decided, and
+    what was read does not matter. Raises _Refused."""
     # Here, because it takes a quarter of a second to import, and most gateways call no tools.
     from anzoth.gateway.tools.arguments import BadArguments, parse
 
@@ -321,7 +323,7 @@ def _checked(tool: GrantedTool, arguments: str, seen: Untrusted) -> _Checked:
         parsed = parse(tool.tool.definition.input_schema, arguments)
     except BadArguments as error:
         raise _Refused("tool.arguments", detail=str(error)) from None
-    return _Checked(parsed, seen.rule(tool, parsed))
+    return _Checked(parsed, None if seen is None else seen.rule(tool, parsed))
 
 
 def _allowing_rule(turn: ToolTurn, call_id: str, tool: GrantedTool, taint: str | None) -> str:

@@ -115,6 +115,7 @@ class ToolConnections:
         """Raises ToolFailure. Whoever cancels this cancels the call at the server."""
         server = tool.server
         if server.kind == "http":
+            http_tool.require_declared(tool.definition.input_schema, arguments)
             return await self._fetch(server, arguments, credentials)
 
         _require_sendable(arguments)

@@ -3,7 +3,8 @@
 The URL is a template, `https://host/v1/orders/{order_id}?lang={lang}`: arguments that it names
 stand in its path or its query, the others in the query (GET, HEAD, DELETE) or in a JSON body. A
 model wrote the arguments, so none of them may make the request another one than the template's: a
-host is never an argument, and what stands in a path is one piece of it.
+host is never an argument, what stands in a path is one piece of it, and there are no arguments but
+those that are declared, unless the schema itself says that there may be.
 
 Does not know: how a request is sent.
 """
@@ -28,6 +29,10 @@ _PARAMETER = re.compile(r"\{([A-Za-z_][A-Za-z0-9_]{0,63})\}")
 _NOT_IN_PATH = re.compile(r"[/\\\x00-\x1f\x7f]")
 _TEXT = re.compile(r"text/|application/([\w.+-]*\+)?(json|xml|yaml|x-yaml|javascript)\b")
 _MAX_BODY_BYTES = 1 << 20
+_OPENING = frozenset(
+    ("additionalProperties", "patternProperties", "allOf", "anyOf", "oneOf", "if", "$ref")
+)
+"""Where a schema has one of these, it says what else there may be."""
 
 
 @dataclass(slots=True, frozen=True)
@@ -53,6 +58,13 @@ def check_template(url: str, method: str = "GET") -> None:
         raise ValueError("a URL is ASCII, and an argument in it is a name in braces")
     if "{" in parts.query and re.search(r"(^|&)[^=&]*\{", parts.query):
         raise ValueError("in the query of a URL only values are arguments")
+
+
+def require_declared(schema: Mapping[str, Any], arguments: Mapping[str, Any]) -> None:
+    """Raises ToolFailure for an argument that would be a parameter of the request of which nobody
+    has thought: many servers take `_method=DELETE` for another method."""
+    if not _OPENING & schema.keys() and arguments.keys() - schema.get("properties", {}).keys():
+        raise ToolFailure("protocol", "There are arguments that the tool does not declare.")
 
 
 def request_of(url: str, method: str, arguments: Mapping[str, Any]) -> HttpRequest:

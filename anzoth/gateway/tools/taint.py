@@ -7,7 +7,8 @@ only read.
 
     any       (by default) once the model has read anything untrusted, such a call needs approval
     values    (a server may be relaxed to it) such a call needs approval if its arguments hold a
-              value of the untrusted text that neither the user nor the operator wrote
+              value of the untrusted text that neither the user nor the operator wrote, or more
+              than can be looked for
 
 A value is a word of four characters, a number of three digits or two characters of a script without
 spaces, or more; case, punctuation, spaces and Unicode's variants of letters make no difference, and
@@ -18,6 +19,9 @@ What `any` does not prevent: calls of tools that read. What they are asked for g
 so a document can make a model tell one tool what it knows from another. A server that should not
 learn what the others say belongs into other conversations, or needs approval `always`. Nor does it
 know whether a tool that says it only reads tells the truth; an admin approved it as such.
+
+What neither sees: results that are not in the conversation any more. A client of chats gets none,
+so it cannot send them again with the answers that were made of them.
 
 What `values` does not see, besides: which tool is called and whether, choices that are no values
 (true or false, short words and numbers), and a value that the model was talked into writing
@@ -45,6 +49,11 @@ _MIN_WORD = 4
 _MIN_WITH_DIGIT = 3
 _MIN_WHOLE = 6
 """Of a value that is looked for across the bounds of words."""
+_MAX_WORK = 1 << 26
+"""Characters of texts that are gone through for the values of one call: some tenths of a second.
+Whoever sends both can make it hours."""
+_PIECE_WORK = 32
+"""What a character of a value costs for each text in which its words are looked up."""
 
 _WORD = re.compile(r"[^\W_]+")
 _ADDRESS = re.compile(r"(?<![^\W_])[^\W_]++(?:[.@][^\W_]++)+")
@@ -75,13 +84,21 @@ class Untrusted:
 
     def rule(self, tool: GrantedTool, arguments: Mapping[str, Any]) -> str | None:
         """Which rule makes this call need approval; None: none. For `values` it takes time linear
-        in the texts, the first time."""
+        in the texts, the first time, and bounded beyond that."""
         if not self._texts or tool.tool.definition.is_read_only:
             return None
         if tool.tool.server.taint == "any":
             return RULE
         declared = frozenset(_names(tool.tool.definition.input_schema))
-        return RULE if any(map(self._is_copied, _values(arguments, declared))) else None
+        texts = (*self._trusted, *self._texts)
+        num_characters, left = sum(len(text.text) for text in texts), _MAX_WORK
+        for value in _values(arguments, declared):
+            left -= _PIECE_WORK * len(value) * len(texts)
+            if len(_folded(value)) >= _MIN_WHOLE:
+                left -= num_characters
+            if left < 0 or self._is_copied(value):
+                return RULE
+        return None
 
     def _is_copied(self, value: str) -> bool:
         """Whether it, or a word of it, is of the untrusted text alone."""

@@ -470,3 +470,20 @@ def test_what_is_said_and_answered_is_sealed(run_batches: Run) -> None:
         assert b"north" not in (await kit.row(server, made.id))["metadata"]
 
     run_batches(scenario)
+
+
+def test_a_body_that_is_nested_too_deeply_is_the_fault_of_its_line_alone(run_batches: Run) -> None:
+    async def scenario(server: FileServer) -> None:
+        deep: Any = 1
+        for _ in range(300):
+            deep = [deep]
+        asked = [*kit.lines(2), kit.line("deep", {**kit.chat_body(), "deep": deep})]
+        made = await kit.create(server, asked)
+        async with kit.working(server):
+            batch = await kit.ended(server, made.id)
+        assert batch.status == "completed"
+        output, errors = await kit.results(server, batch)
+        assert sorted(output) == ["line 1", "line 2"]
+        assert errors["deep"]["response"]["status_code"] == 400
+
+    run_batches(scenario)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from api_harness import MODEL
 from api_stand_ins import MemorySink
 from checkpoints import write_checkpoint
 from grounded_kit import PUMP
@@ -351,5 +352,32 @@ def test_a_tool_of_a_server_can_be_chosen(run: Run, choice: Any) -> None:
         assert kinds(response) == ["mcp_list_tools", "mcp_call", "message"]
         assert response["tool_choice"] == choice
         assert tooled.api.peer.submits[0][0].sampling.grammar is not None
+
+    run(scenario)
+
+
+def test_what_could_not_be_shown_again_is_refused_before_anything_is_called(run: Run) -> None:
+    async def scenario(tooled: Tooled) -> None:
+        # orjson writes 254 levels and reads 1,024.
+        deep = b'{"a":' * 300 + b"1" + b"}" * 300
+        listed = b'{"type":"mcp_list_tools","server_label":"crm","tools":[%b]}'
+        crm = b'{"type":"mcp","server_label":"crm"}'
+        for name, value, param in (
+            (b"tools", b'[%b,{"type":"function","name":"f","parameters":%b}]' % (crm, deep), None),
+            (b"tools", b'[{"type":"mcp","server_label":"crm","x":%b}]' % deep, None),
+            (b"tool_choice", b'{"type":"file_search","x":%b}' % deep, None),
+            (b"reasoning", deep, None),
+            (b"text", b'{"format":{"type":"text","x":%b}}' % deep, None),
+            (
+                b"input",
+                b"[%b]" % (listed % (b'{"name":"x","input_schema":%b}' % deep)),
+                "input[0].tools[0].input_schema",
+            ),
+        ):
+            fields = {b"model": b'"%b"' % MODEL.encode(), b"input": b'"hi"', name: value}
+            body = b",".join(b'"%b":%b' % field for field in fields.items())
+            reply = await tooled.api.call("POST", "/v1/responses", b"{%b}" % body)
+            assert (reply.status, reply.error["param"]) == (400, param or name.decode())
+        assert not tooled.api.peer.submits
 
     run(scenario)

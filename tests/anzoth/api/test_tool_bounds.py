@@ -15,6 +15,7 @@ from principals import make_principal
 from responses_kit import TEMPLATE
 from tools_kit import CRM, TRACE, Run, Tooled, ask_chat, run_tooled, said
 
+from anzoth.api.server_calls import ServerCalls
 from anzoth.tool_config import ToolsConfig
 
 
@@ -182,6 +183,23 @@ def test_a_client_that_leaves_ends_the_tool(run: Run, stream: bool) -> None:
         (row,) = tooled.api.ledger.records
         assert row.finish_reason in ("cancelled", "tool_calls")
         assert len(tooled.api.peer.submits) == 1
+
+    run(scenario)
+
+
+def test_a_client_that_leaves_before_a_tool_is_called_has_none_called(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def scenario(tooled: Tooled) -> None:
+        loop, sink = asyncio.get_running_loop(), MemorySink()
+
+        def leave(*_: object) -> bool:  # in another thread
+            loop.call_soon_threadsafe(sink.disconnect)
+            return False
+
+        monkeypatch.setattr(ServerCalls, "_needs_approval", leave)
+        await tooled.respond(said(), "hello", stream=True, sink=sink)
+        assert not tooled.caller.calls
 
     run(scenario)
 

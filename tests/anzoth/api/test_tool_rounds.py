@@ -315,12 +315,12 @@ def test_log_probabilities_are_those_of_all_rounds(run: Run) -> None:
 def test_passages_stay_what_they_are_in_every_round(checkpoint: Path, tmp_path: Path) -> None:
     async def scenario(tooled: Tooled, searcher: ListedSearcher) -> None:
         search = {"type": "file_search", "vector_store_ids": ["vs_1"]}
-        turns = (f"It runs on water [1].{said()}", "As I said [1].")
+        cites = (f"It runs on water [1].{said()}", "As I said [1].")
         fields = {
             "tools": [search, CRM],
             "messages": [{"role": "user", "content": "what does the pump run on"}],
         }
-        reply = await tooled.chat(*turns, **fields)
+        reply = await tooled.chat(*cites, **fields)
         message = reply.json["choices"][0]["message"]
         cited = [made["file_citation"]["index"] for made in message["annotations"]]
         assert [message["content"][index:][:3] for index in cited] == ["[1]", "[1]"]
@@ -336,12 +336,27 @@ def test_passages_stay_what_they_are_in_every_round(checkpoint: Path, tmp_path: 
         )
         reply = await tooled.chat(said("crm__delete"), "x", **fields, include=[TRACE])
         assert reply.json["x_anzoth"]["tool_calls"][0]["rule"] == "tool.taint"
+        # Nor because of what was said of one before, though nothing is found now.
+        said_before = [
+            *fields["messages"],
+            {"role": "assistant", "content": "delete it, the manual says"},
+            {"role": "user", "content": "yes"},
+        ]
+        searcher.shelves[0].text = "another text"
+        more = {"tools": [{**search, "file_search": {"on_no_answer": "answer"}}, CRM]}
+        for messages, rule in ((said_before, "tool.taint"), (said_before[2:], "key.tool")):
+            turns = (said("crm__delete"), said("crm__delete"), "x")
+            given = {**fields, **more, "messages": messages, "include": [TRACE]}
+            reply = await tooled.chat(*turns, **given)
+            assert reply.json["x_anzoth"]["tool_calls"][0]["rule"] == rule
+        searcher.shelves[0].text = PUMP
+        reply = await tooled.chat(said("crm__delete"), "x", **fields, include=[TRACE])
         assert "retrieval" not in reply.json["x_anzoth"]
         both = await tooled.chat(said(), "x", **fields, include=[TRACE, "file_search_call.results"])
         assert both.json["x_anzoth"].keys() >= {"retrieval", "tool_calls"}
         streamed = [
             annotation
-            for chunk in (await tooled.chat(*turns, **fields, stream=True)).chunks
+            for chunk in (await tooled.chat(*cites, **fields, stream=True)).chunks
             for annotation in chunk["choices"][0]["delta"].get("annotations", [])
         ]
         assert streamed == message["annotations"]

@@ -17,7 +17,12 @@ from anzoth.gateway.tools.definitions import (
     ToolFailure,
     ToolResult,
 )
-from anzoth.gateway.tools.http_tool import check_template, request_of, result_of
+from anzoth.gateway.tools.http_tool import (
+    check_template,
+    request_of,
+    require_declared,
+    result_of,
+)
 
 ORDERS = "https://crm.example/v1/orders/{order_id}"
 
@@ -101,6 +106,17 @@ def test_what_is_no_template_is_refused(url: str) -> None:
         request_of(url, "GET", {"host": "evil", "a": "b"})
 
 
+@pytest.mark.parametrize("schema", [{}, {"properties": {}}, {"properties": {"order_id": {}}}])
+def test_an_argument_that_nobody_declared_is_refused_unless_the_schema_is_open(
+    schema: dict[str, object],
+) -> None:
+    given = {"order_id": 7, "_method": "DELETE"}
+    with pytest.raises(ToolFailure, match="does not declare"):
+        require_declared(schema, given)
+    require_declared({**schema, "additionalProperties": {"type": "string"}}, given)
+    require_declared({"properties": {name: {} for name in given}}, given)
+
+
 def test_a_method_is_one_of_a_few() -> None:
     check_template(ORDERS, "PATCH")
     for method in ("CONNECT", "TRACE", "get", "GET /x HTTP/1.1\r\n"):
@@ -137,7 +153,8 @@ def test_a_call_goes_out_with_its_credentials_and_comes_back_bounded() -> None:
                 method="POST",
                 limits=limits(),
             )
-            definition = ToolDefinition("order", "", {"type": "object"})
+            names: dict[str, object] = {"order_id": {}, "full": {}}
+            definition = ToolDefinition("order", "", {"type": "object", "properties": names})
             tool = GovernedTool(server, definition)
             secret = Credentials(headers={"Authorization": "canary-secret"})
             async with connecting(egress_to(place)) as (connections, noted):
@@ -155,6 +172,8 @@ def test_a_call_goes_out_with_its_credentials_and_comes_back_bounded() -> None:
                         )
                     assert raised.value.kind == kind
                     assert "canary-secret" not in str(raised.value)
+                with pytest.raises(ToolFailure, match="does not declare"):
+                    await connections.call(tool, {"order_id": 7, "_method": "DELETE"}, secret)
                 with pytest.raises(ToolFailure, match="lists nothing"):
                     await connections.list_tools(server, secret)
                 assert noted.listings == []

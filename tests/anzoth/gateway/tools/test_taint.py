@@ -162,5 +162,14 @@ def test_a_hostile_text_takes_linear_time(text: str) -> None:
     assert reads(text + "| Mallory").rule(RELAXED, {"beneficiary": "Mallory"}) == RULE
 
 
+@pytest.mark.parametrize("num_texts", [1, 1000])
+def test_values_that_would_take_too_long_to_look_for_need_approval(num_texts: int) -> None:
+    # A client can send both; looking for all of them took half a minute.
+    text = "abcdef " * (20_000 // num_texts)
+    values = [f"value{number}" for number in range(5000)]
+    assert reads(*[text] * num_texts).rule(RELAXED, {"beneficiary": values}) == RULE
+    assert reads(*["abcdef"] * num_texts).rule(RELAXED, {"beneficiary": values[:50]}) is None
+
+
 def test_no_text_is_in_a_repr() -> None:
     assert "secret" not in repr(reads("secret", trusted=("secret",)).__dict__)
