@@ -53,6 +53,7 @@ from anzoth.gateway.aliases import Aliases
 from anzoth.gateway.audit_reader import AuditReader
 from anzoth.gateway.auth import Authenticator
 from anzoth.gateway.backends import Backend, Backends
+from anzoth.gateway.background_responses import BackgroundResponses
 from anzoth.gateway.batches.batches import Batches
 from anzoth.gateway.batches.claims import BatchClaims
 from anzoth.gateway.batches.running import Parts
@@ -198,6 +199,7 @@ async def _build(
     knowledge_config = from_json(KnowledgeConfig, settings["knowledge"])
     responses_config = from_json(ResponsesConfig, settings["responses"])
     responses = StoredResponses(database, tenant_keys, responses_config)
+    background_responses = BackgroundResponses(responses)
     conversations = Conversations(database, tenant_keys, responses_config)
     knowledge = knowledge_service.build(
         *(database, settings["dsn"], files, models, ledger, pepper, metrics),
@@ -239,6 +241,7 @@ async def _build(
         tenant_keys,
         files.cleanup,
         responses,
+        background_responses,
         conversations,
         tools.catalogue,
         *knowledge.parts,
@@ -272,6 +275,7 @@ async def _build(
         grounding=knowledge.grounding,
         rerankers=Rerankers(models, aliases, knowledge_config.reranker),
         responses=responses,
+        background=background_responses,
         conversations=conversations,
         tools=tools,
         batches=Batches(files, batches),

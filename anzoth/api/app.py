@@ -5,7 +5,7 @@
 
 This is the application that the HTTP layer calls, and the edge at which every error becomes a
 response (or, once a stream has begun, an error frame). Each authenticated inference request leaves
-exactly one usage record, however it ends.
+exactly one usage record, however it ends; one that goes on when it was answered does so at its end.
 
 Does not know: what any endpoint does.
 """
@@ -22,7 +22,7 @@ from typing import Any
 import orjson
 
 from anzoth.api import authentication
-from anzoth.api.call import ANY_KEY, Answer, Call, Route, Services
+from anzoth.api.call import ANY_KEY, Answer, Call, Detached, Route, Services
 from anzoth.api.routes import ROUTES, patterns
 from anzoth.errors import AnzothError, BadRequest, MalformedJson, UnsupportedMediaType
 from anzoth.gateway import database_errors, keys, shadow
@@ -111,6 +111,9 @@ class App:
         answer.headers += self._headers(call)
         if isinstance(answer, StreamingResponse):
             return self._watched(call, endpoint, answer)
+        if call.detached is not None:
+            self._detach(call, endpoint, call.detached, answer.status)
+            return answer
         self._finish(call, endpoint, answer.status, None)
         return answer
 
@@ -177,6 +180,25 @@ class App:
 
         answer.run = watched
         return answer
+
+    def _detach(self, call: Call, endpoint: str, detached: Detached, status: int) -> None:
+        """Has the rest of it done while nobody waits; its end is noticed as that of a stream is."""
+        call.body = {}
+
+        async def work() -> None:
+            ended_with, failure = status, None
+            try:
+                await detached.run()
+            except asyncio.CancelledError:
+                ended_with = STATUS_CLIENT_CLOSED
+                raise
+            except Exception as error:  # noqa: BLE001  # the edge: it is told in the response
+                failure = self._known(call, error)
+                await detached.broke_off(failure)
+            finally:
+                self._finish(call, endpoint, ended_with, failure)
+
+        self._services.background.start(detached.owner, detached.queued, work)
 
     def _known(self, call: Call, error: Exception) -> AnzothError:
         """As it may be told and written down: a message can quote a path or the name of a model,

@@ -22,11 +22,12 @@ from anzoth.gateway.aliases import Aliases
 from anzoth.gateway.audit_reader import AuditReader
 from anzoth.gateway.auth import Authenticator
 from anzoth.gateway.backends import Backends
+from anzoth.gateway.background_responses import BackgroundResponses
 from anzoth.gateway.batches.batches import Batches
 from anzoth.gateway.conversations import Conversations
 from anzoth.gateway.denials import Denials
 from anzoth.gateway.embedding import Embedder
-from anzoth.gateway.files import Files
+from anzoth.gateway.files import FileOwner, Files
 from anzoth.gateway.generation import Generation, Generator
 from anzoth.gateway.generation_request import GenerationRequest
 from anzoth.gateway.health import Health
@@ -42,7 +43,7 @@ from anzoth.gateway.past_requests import PastRequests
 from anzoth.gateway.past_usage import PastUsage
 from anzoth.gateway.principal import Address, Principal
 from anzoth.gateway.remote_usage import RemoteAccounts
-from anzoth.gateway.stored_responses import StoredResponses
+from anzoth.gateway.stored_responses import StoredResponse, StoredResponses
 from anzoth.gateway.tools.service import ToolService
 from anzoth.gateway.uploads import Uploads
 from anzoth.gateway.usage import UsageRecord
@@ -91,9 +92,21 @@ class Services:
     grounding: Grounding
     rerankers: Rerankers
     responses: StoredResponses
+    background: BackgroundResponses
     batches: Batches
     tools: ToolService
     conversations: Conversations
+
+
+@dataclass(slots=True, frozen=True)
+class Detached:
+    """What goes on once a request has its answer (see `gateway.background_responses`)."""
+
+    owner: FileOwner
+    queued: StoredResponse
+    run: Callable[[], Awaitable[None]]
+    broke_off: Callable[[AnzothError], Awaitable[None]]
+    """Tells of an error of `run`."""
 
 
 @dataclass(slots=True)
@@ -118,6 +131,8 @@ class Call:
     """None until the request met its limits; no inference route may answer without."""
     is_of_batch: bool = False
     """Nobody waits for it; `identity` is then known from the beginning."""
+    detached: Detached | None = None
+    """The request has not ended with its answer: this is done first."""
     failure: AnzothError | None = None
     """What it ended with, where that was not an answer of its handler's."""
     shadowed: list[str] = field(default_factory=list)

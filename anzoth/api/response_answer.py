@@ -1,6 +1,7 @@
-"""How does the answer to one request become a response: whole or streamed, and kept?
+"""How does the answer to one request become a response, shown and kept?
 
-    in_progress ─▶ completed | incomplete (cut at max_output_tokens) | failed (a stream broke off)
+    in_progress ─▶ completed | incomplete (cut at max_output_tokens)
+         └───────▶ failed (it broke off, as a stream or in the background)
 
 What a stream says last is the whole response. It is kept before that is said: whoever has it can go
 on from it at once.
@@ -19,7 +20,7 @@ from typing import Any
 import orjson
 
 from anzoth.api import answers, generating, grounded, streams, tool_rounds
-from anzoth.api.call import Answer, Call
+from anzoth.api.call import Answer, Call, Detached
 from anzoth.api.citing import CitationReader, Extras, response_annotations_by
 from anzoth.api.file_search import RESULTS
 from anzoth.api.files import owner_of
@@ -106,6 +107,7 @@ class ResponseAnswer:
             lambda: _usage(generation),
             model,
             lambda sink: streams.running(generation, sink),
+            close=generation.close,
         )
         return await self._answer(source)
 
@@ -149,6 +151,7 @@ class ResponseAnswer:
             lambda sink: streams.running(rounds, sink),
             {label: governed.tools_of(label) for label in governed.labels if label not in listed},
             rounds,
+            rounds.close,
         )
         return await self._answer(source)
 
@@ -173,11 +176,13 @@ class ResponseAnswer:
         shown |= grounded.extension(self._chat, retrieved, Packed())
         return await self._answer(_Source(shown, retrieved, say_so, lambda: _NO_USAGE))
 
-    # --- whole or streamed -----------------------------------------------------------------------
+    # --- whole, streamed or in the background ----------------------------------------------------
 
     async def _answer(self, source: _Source) -> Answer:
         if self._request.options.stream:
             return self._stream(source)
+        if self._request.is_background:
+            return await self._detach(source)
         output = self._output(source, silently)
         await source.write(output)
         whole = await self._end(source, output)
@@ -200,16 +205,47 @@ class ResponseAnswer:
             emit(f"response.{whole['status']}", {"response": whole})
 
         def broke_off(error: AnzothError) -> bytes:
-            made = [] if output is None else output.finished_items
-            code = "rate_limit_exceeded" if isinstance(error, RateLimited) else "server_error"
-            failure = {"code": code, "message": error.message}
-            failed = self._show(source, "failed", output=made, error=failure, store=False)
-            failed["conversation"] = None
+            failed = {**self._failed(source, output, error), "store": False}
             return events.frame("response.failed", {"response": failed})
 
         return StreamingResponse(
             run, headers=[*self._call.headers, *sse.HEADERS], error_frame=broke_off
         )
+
+    async def _detach(self, source: _Source) -> Response:
+        """It was admitted; the rest is done when its caller has the answer."""
+        owner, background = owner_of(self._call), self._call.services.background
+        whole = self._show(source, "queued")
+        queued = self._kept(source, whole)
+        output: ResponseOutput | None = None
+        try:
+            await background.add(owner, queued)
+        except BaseException:
+            source.close()
+            raise
+
+        async def run() -> None:
+            nonlocal output
+            try:
+                output = self._output(source, lambda _type, _fields: background.begun(self._id))
+                await source.write(output)
+            finally:
+                source.close()
+            await self._end(source, output)
+
+        async def broke_off(error: AnzothError) -> None:
+            failed = self._failed(source, output, error)
+            await background.end(owner, replace(queued, response=failed))
+
+        self._call.detached = Detached(owner, queued, run, broke_off)
+        return Response(200, orjson.dumps(whole), headers=self._call.headers)
+
+    def _failed(self, source: _Source, output: ResponseOutput | None, error: AnzothError) -> Body:
+        made = [] if output is None else output.finished_items
+        code = "rate_limit_exceeded" if isinstance(error, RateLimited) else "server_error"
+        failure = {"code": code, "message": error.message}
+        failed = self._show(source, "failed", output=made, error=failure)
+        return {**failed, "conversation": None}
 
     def _output(self, source: _Source, emit: Emit) -> ResponseOutput:
         has_logprobs = self._request.options.sampling.num_logprobs is not None
@@ -234,18 +270,21 @@ class ResponseAnswer:
             whole = answers.merged(whole, source.rounds.shown())
         if self._remembered.reading is not None and not await self._try_add(source, whole):
             whole["conversation"] = None
-        if self._is_kept:
-            whole["store"] = await self._try_save(source, whole)
+        owner, kept = owner_of(self._call), self._kept(source, whole)
+        if self._request.is_background:
+            await self._call.services.background.end(owner, kept)
+        elif self._is_kept:
+            whole["store"] = await self._call.services.responses.try_save(owner, kept)
         return whole
 
-    async def _try_save(self, source: _Source, whole: Body) -> bool:
+    def _kept(self, source: _Source, whole: Body) -> StoredResponse:
         before, knowledge_bases = self._remembered, self._knowledge_bases(source)
         kept = StoredResponse(whole, before.context, before.input, knowledge_bases)
         if (reading := before.reading) is not None:
             kept = replace(
                 kept, context=(), conversation_id=reading.id, last_position=reading.last_position
             )
-        return await self._call.services.responses.try_save(owner_of(self._call), kept)
+        return kept
 
     async def _try_add(self, source: _Source, whole: Body) -> bool:
         """To the conversation that it goes on in."""
@@ -294,6 +333,8 @@ class _Source:
     """By label: what the model may call of those that the request names for the first time."""
     rounds: Rounds | None = None
     """Of an answer with calls."""
+    close: Callable[[], None] = lambda: None
+    """Ends what may still run for it."""
 
 
 def _reason(rounds: Rounds | None) -> str:

@@ -8,6 +8,7 @@ completions have under other names means the same here, and so do the extensions
                           `strict` is false where it is not said
     text.format           as `response_format`, with the schema's fields beside its type
     top_logprobs          has an effect where `include` asks for log probabilities
+    background            needs that the response is kept, and cannot be streamed
     truncation            `auto` is refused: what a model does not read is the caller's to decide
 
 Does not know: models, tokens, what is stored, or how an answer is made.
@@ -207,7 +208,7 @@ RESPONSE_FIELDS = (
     Field("service_tier", one_of("auto", "default", "flex", "scale", "priority", "fast")),
     Field("safety_identifier", string(128)),
     Field("store", boolean),
-    Field("background", harmless(False), _REFUSED),
+    Field("background", boolean, default=False),
     Field("prompt", harmless(), _REFUSED),
     Field("context_management", harmless([]), _REFUSED),
     Field("moderation", harmless(), _REFUSED),
@@ -254,9 +255,15 @@ class ResponseRequest:
     """What of the request stands in the response."""
     max_tool_calls: int | None = None
     """Of tools of servers. None: as many as the server allows."""
+    is_background: bool = False
+    """Its caller does not wait for it."""
 
     def is_kept(self, keeps_any: bool) -> bool:
         """Where responses are kept, if any. Raises UnsupportedParameter."""
+        if self.is_background and not keeps_any:
+            raise unsupported(
+                "background", "is not supported by this server: it keeps no responses"
+            )
         if self.stores and not keeps_any:
             raise unsupported("store", "is not supported by this server: it keeps no responses")
         return keeps_any if self.stores is None else self.stores
@@ -281,6 +288,8 @@ class ResponseRequest:
 def parse_response(body: Mapping[str, Any]) -> ResponseRequest:
     """Raises MissingParameter, InvalidValue or UnsupportedParameter."""
     values = parse(RESPONSE_FIELDS, body)
+    if values["background"]:
+        _check_background(values)
     asked = _asked(values)
     includes = frozenset(values["include"])
     num_logprobs = (values["top_logprobs"] or 0) if LOGPROBS in includes else None
@@ -293,7 +302,22 @@ def parse_response(body: Mapping[str, Any]) -> ResponseRequest:
         includes,
         _shown(values, body),
         values["max_tool_calls"],
+        values["background"],
     )
+
+
+def _check_background(values: Mapping[str, Any]) -> None:
+    if values["store"] is False:
+        raise InvalidValue(
+            "A response in the background is kept, or nobody could ask for it: leave out 'store'.",
+            param="store",
+        )
+    if values["stream"]:
+        raise unsupported(
+            "stream",
+            "together with 'background' is not supported by this server: leave it out, and ask for "
+            "the response with GET",
+        )
 
 
 def parse_count(body: Mapping[str, Any]) -> ResponseRequest:
@@ -334,7 +358,7 @@ def _shown(values: Mapping[str, Any], body: Mapping[str, Any]) -> dict[str, Any]
     conversation_id = values["conversation"]
     return {
         "access_programs": None,
-        "background": False,
+        "background": values["background"],
         "conversation": None if conversation_id is None else {"id": conversation_id},
         "instructions": values["instructions"],
         "max_output_tokens": values["max_output_tokens"],

@@ -50,6 +50,8 @@ async def create(call: Call) -> Answer:
         alias = await through_alias.alias_of(call)
         body = call.body if alias is None else through_alias.body_of_response(alias, call.body)
         request = parse_response(body)
+        if request.is_background and call.is_of_batch:
+            raise unsupported("background", "is not for batches: leave it out")
         call.describe(request.options)
         remembered = await _remembered(call, request.asked)
         answered = answered_calls(remembered.context, remembered.input)
@@ -96,9 +98,18 @@ async def retrieve(call: Call) -> Answer:
     return answer(call, dict(found.response))
 
 
+async def cancel(call: Call) -> Answer:
+    """Of one in the background. What has ended stays as it is."""
+    id = call.request.path_params["response_id"]
+    found = await call.services.responses.cancel(owner_of(call), id, _granted(call))
+    call.services.background.stop(id)
+    return answer(call, dict(found.response))
+
+
 async def delete(call: Call) -> Answer:
     id = call.request.path_params["response_id"]
     await call.services.responses.delete(owner_of(call), id, _granted(call))
+    call.services.background.stop(id)
     return answer(call, {"id": id, "object": "response.deleted", "deleted": True})
 
 

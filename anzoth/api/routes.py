@@ -81,6 +81,7 @@ ROUTES: tuple[Route, ...] = (
     Route("POST", RESPONSES + "/input_tokens", "chat", responses.count_input, takes_body=True),
     Route("GET", RESPONSE, "chat", responses.retrieve),
     Route("DELETE", RESPONSE, "chat", responses.delete),
+    Route("POST", RESPONSE + "/cancel", "chat", responses.cancel),
     Route("GET", RESPONSE + "/input_items", "chat", responses.list_input_items),
     Route("POST", CONVERSATIONS, "chat", conversations.create, takes_body=True),
     Route("GET", CONVERSATION, "chat", conversations.retrieve),

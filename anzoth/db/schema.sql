@@ -1264,6 +1264,8 @@ CREATE TABLE anzoth.responses (
     bytes bigint NOT NULL,                  -- of the content, as it is stored
     created_at timestamptz NOT NULL DEFAULT now(),
     expires_at timestamptz NOT NULL,
+    running_until timestamptz,              -- null: it has ended; past: whoever made it is gone
+    is_begun boolean NOT NULL DEFAULT false,        -- a model has said something
     PRIMARY KEY (tenant_id, id),
     FOREIGN KEY (tenant_id, project_id) REFERENCES anzoth.projects (tenant_id, id)
 );
@@ -1320,6 +1322,7 @@ GRANT SELECT ON anzoth.responses, anzoth.response_items, anzoth.response_sums
     TO anzoth_app, anzoth_operator;
 GRANT INSERT, DELETE ON anzoth.responses, anzoth.response_items TO anzoth_app;
 GRANT INSERT, UPDATE (num_bytes) ON anzoth.response_sums TO anzoth_app;
+GRANT UPDATE (running_until, is_begun) ON anzoth.responses TO anzoth_app;
 GRANT UPDATE (expires_at) ON anzoth.responses TO anzoth_operator;
 
 -- What a tenant's responses take. The row is locked until the transaction ends, so that the bound

@@ -81,6 +81,7 @@ EVENTS: Mapping[str, Payload] = {
     "vector_store.file_added": "data",
     "vector_store.file_removed": "flat",
     "response.deleted": "flat",
+    "response.cancelled": "flat",
     "batch.created": "data",
     "batch.cancelled": "flat",
     "conversation.deleted": "flat",

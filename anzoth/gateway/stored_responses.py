@@ -7,6 +7,10 @@ a conversation (see `conversations`) keeps only its own part: what went before i
 It is sealed with the tenant's key, belongs to a project, and does not exist for anybody else; nor
 for a key that is not granted the knowledge bases from which something is in it.
 
+One that is made in the background is there from the beginning, claimed by the gateway that makes it
+(see `background_responses`), and takes its last shape when it ends. Where the claim has passed its
+gateway is gone: it has failed, which everybody who reads it sees at once.
+
 It leaves the database when it is deleted, when it expires, or when its tenant has no more room and
 it is among the oldest.
 
@@ -18,7 +22,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
@@ -26,11 +30,12 @@ import asyncpg
 import orjson
 
 from anzoth.db.errors import DatabaseDown
-from anzoth.db.pool import Database
+from anzoth.db.pool import Connection, Database
 from anzoth.db.store import approval_rows, response_rows
-from anzoth.errors import KeyRevoked, PreviousResponseNotFound, ResponseNotFound
+from anzoth.errors import InvalidValue, KeyRevoked, PreviousResponseNotFound, ResponseNotFound
 from anzoth.gateway import audit
 from anzoth.gateway.files import FileOwner
+from anzoth.gateway.principal import TenantHandle
 from anzoth.gateway.response_room import SWEEP_S, make_room, remove_outdated
 from anzoth.gateway.sweeping import sweep_for_ever
 from anzoth.gateway.tenant_crypt import CannotOpen, Label, TenantCipher, TenantKeys
@@ -39,6 +44,7 @@ from anzoth.response_config import ResponsesConfig
 Item = Mapping[str, Any]  # JSON
 
 _KIND = "response"
+LOST = "The server that made this response ended before it was complete."
 
 _log = logging.getLogger(__name__)
 
@@ -62,6 +68,11 @@ class StoredResponse:
     @property
     def id(self) -> str:
         return self.response["id"]
+
+    @property
+    def is_running(self) -> bool:
+        """In the background."""
+        return self.response.get("status") in ("queued", "in_progress")
 
     @property
     def conversation(self) -> list[Item]:
@@ -96,27 +107,94 @@ class StoredResponses:
     async def try_save(self, owner: FileOwner, made: StoredResponse) -> bool:
         """False: it is not kept, because it is too large, or the database is away."""
         try:
-            cipher = await self._keys.cipher(owner.tenant)
-            sealed = await asyncio.to_thread(_seal, cipher, made)
+            sealed = await self._sealed(owner, made)
             if len(sealed) > self._config.max_kib << 10:
                 return False
-            await self._insert(owner, made, sealed)
+            async with self._database.tenant(owner.tenant) as connection:
+                await self._insert(connection, owner, made, sealed)
         except (DatabaseDown, KeyRevoked, CannotOpen, asyncpg.PostgresError) as error:
             _log.warning("a response was not kept: %s", type(error).__name__)
             return False
         return True
 
-    async def _insert(self, owner: FileOwner, made: StoredResponse, sealed: bytes) -> None:
-        tenant_id = owner.tenant.id
+    async def add_running(self, owner: FileOwner, queued: StoredResponse, running_s: float) -> None:
+        """It is then claimed for so long. Raises InvalidValue for one that is too large."""
+        sealed = await self._sealed(owner, queued)
+        if len(sealed) > self._config.max_kib << 10:
+            raise InvalidValue(
+                "What is read for this response is too large to be kept, and in the background it "
+                f"must be: the most are {self._config.max_kib} KiB.",
+                param="input",
+            )
         async with self._database.tenant(owner.tenant) as connection:
-            if not await response_rows.try_insert_response(
-                *(connection, tenant_id, owner.project_id, made.id),
-                content=sealed,
-                item_ids=made.new_item_ids,
-                kept_days=self._config.retention_days,
+            await self._insert(connection, owner, queued, sealed, running_s)
+
+    async def renew(
+        self, tenant: TenantHandle, ids: Collection[str], begun: Collection[str], running_s: float
+    ) -> set[str]:
+        """Claims them for as long again. Those of them that still run."""
+        async with self._database.tenant(tenant) as connection:
+            return await response_rows.renew_responses(connection, tenant.id, ids, begun, running_s)
+
+    async def try_end(
+        self, owner: FileOwner, ended: StoredResponse, *, is_cancelled: bool = False
+    ) -> bool:
+        """What came of one that runs; of one that is too large, that it was. False: it does not
+        run any more."""
+        sealed = await self._sealed(owner, ended)
+        if len(sealed) > self._config.max_kib << 10:
+            ended = failed(ended, "The response is too large to be kept.")
+            sealed = await self._sealed(owner, ended)
+        async with self._database.tenant(owner.tenant) as connection:
+            if not await response_rows.try_end_running(
+                connection, owner.tenant.id, owner.project_id, ended.id
             ):
-                raise KeyRevoked("This tenant was deleted.")
-            await make_room(connection, tenant_id, self._config)
+                return False
+            await self._insert(connection, owner, ended, sealed)
+            if is_cancelled:
+                await audit.record(connection, owner.event("response.cancelled", ended.id))
+        return True
+
+    async def cancel(
+        self, owner: FileOwner, id: str, granted: Collection[str] | None
+    ) -> StoredResponse:
+        """As it is then: cancelled, or what it had come to before. Raises ResponseNotFound, and
+        InvalidValue for one that its caller waits for."""
+        found = await self.get(owner, id, granted)
+        if not found.response.get("background"):
+            raise InvalidValue(
+                "Only responses that are made in the background can be cancelled.",
+                param="response_id",
+            )
+        if not found.is_running:
+            return found
+        cancelled = replace(found, response={**found.response, "status": "cancelled"})
+        if await self.try_end(owner, cancelled, is_cancelled=True):
+            return cancelled
+        return await self.get(owner, id, granted)
+
+    async def _sealed(self, owner: FileOwner, made: StoredResponse) -> bytes:
+        cipher = await self._keys.cipher(owner.tenant)
+        return await asyncio.to_thread(_seal, cipher, made)
+
+    async def _insert(
+        self,
+        connection: Connection,
+        owner: FileOwner,
+        made: StoredResponse,
+        sealed: bytes,
+        running_s: float | None = None,
+    ) -> None:
+        tenant_id = owner.tenant.id
+        if not await response_rows.try_insert_response(
+            *(connection, tenant_id, owner.project_id, made.id),
+            content=sealed,
+            item_ids=made.new_item_ids,
+            kept_days=self._config.retention_days,
+            running_s=running_s,
+        ):
+            raise KeyRevoked("This tenant was deleted.")
+        await make_room(connection, tenant_id, self._config)
 
     async def get(
         self, owner: FileOwner, id: str, granted: Collection[str] | None
@@ -130,10 +208,16 @@ class StoredResponses:
     async def previous(
         self, owner: FileOwner, id: str, granted: Collection[str] | None
     ) -> StoredResponse:
-        """That a new one goes on from. Raises PreviousResponseNotFound."""
+        """That a new one goes on from. Raises PreviousResponseNotFound, and InvalidValue for one
+        that still runs."""
         found = await self._find(owner, id, granted)
         if found is None:
             raise PreviousResponseNotFound()
+        if found.is_running:
+            raise InvalidValue(
+                "The previous response is not complete yet: wait for it, or cancel it.",
+                param="previous_response_id",
+            )
         return found
 
     async def items(
@@ -172,13 +256,19 @@ class StoredResponses:
             return None
         cipher = await self._keys.cipher(owner.tenant)
         async with self._database.tenant(owner.tenant) as connection:
-            sealed = await response_rows.find_response(
+            row = await response_rows.find_response(
                 connection, owner.tenant.id, owner.project_id, id
             )
-        if sealed is None:
+        if row is None:
             return None
-        found = await asyncio.to_thread(_open, cipher, id, sealed)
-        return found if _may_see(granted, found) else None
+        found = await asyncio.to_thread(_open, cipher, id, row.content)
+        if not _may_see(granted, found):
+            return None
+        if row.is_lost:
+            return failed(found, LOST)
+        if row.is_running and row.is_begun:
+            return replace(found, response={**found.response, "status": "in_progress"})
+        return found
 
     # --- what has expired ------------------------------------------------------------------------
 
@@ -204,6 +294,14 @@ class StoredResponses:
             partial(approval_rows.outdated_approvals, kept_days=kept_days),
             approval_rows.forget_approvals,
         )
+
+
+def failed(made: StoredResponse, message: str, code: str = "server_error") -> StoredResponse:
+    """Without what it had said."""
+    error = {"code": code, "message": message}
+    shown = {"status": "failed", "error": error, "incomplete_details": None, "output": []}
+    without = {name: made.response[name] for name in made.response if name != "completed_at"}
+    return replace(made, response={**without, **shown})
 
 
 def can_be_id(id: str) -> bool:

@@ -142,6 +142,7 @@ def without_body(method: str, pattern: str) -> bool:
 _BARE = frozenset(
     {
         ("POST", f"{_UPLOAD}/cancel"),
+        ("POST", f"{_RESPONSES}/{{response_id}}/cancel"),
         ("POST", f"{_PROJECT}/archive"),
         ("POST", "/v1/batches/{id}/cancel"),
         ("POST", f"{_STORE}/file_batches/{{batch_id}}/cancel"),

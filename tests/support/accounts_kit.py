@@ -39,6 +39,7 @@ from anzoth.gateway.aliases import Aliases
 from anzoth.gateway.audit_reader import AuditReader
 from anzoth.gateway.auth import Authenticator
 from anzoth.gateway.backends import Backends
+from anzoth.gateway.background_responses import BackgroundResponses
 from anzoth.gateway.batches.batches import Batches
 from anzoth.gateway.conversations import Conversations
 from anzoth.gateway.embedding import Embedder
@@ -277,6 +278,7 @@ async def running_site(
     files = Files(database, tenant_keys, FilesConfig())
     indexes = Indexes(database, tenant_keys, Path("/no/retriever"), uuid.UUID(int=7))
     searcher = Searcher(database, tenant_keys, models, indexes, metrics)
+    responses = StoredResponses(database, files.keys, ResponsesConfig())
     services = Services(
         authenticator=Authenticator(database, dsn, PEPPER),
         accounts=accounts,
@@ -305,7 +307,8 @@ async def running_site(
         grounding=Grounding(searcher),
         rerankers=Rerankers(models, Aliases(database, dsn), None),
         batches=Batches(files, BatchesConfig()),
-        responses=StoredResponses(database, files.keys, ResponsesConfig()),
+        responses=responses,
+        background=BackgroundResponses(responses),
         tools=tools_service.build(
             *(database, dsn, files.keys, metrics, ToolsConfig()), lambda on_listed: SaidByServers()
         ),

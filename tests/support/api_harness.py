@@ -45,6 +45,7 @@ from anzoth.gateway.accounts import service as accounts_service
 from anzoth.gateway.alias_directory import AliasDirectory
 from anzoth.gateway.audit_reader import AuditReader
 from anzoth.gateway.backends import Backend, Backends
+from anzoth.gateway.background_responses import BackgroundResponses
 from anzoth.gateway.batches.batches import Batches
 from anzoth.gateway.conversations import Conversations
 from anzoth.gateway.embedding import Embedder
@@ -242,6 +243,7 @@ async def running_api(
     files = Files(stored_in, tenant_keys, file_config or FilesConfig())
     no_retriever = socket.with_name("no retriever")
     indexes = Indexes(stored_in, tenant_keys, retriever or no_retriever, gateway)
+    responses = StoredResponses(stored_in, tenant_keys, ResponsesConfig())
     real_searcher = Searcher(stored_in, tenant_keys, registry, indexes, metrics)
     services = Services(
         usage_reports=reports or UsageReports(NoDatabase(), UsageConfig()),
@@ -273,7 +275,8 @@ async def running_api(
         searcher=real_searcher,
         grounding=Grounding(searcher or real_searcher),
         rerankers=Rerankers(registry, given, (knowledge_config or KnowledgeConfig()).reranker),
-        responses=StoredResponses(stored_in, tenant_keys, ResponsesConfig()),
+        responses=responses,
+        background=BackgroundResponses(responses),
         tools=tools(
             tools_service.build(
                 *(stored_in, "", tenant_keys, metrics, ToolsConfig()),
@@ -299,7 +302,7 @@ async def running_api(
     if script is None:
         peer.script = api.script
     await peer.start()
-    runners = [asyncio.create_task(registry.run())]
+    runners = [asyncio.create_task(part.run()) for part in (registry, services.background)]
     if retriever is not None:
         runners.append(asyncio.create_task(indexes.run()))
     try:

@@ -266,6 +266,21 @@ def responses_are_kept(world: World, key: str) -> None:
     ask("GET", f"/{made['id']}")
     deleted = ask("POST", "", body).json()
     ask("DELETE", f"/{deleted['id']}")
+    responses_are_made_in_the_background(ask, body)
+
+
+def responses_are_made_in_the_background(
+    ask: Callable[[str, str, object], httpx2.Response], body: dict[str, Any]
+) -> None:
+    """And cancelled, while they run or when they have ended."""
+    cancelled = ask("POST", "", {**body, "background": True}).json()
+    ask("POST", f"/{cancelled['id']}/cancel", {})
+    ended = ask("POST", "", {**body, "background": True}).json()
+    deadline_s = time.monotonic() + 10
+    while ask("GET", f"/{ended['id']}", None).json()["status"] not in ("completed", "incomplete"):
+        assert time.monotonic() < deadline_s
+        time.sleep(0.05)
+    ask("POST", f"/{ended['id']}/cancel", {})
 
 
 def conversations_are_kept(world: World, key: str) -> None:

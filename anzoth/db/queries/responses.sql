@@ -2,8 +2,11 @@
 
 -- name: insert_response
 -- No row when the tenant has no key: it was deleted.
-INSERT INTO anzoth.responses (tenant_id, id, project_id, content, bytes, expires_at)
-SELECT $1, $2, $3, $4::bytea, octet_length($4::bytea), now() + make_interval(days => $5)
+-- One that runs is claimed for some seconds; null: it has ended.
+INSERT INTO anzoth.responses
+    (tenant_id, id, project_id, content, bytes, expires_at, running_until)
+SELECT $1, $2, $3, $4::bytea, octet_length($4::bytea), now() + make_interval(days => $5),
+    now() + make_interval(secs => $6)
 FROM anzoth.tenant_keys WHERE tenant_id = $1
 RETURNING id;
 
@@ -38,8 +41,22 @@ DELETE FROM anzoth.responses
 WHERE tenant_id = $1 AND id IN (SELECT id FROM aged WHERE before < $2);
 
 -- name: find_response
-SELECT content FROM anzoth.responses
+SELECT content, is_begun, running_until IS NOT NULL AS is_running, running_until <= now() AS is_lost
+FROM anzoth.responses
 WHERE tenant_id = $1 AND project_id = $2 AND id = $3 AND expires_at > now();
+
+-- name: renew_responses
+-- Of those that run: which were not cancelled, deleted or given up meanwhile.
+UPDATE anzoth.responses
+SET running_until = now() + make_interval(secs => $4), is_begun = is_begun OR id = ANY ($3::text[])
+WHERE tenant_id = $1 AND id = ANY ($2::text[]) AND running_until > now()
+RETURNING id;
+
+-- name: end_running_response
+-- To be inserted again as what it came to. No row when somebody else has ended it.
+DELETE FROM anzoth.responses
+WHERE tenant_id = $1 AND project_id = $2 AND id = $3 AND running_until > now()
+RETURNING id;
 
 -- name: find_births
 -- The responses in which any of these items came into being.

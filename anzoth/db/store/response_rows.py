@@ -6,10 +6,21 @@ Does not know: what is in one, or how it is encrypted.
 from __future__ import annotations
 
 import uuid
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, field
 
 from anzoth.db import statements
 from anzoth.db.pool import Connection
+
+
+@dataclass(slots=True, frozen=True)
+class ResponseRow:
+    content: bytes = field(repr=False)
+    """Sealed."""
+    is_running: bool
+    is_begun: bool
+    is_lost: bool
+    """It ran, and nobody makes it any more."""
 
 
 async def try_insert_response(
@@ -21,11 +32,13 @@ async def try_insert_response(
     content: bytes,
     item_ids: Sequence[str],
     kept_days: int,
+    running_s: float | None = None,
 ) -> bool:
-    """With the items that came into being in it. False: the tenant was deleted."""
+    """With the items that came into being in it. `running_s`: for how long it is claimed by whoever
+    makes it; None: it is made. False: the tenant was deleted."""
     queries = statements.load()
     made = await connection.fetchval(
-        queries["insert_response"], tenant_id, id, project_id, content, kept_days
+        queries["insert_response"], tenant_id, id, project_id, content, kept_days, running_s
     )
     if made is None:
         return False
@@ -45,9 +58,35 @@ async def forget_oldest(connection: Connection, tenant_id: uuid.UUID, num_bytes:
 
 async def find_response(
     connection: Connection, tenant_id: uuid.UUID, project_id: uuid.UUID, id: str
-) -> bytes | None:
-    """Its sealed content."""
-    return await connection.fetchval(statements.load()["find_response"], tenant_id, project_id, id)
+) -> ResponseRow | None:
+    row = await connection.fetchrow(statements.load()["find_response"], tenant_id, project_id, id)
+    if row is None:
+        return None
+    return ResponseRow(row["content"], row["is_running"], row["is_begun"], bool(row["is_lost"]))
+
+
+async def renew_responses(
+    connection: Connection,
+    tenant_id: uuid.UUID,
+    ids: Collection[str],
+    begun: Collection[str],
+    running_s: float,
+) -> set[str]:
+    """Those that still run. `begun`: of which there is something."""
+    rows = await connection.fetch(
+        statements.load()["renew_responses"], tenant_id, list(ids), list(begun), running_s
+    )
+    return {row["id"] for row in rows}
+
+
+async def try_end_running(
+    connection: Connection, tenant_id: uuid.UUID, project_id: uuid.UUID, id: str
+) -> bool:
+    """It is gone then, until what it came to is inserted. False: it does not run (any more)."""
+    ended = await connection.fetchval(
+        statements.load()["end_running_response"], tenant_id, project_id, id
+    )
+    return ended is not None
 
 
 async def find_births(

@@ -453,7 +453,8 @@ def test_an_alias_brings_its_prompt_and_parameters_and_shows_neither(run: Run) -
         ),
         ({"include": ["everything"]}, "invalid_value", "include[0]"),
         ({"truncation": "auto"}, "unsupported_parameter", "truncation"),
-        ({"background": True}, "unsupported_parameter", "background"),
+        ({"background": True, "stream": True}, "unsupported_parameter", "stream"),
+        ({"background": True, "store": False}, "invalid_value", "store"),
         ({"conversation": 7}, "invalid_value", "conversation"),
         (
             {"conversation": "conv_1", "previous_response_id": "resp_1"},
