@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from threading import Event, Thread
 from typing import Annotated, Any, cast
 
@@ -14,6 +15,7 @@ import pytest
 from mcp.server.mcpserver import MCPServer
 from mcp.types import ToolAnnotations
 from mcp_kit import sdk_server
+from npm_bodies import Bodies
 
 from installation import Installation, installation
 
@@ -219,6 +221,36 @@ def test_a_tool_that_hangs_or_floods_is_contained(equipped: Installation) -> Non
             assert (call["decision"], call["is_error"]) == ("allowed", True)
             assert call["num_bytes"] < FLOOD_BYTES / 10
         assert not forced(client, "find_order")["is_error"]
+
+
+def test_what_is_sent_is_of_the_types_of_the_npm_package(
+    equipped: Installation, tmp_path: Path
+) -> None:
+    key = equipped.create_key("types", "--tool", "crm", "--tool", "free")
+    with equipped.client(key) as client:
+        bodies = Bodies(client)
+        tools = {"model": MODEL, "tools": [CRM], "tool_choice": ONE}
+        chat = {**tools, "messages": [{"role": "user", "content": "Order 7?"}], "max_tokens": 200}
+        bodies.post("OpenAI.Chat.ChatCompletion", "/v1/chat/completions", chat)
+        bodies.stream("OpenAI.Chat.ChatCompletionChunk", "/v1/chat/completions", chat)
+        plain = [{name: tool[name] for name in ("type", "server_label")} for tool in (CRM, FREE)]
+        asked = {**tools, "tools": plain, "input": "Order 7?", "max_output_tokens": 200}
+        bodies.post("Response", "/v1/responses", asked)
+        bodies.stream("ResponseEvent", "/v1/responses", asked)
+        failing = asked | {"tool_choice": {**ONE, "server_label": "free", "name": "hang"}}
+        bodies.stream("ResponseEvent", "/v1/responses", failing)
+        writing = asked | {"tool_choice": {**ONE, "name": "cancel_order"}}
+        bodies.stream("ResponseEvent", "/v1/responses", writing)
+        waiting = bodies.post("Response", "/v1/responses", writing)
+        answer = {
+            "type": "mcp_approval_response",
+            "approval_request_id": waiting["output"][-1]["id"],
+            "approve": True,
+        }
+        go_on = {"model": MODEL, "tools": plain, "previous_response_id": waiting["id"]}
+        done = bodies.post("Response", "/v1/responses", {**go_on, "input": [answer]})
+        bodies.get("OpenAI.Responses.ResponseItemList", f"/v1/responses/{done['id']}/input_items")
+        assert bodies.errors(tmp_path) == []
 
 
 def test_a_tool_that_changes_is_quarantined_until_it_is_approved(

@@ -64,11 +64,39 @@ interface FoundChunk {
   text: Rank | null;
   rerank: (Rank & { fused_rank: number }) | null;
 }
+interface CalledTool {
+  id: string;
+  round: number;
+  server_label: string;
+  name: string;
+  decision: "allowed" | "denied" | "needs_approval" | "rejected";
+  rule: string;
+  is_error: boolean;
+  latency_ms: number;
+  num_bytes: number;
+}
+interface Round {
+  prompt_tokens: number;
+  cached_tokens: number;
+  completion_tokens: number;
+  reasoning_tokens: number;
+}
+interface Called {
+  tool_calls?: CalledTool[];
+  rounds?: Round[];
+  ended_by?: string;
+}
 interface Bytes {
   bytes: number[];
 }
 
 declare module "openai/resources/chat/completions/completions" {
+  interface ChatCompletion {
+    x_anzoth?: Called;
+  }
+  interface ChatCompletionChunk {
+    x_anzoth?: Called;
+  }
   interface ChatCompletionMessage {
     reasoning_content?: string;
     x_anzoth?: Unknown;
@@ -92,6 +120,7 @@ declare module "openai/resources/chat/completions/completions" {
 declare module "openai/resources/responses/responses" {
   interface Response {
     store: boolean; // whether it is kept
+    x_anzoth?: Called;
   }
   interface ResponseFunctionCallArgumentsDoneEvent {
     name: string; // the package for Python has it
