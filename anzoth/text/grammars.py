@@ -131,7 +131,9 @@ def call_grammar(written: ToolCallFormat, calls: Calls) -> str:
     for number, signature in enumerate(calls.signatures):
         schema = _NO_ARGUMENTS if signature.parameters is None else signature.parameters
         # Whatever the schema says besides: a call's arguments are an object.
-        part = json_part({**_closed(schema), "type": "object"}, is_strict=signature.is_strict)
+        if not signature.is_strict:
+            schema = _closed(schema)
+        part = json_part({**schema, "type": "object"}, is_strict=signature.is_strict)
         parts.append({"name": f"arguments_{number}", **part})
     if calls.otherwise is not None:
         parts.append({"name": "otherwise", **calls.otherwise})

@@ -211,7 +211,8 @@ def test_strict_tools_have_strict_arguments(run: Run) -> None:
     async def scenario(api: Api) -> None:
         tools = [tool("f", parameters=SCHEMA, strict=True), tool("g", parameters=SCHEMA), tool("h")]
         _, *arguments = await parts(api, tools=tools)
-        assert [schema_of(part) for part in arguments[:2]] == [SCHEMA, SCHEMA]
+        closed = {**SCHEMA, "additionalProperties": False}
+        assert [schema_of(part) for part in arguments[:2]] == [SCHEMA, closed]
         lenient = [part["json_schema"]["x-guidance"]["lenient"] for part in arguments]
         assert lenient == [False, True, True]
         assert schema_of(arguments[2])["additionalProperties"] is False
