@@ -26,7 +26,7 @@ CRM: Any = {"type": "mcp", "server_label": "crm", "trace": True}
 FREE: Any = {**CRM, "server_label": "free"}
 Number = Annotated[int, pydantic.Field(ge=1, le=99)]
 """What the bundled model writes ends."""
-FLOOD_BYTES = 20_000_000
+FLOOD_BYTES = 100_000_000
 ONE: Any = {"type": "mcp", "server_label": "crm", "name": "find_order"}
 
 
