@@ -132,15 +132,17 @@ def test_a_chat_is_answered_through_a_tool_and_the_audit_log_has_it(
             "max_tokens": 200,
         }
         whole = client.chat.completions.create(**fields)
-        (called,) = whole.model_extra["x_anzoth"]["tool_calls"]
-        assert (called["name"], called["decision"], called["is_error"]) == (
+        called = whole.model_extra["x_anzoth"]["tool_calls"]
+        first = called[0]  # whether it calls again is up to the model
+        assert (first["name"], first["decision"], first["is_error"]) == (
             *("find_order", "allowed", False),
         )
-        assert len(crm.found) == 1
+        num_found = sum(call["name"] == "find_order" and not call["is_error"] for call in called)
+        assert len(crm.found) == num_found
         chunks = list(client.chat.completions.create(**fields, stream=True))
         text = "".join(chunk.choices[0].delta.content or "" for chunk in chunks)
         assert text == whole.choices[0].message.content
-        assert len(crm.found) == 2
+        assert len(crm.found) == 2 * num_found
     assert equipped.cli("audit", "verify")["problems"] == []
 
 
@@ -152,16 +154,19 @@ def test_without_the_grant_there_is_no_such_tool(equipped: Installation, crm: Cr
     assert len(crm.found) == before
 
 
+def last(client: openai.OpenAI, **fields: Any) -> Any:
+    """The response as it stands at the end of a stream, however long the model's answer is."""
+    events: Any = list(client.responses.create(stream=True, **fields))
+    return events[-1].response
+
+
 def test_what_writes_waits_for_approval_and_then_happens_once(
     equipped: Installation, crm: Crm
 ) -> None:
     with sdk(equipped, "--tool", "crm") as client:
         fields: Any = {"model": MODEL, "tools": [CRM], "max_output_tokens": 200}
         to_cancel: Any = {**ONE, "name": "cancel_order"}
-        with client.responses.stream(
-            input="Cancel order 7.", tool_choice=to_cancel, **fields
-        ) as stream:
-            asked = stream.get_final_response()
+        asked = last(client, input="Cancel order 7.", tool_choice=to_cancel, **fields)
         request: Any = asked.output[-1]
         assert request.type == "mcp_approval_request"
         assert not crm.cancelled
@@ -172,10 +177,7 @@ def test_what_writes_waits_for_approval_and_then_happens_once(
         }
 
         def approve() -> Any:
-            with client.responses.stream(
-                input=[answer], previous_response_id=asked.id, **fields
-            ) as stream:
-                return stream.get_final_response().output[0]
+            return last(client, input=[answer], previous_response_id=asked.id, **fields).output[0]
 
         call = approve()
         assert call.type == "mcp_call"
