@@ -148,9 +148,8 @@ async def show(
     installation: Installation, label: Label, tenant: Tenant, as_json: AsJson = False
 ) -> None:
     """Show a server with all that its tools say of themselves."""
-    async with _registry(installation, tenant) as (registry, by):
-        view = await operator.labelled(registry, by, label)
-    _print(view, as_json)
+    async with _labelled(installation, tenant, label) as (_, _, view):
+        _print(view, as_json)
 
 
 @app.command("update")
@@ -174,9 +173,8 @@ async def update(
     body = _rules(approval, taint, timeout_s, max_result_bytes, calls_per_minute, credentials)
     if remove_credentials:
         body["credentials"] = None
-    async with _registry(installation, tenant) as (registry, by):
-        id = str((await operator.labelled(registry, by, label)).server.id)
-        view = await registry.update(by, id, parse_change(body))
+    async with _labelled(installation, tenant, label) as (registry, by, view):
+        view = await registry.update(by, view.id, parse_change(body))
     _print(view, as_json)
 
 
@@ -186,9 +184,8 @@ async def refresh(
     installation: Installation, label: Label, tenant: Tenant, as_json: AsJson = False
 ) -> None:
     """Ask a server again what it can do."""
-    async with _registry(installation, tenant) as (registry, by):
-        id = str((await operator.labelled(registry, by, label)).server.id)
-        view = await registry.refresh(by, id)
+    async with _labelled(installation, tenant, label) as (registry, by, view):
+        view = await registry.refresh(by, view.id)
     _print(view, as_json)
 
 
@@ -205,15 +202,14 @@ async def approve(
     as_json: AsJson = False,
 ) -> None:
     """Let tools be called as they are shown now."""
-    async with _registry(installation, tenant) as (registry, by):
-        view = await operator.labelled(registry, by, label)
+    async with _labelled(installation, tenant, label) as (registry, by, view):
         wanted = _chosen(view, tools)
         if not as_json:
             _print_tools(wanted)
         if wanted and not yes:
             typer.confirm(f"Approve {len(wanted)}?", abort=True, err=True)
         digests = {tool.said.name: tool.said.digest for tool in wanted}
-        view = await registry.approve(by, str(view.server.id), digests)
+        view = await registry.approve(by, view.id, digests)
     if as_json:
         print_json(describe(view))
     else:
@@ -226,9 +222,8 @@ async def withdraw(
     installation: Installation, label: Label, tenant: Tenant, tools: Names, as_json: AsJson = False
 ) -> None:
     """Let tools not be called until they are approved again. Running servers know it at once."""
-    async with _registry(installation, tenant) as (registry, by):
-        id = str((await operator.labelled(registry, by, label)).server.id)
-        view = await registry.withdraw(by, id, tools)
+    async with _labelled(installation, tenant, label) as (registry, by, view):
+        view = await registry.withdraw(by, view.id, tools)
     if as_json:
         print_json(describe(view))
     else:
@@ -241,9 +236,8 @@ async def delete(
     installation: Installation, label: Label, tenant: Tenant, as_json: AsJson = False
 ) -> None:
     """Delete a server with its credentials and all approvals."""
-    async with _registry(installation, tenant) as (registry, by):
-        id = str((await operator.labelled(registry, by, label)).server.id)
-        deleted = await registry.delete(by, id)
+    async with _labelled(installation, tenant, label) as (registry, by, view):
+        deleted = await registry.delete(by, view.id)
     if as_json:
         print_json({"id": deleted, "label": label, "deleted": True})
     else:
@@ -269,6 +263,15 @@ async def _registry(
             fail(error.message)
         except CannotOpen as error:
             fail(str(error))
+
+
+@contextlib.asynccontextmanager
+async def _labelled(
+    installation: Installation, tenant: str, label: str
+) -> AsyncIterator[tuple[ToolRegistry, ToolManager, ServerView]]:
+    """The server of that label, and what manages it."""
+    async with _registry(installation, tenant) as (registry, by):
+        yield registry, by, await operator.labelled(registry, by, label)
 
 
 def _rules(

@@ -87,6 +87,11 @@ class ServerView:
     note: str | None
     """Why it did not, or what of that cannot be used."""
 
+    @property
+    def id(self) -> str:
+        """As the API has it."""
+        return str(self.server.id)
+
 
 @dataclass(slots=True, frozen=True)
 class ToolManager:

@@ -99,7 +99,7 @@ class ToolRegistry:
     async def get(self, by: ToolManager, id: str) -> ServerView:
         """Raises ToolServerNotFound."""
         for view in await self.list(by):
-            if str(view.server.id) == id:
+            if view.id == id:
                 return view
         raise ToolServerNotFound()
 
