@@ -253,6 +253,7 @@ async def _build(
         authenticator=authenticator,
         accounts=accounts,
         models=models,
+        limiter=limiter,
         generator=Generator(limiter, ledger, metrics),
         embedder=Embedder(limiter, ledger, metrics),
         ledger=ledger,

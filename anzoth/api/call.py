@@ -36,7 +36,7 @@ from anzoth.gateway.knowledge.rerankers import Rerankers
 from anzoth.gateway.knowledge.searching import Searcher
 from anzoth.gateway.knowledge.stores import VectorStores
 from anzoth.gateway.ledger import Ledger
-from anzoth.gateway.limits import Reservation
+from anzoth.gateway.limits import Limiter, Reservation
 from anzoth.gateway.models import ModelRegistry, ServedModel
 from anzoth.gateway.organization.service import Organization
 from anzoth.gateway.past_requests import PastRequests
@@ -70,6 +70,7 @@ class Services:
     authenticator: Authenticator
     accounts: Accounts
     models: ModelRegistry
+    limiter: Limiter
     generator: Generator
     embedder: Embedder
     ledger: Ledger

@@ -218,7 +218,7 @@ def _unknown_document(rule: str | None = None) -> NotFound:
 
 def _count(call: Call) -> None:
     """A request for which no model is needed. Raises RateLimited."""
-    call.hold(call.services.embedder.reserve_request("", call.principal))
+    call.hold(call.services.limiter.reserve_request(call.principal, ""))
 
 
 def _url(call: Call, store_id: str, file_id: str, attributes: Mapping[str, Any]) -> str:

@@ -252,8 +252,8 @@ class Rounds:
         """Makes the calls and begins the next round. None: it has begun; otherwise, how the answer
         ends. `said`: what the model said beside its calls."""
         if self._place is None:
-            generator = self._call.services.generator
-            self._place = generator.keep_place(self._model, self._call.principal)
+            limiter = self._call.services.limiter
+            self._place = limiter.keep_place(self._call.principal, self._model.name)
         if len(self._generations) > self._max_rounds:
             return self._bounded(MAX_ROUNDS)
         if self.calls.is_used_up:
@@ -393,7 +393,7 @@ async def admitted(
     """An answer that begins with calls: the request meets its limits, and is written down, before
     anything is called. Raises LimitReached, LedgerUnavailable or CapacityUnavailable."""
     services = call.services
-    call.hold(services.embedder.reserve_request(model.name, call.principal))
+    call.hold(services.limiter.reserve_request(call.principal, model.name))
     services.ledger.begin(call.record, governed.request.options.max_tokens or 0)
     await services.ledger.begun(call.record)
     return Rounds(call, governed, model, packed, **how)

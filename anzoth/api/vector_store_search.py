@@ -142,7 +142,7 @@ def _counted(call: Call) -> Embed:
                 return await embedder.embed(
                     wanted.model, wanted.request, call.principal, reservation, usage
                 )
-        call.hold(embedder.reserve_request(wanted.name, call.principal))
+        call.hold(call.services.limiter.reserve_request(call.principal, wanted.name))
         raise ModelUnavailable()
 
     return embed

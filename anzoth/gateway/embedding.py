@@ -80,15 +80,6 @@ class Embedder:
             principal, model.name, request.num_tokens, 0, model.price, is_part=is_part
         )
 
-    def reserve_request(self, model: str, principal: Principal) -> Reservation:
-        """Of a request that goes on without the model of this name: it counts, and no token does.
-
-        Raises RateLimited.
-        """
-        reservation = self._limiter.reserve(principal, model, 0, 0)
-        reservation.settle(0, 0)
-        return reservation
-
     async def embed(
         self,
         model: ServedModel,

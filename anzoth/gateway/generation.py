@@ -30,7 +30,7 @@ from anzoth.gateway.generation_request import (
 )
 from anzoth.gateway.journal_counts import CACHED, COMPLETION, DELIVERED, PROMPT
 from anzoth.gateway.ledger import Ledger
-from anzoth.gateway.limits import Limiter, Reservation
+from anzoth.gateway.limits import Limiter
 from anzoth.gateway.models import ServedModel
 from anzoth.gateway.output_budget import OutputBudget
 from anzoth.gateway.output_estimates import OutputEstimates
@@ -343,10 +343,6 @@ class Generator:
         self._limiter = limiter
         self._ledger = ledger
         self._metrics = metrics
-
-    def keep_place(self, model: ServedModel, principal: Principal) -> Reservation:
-        """See `Limiter.keep_place`."""
-        return self._limiter.keep_place(principal, model.name)
 
     async def begin(
         self,

@@ -208,6 +208,15 @@ class Limiter:
             num_requests,
         )
 
+    def reserve_request(self, principal: Principal, model: str) -> Reservation:
+        """Of a request that goes on without the model of this name: it counts, and no token does.
+
+        Raises RateLimited.
+        """
+        reservation = self.reserve(principal, model, 0, 0)
+        reservation.settle(0, 0)
+        return reservation
+
     def keep_place(self, principal: Principal, model: str) -> Reservation:
         """For a request that was admitted and goes on beyond its first generation: until the end of
         the reservation it is among those that run, and that is all. It is never refused."""

@@ -283,6 +283,7 @@ async def running_site(
         authenticator=Authenticator(database, dsn, PEPPER),
         accounts=accounts,
         models=models,
+        limiter=limiter,
         generator=Generator(limiter, usage, metrics),
         embedder=Embedder(limiter, usage, metrics),
         ledger=usage,

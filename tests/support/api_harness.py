@@ -250,6 +250,7 @@ async def running_api(
         authenticator=keys,
         accounts=accounts,
         models=registry,
+        limiter=limiter,
         generator=Generator(limiter, ledger, metrics),
         embedder=Embedder(limiter, ledger, metrics),
         ledger=ledger,
