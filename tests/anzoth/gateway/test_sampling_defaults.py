@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 
+from anzoth.api.requests import COMMON_FIELDS
+from anzoth.errors import InvalidValue
 from anzoth.frames import SamplingParams
 from anzoth.gateway.sampling_defaults import RECOMMENDABLE, SamplingDefaults, SamplingDefaultsError
 
@@ -75,3 +77,18 @@ def test_a_file_that_is_no_object_is_an_error(tmp_path: Path, text: str) -> None
     (tmp_path / "generation_config.json").write_text(text)
     with pytest.raises(SamplingDefaultsError, match=r"generation_config\.json"):
         SamplingDefaults.read(tmp_path)
+
+
+@pytest.mark.parametrize("name", RECOMMENDABLE)
+@pytest.mark.parametrize("value", [-2, -1, -0.1, 0, 0.5, 1, 2, 2.5, 10, 10.5, 1 << 20, 1 << 21])
+def test_a_checkpoint_may_recommend_what_a_request_may_say(
+    tmp_path: Path, name: str, value: float
+) -> None:
+    (field,) = (field for field in COMMON_FIELDS if field.name == name)
+    try:
+        field.check(value, name)
+    except InvalidValue:
+        with pytest.raises(SamplingDefaultsError):
+            recommending(tmp_path, **{name: value})
+    else:
+        recommending(tmp_path, **{name: value})
